@@ -1,0 +1,82 @@
+# Sluice: every target that a person calls has a '##' line; `make help` lists them.
+SHELL      := /bin/bash
+GO         ?= go
+# Namespaces, XDP and AF_XDP need root: compile as the user, run as root.
+ROOT       := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
+EXEC       := $(if $(ROOT),-exec 'sudo -E',)
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS    := -X main.version=$(VERSION)
+FUZZTIME   ?= 3s
+SOAKTIME   ?= 10m
+SETUP      := internal/testenv/setup.sh
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# Packages whose memory is shared between threads or with the kernel.
+RACE       := ./afxdp/... ./relay/... ./internal/fib/... ./internal/neigh/... ./controlplane/...
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build bin/sluice, a static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/sluice ./cmd/sluice
+
+.PHONY: demo
+demo: ## two sites in network namespaces, traffic crossing, a table of checks
+	@$(SETUP) demo
+	@$(MAKE) --no-print-directory build
+	$(ROOT) bin/sluice demo $(DEMO)
+
+.PHONY: test
+test: ## install what the tests need, then run all of them
+	@$(SETUP) test
+	SLUICE_REQUIRE_ROOT=1 $(GO) test -timeout 20m $(EXEC) ./...
+	SLUICE_REQUIRE_ROOT=1 $(GO) test -race -timeout 20m $(EXEC) $(RACE)
+	@$(MAKE) --no-print-directory fuzz
+
+.PHONY: unit
+unit: ## the tests that need neither privilege nor packages
+	$(GO) test ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (default 3s) each
+	@set -euo pipefail; \
+	grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r dir; do \
+	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go | sed 's/func //'); do \
+	    echo "fuzz $$dir $$target"; \
+	    SLUICE_REQUIRE_ROOT=1 $(GO) test $(EXEC) $$dir -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) </dev/null; \
+	  done; \
+	done
+
+.PHONY: soak
+soak: ## the demo's traffic for SOAKTIME (default 10m), then frames, memory and descriptors are counted
+	@$(SETUP) demo test
+	SLUICE_REQUIRE_ROOT=1 SLUICE_SOAK=$(SOAKTIME) $(GO) test -timeout 24h -count=1 -v -run '^TestSoak' $(EXEC) ./internal/...
+
+.PHONY: bench
+bench: ## every benchmark; figures only mean something on an idle machine
+	@$(SETUP) bench
+	$(GO) test $(EXEC) -run '^$$' -bench . -benchmem ./...
+
+.PHONY: bench-once
+bench-once: ## every benchmark for one iteration, to see that it still runs
+	@$(SETUP) bench
+	$(GO) test $(EXEC) -run '^$$' -bench . -benchtime 1x ./...
+
+.PHONY: lint
+lint: ## gofmt, vet, staticcheck, shellcheck, go.mod tidy
+	@$(SETUP) lint
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "gofmt: the files above need formatting"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	shellcheck $$(git ls-files '*.sh' .ci/run)
+	$(GO) mod tidy -diff
+
+.PHONY: generate
+generate: ## regenerate eBPF objects, API code, configuration schema and reference
+	@$(SETUP) generate
+	$(GO) generate ./...
+
+.PHONY: clean
+clean: ## remove what the build made
+	rm -rf bin bench/out
