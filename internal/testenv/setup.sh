@@ -1,0 +1,146 @@
+#!/bin/sh
+# Installs what this repository needs from Debian or Ubuntu, and only what is
+# missing: setup.sh GROUP...
+#
+#   demo      what `sluice demo` runs, and what one looks around in it with
+#   test      the real peers of the namespace tests, and all of demo
+#   generate  the compiler of the eBPF program
+#   bench     what the baselines are built from and measured with
+#
+# No service that was not running before runs afterwards, or will after a boot.
+set -eu
+
+# Each line: what must exist (a command, or a file with its full path; | between
+# alternatives), then the package that brings it.
+needs() {
+	case "$1" in
+	demo) cat <<-'END'
+		ip iproute2
+		ethtool ethtool
+		tcpdump tcpdump
+		ping iputils-ping
+		ovs-vsctl openvswitch-switch
+		ovs-vswitchd|/usr/lib/openvswitch-switch/ovs-vswitchd openvswitch-switch
+		ovsdb-server openvswitch-switch
+	END
+	;;
+	test) needs demo; cat <<-'END'
+		wireguard-go wireguard-go
+		wg wireguard-tools
+		iperf3 iperf3
+		gcc gcc
+		/usr/include/stdio.h libc6-dev
+	END
+	;;
+	generate) cat <<-'END'
+		clang-14 clang-14
+		llvm-strip-14 llvm-14
+		/usr/include/bpf/bpf_helpers.h libbpf-dev
+		/usr/include/linux/bpf.h linux-libc-dev
+	END
+	;;
+	bench) cat <<-'END'
+		gcc gcc
+		/usr/include/stdio.h libc6-dev
+		/usr/include/xdp/xsk.h libxdp-dev
+		/usr/include/bpf/bpf.h libbpf-dev
+		ip iproute2
+		ethtool ethtool
+		iperf3 iperf3
+		wireguard-go wireguard-go
+		wg wireguard-tools
+	END
+	;;
+	*) die "unknown group $1 (demo, test, generate, bench)" ;;
+	esac
+}
+
+die() {
+	echo "setup: $*" >&2
+	exit 1
+}
+
+exists() {
+	found=1
+	old_ifs=$IFS
+	IFS='|'
+	for one in $1; do
+		case "$one" in
+		/*) [ -e "$one" ] && found=0 ;;
+		*) command -v "$one" >/dev/null 2>&1 && found=0 ;;
+		esac
+	done
+	IFS=$old_ifs
+	return $found
+}
+
+[ $# -gt 0 ] || die "name a group: demo, test, generate, bench"
+# A plain user's PATH often lacks the folders where these commands are.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export PATH
+
+list=
+for group; do
+	lines=$(needs "$group")
+	list="$list
+$lines"
+done
+missing=$(echo "$list" | sort -u | while read -r what package; do
+	[ -n "$what" ] || continue
+	exists "$what" || echo "$package"
+done | sort -u)
+[ -n "$missing" ] || exit 0
+missing=$(echo $missing)
+
+if ! command -v apt-get >/dev/null 2>&1; then
+	die "no apt-get on this system; install by hand (Debian's package names): $missing"
+fi
+root=
+if [ "$(id -u)" -ne 0 ]; then
+	command -v sudo >/dev/null 2>&1 || die "run as root, or install sudo, to install: $missing"
+	root="sudo"
+fi
+
+# From here on as root: the packages' scripts ask policy-rc.d before they start
+# a service (Debian policy 9.3.3). Ours says no, and goes away afterwards; what
+# stood in its place comes back.
+echo "setup: installing $missing"
+exec $root sh -eu -s -- $missing <<'END'
+policy=/usr/sbin/policy-rc.d
+saved=
+restore() {
+	rm -f "$policy"
+	[ -z "$saved" ] || mv -f "$saved" "$policy"
+}
+units() {
+	[ -d /run/systemd/system ] || return 0
+	systemctl list-unit-files --state=enabled --type=service --no-legend --no-pager 2>/dev/null |
+		awk '{print $1}' | sort
+}
+before=$(units)
+if [ -e "$policy" ] || [ -L "$policy" ]; then
+	saved=$policy.before-sluice-setup
+	[ ! -e "$saved" ] || { echo "setup: $saved exists: another setup runs, or was killed; put it back to $policy first" >&2; exit 1; }
+	mv "$policy" "$saved"
+fi
+trap restore EXIT
+trap 'exit 1' HUP INT TERM
+printf '#!/bin/sh\n# Of internal/testenv/setup.sh of Sluice, while it installs packages.\nexit 101\n' >"$policy"
+chmod 0755 "$policy"
+
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q update
+apt-get -q install -y --no-install-recommends -o Dpkg::Options::=--force-confold "$@"
+
+# Newly enabled services would start at the next boot.
+for unit in $(units); do
+	case "
+$before
+" in
+	*"
+$unit
+"*) ;;
+	*) systemctl -q disable "$unit" ;;
+	esac
+done
+END
