@@ -1,0 +1,261 @@
+// Package config is Sluice's configuration file: its keys, their defaults and
+// what they must satisfy.
+//
+// The Go structs of this package are the source of truth. Their doc comments
+// are the descriptions in the JSON schema (docs/config.schema.json) and in the
+// reference (docs/config.md), and their jsonschema tags are both in the schema
+// and enforced when a file is parsed.
+//
+// Parse is strict: an unknown key is an error that names the nearest known key,
+// and every problem of a file is reported at once, with line and column. The
+// package does no input or output of its own: it opens no key file, resolves no
+// host name and asks no kernel whether an interface exists. Those answers belong
+// to internal/gateway.
+//
+// A *Config belongs to its caller. Nothing here keeps or changes one after it is
+// returned, so it may be read from any goroutine.
+//
+//	cfg, err := config.Parse(data, "/etc/sluice/sluice.yaml")
+//	var problems *config.Error
+//	if errors.As(err, &problems) {
+//		for _, p := range problems.Problems { ... }
+//	}
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+//go:generate go run ./internal/reference -dir . -out ../../docs
+
+// Config is one gateway's configuration file.
+type Config struct {
+	// Name of the site that this gateway belongs to. Lower-case letters, digits
+	// and dashes, as in DNS.
+	Site string `yaml:"site" jsonschema:"required,example=oslo"`
+
+	// Name of this gateway, unique within the site. Lower-case letters, digits and
+	// dashes, as in DNS.
+	Gateway string `yaml:"gateway" jsonschema:"required,example=oslo-1"`
+
+	// How many workers run. Worker i owns receive and transmit queue i of every
+	// port, so every port needs at least this many queues.
+	Workers int `yaml:"workers" jsonschema:"minimum=1,maximum=64,default=1"`
+
+	// Interfaces that carry Sluice's XDP program. Traffic that Sluice does not
+	// handle passes to the kernel untouched.
+	Ports []Port `yaml:"ports" jsonschema:"required,minItems=1"`
+
+	// The WireGuard identity of this gateway.
+	WireGuard WireGuard `yaml:"wireguard" jsonschema:"required"`
+
+	// Routing domains that this gateway serves. A VPC is isolated from every other.
+	VPCs []VPC `yaml:"vpcs,omitempty"`
+
+	// Other gateways, or any WireGuard host, that this gateway talks to.
+	Peers []Peer `yaml:"peers,omitempty"`
+
+	// The socket that the sluice command and other local clients talk to.
+	API API `yaml:"api"`
+
+	// AF_XDP memory and rings. The defaults suit most machines.
+	AFXDP AFXDP `yaml:"afxdp"`
+}
+
+// PortMode says where the XDP program runs.
+type PortMode string
+
+// Values of ports[].mode.
+const (
+	ModeAuto    PortMode = "auto"
+	ModeNative  PortMode = "native"
+	ModeGeneric PortMode = "generic"
+)
+
+// ZeroCopy says whether packets are received and sent without a copy.
+type ZeroCopy string
+
+// Values of ports[].zeroCopy.
+const (
+	ZeroCopyAuto ZeroCopy = "auto"
+	ZeroCopyOn   ZeroCopy = "on"
+	ZeroCopyOff  ZeroCopy = "off"
+)
+
+// Port is an interface with Sluice's XDP program.
+type Port struct {
+	// Interface name, as `ip link` shows it.
+	Name string `yaml:"name" jsonschema:"required,example=eth1"`
+
+	// Where the XDP program runs: `native` in the driver, `generic` in the kernel's
+	// stack (any driver, slower), `auto` native with generic as the fallback.
+	// `sluice status` shows what the port got.
+	Mode PortMode `yaml:"mode" jsonschema:"enum=auto,enum=native,enum=generic,default=auto"`
+
+	// Whether the driver shares packet memory with Sluice: `on` (refuse to start
+	// otherwise), `off` (copy), `auto` where the driver can.
+	ZeroCopy ZeroCopy `yaml:"zeroCopy" jsonschema:"enum=auto,enum=on,enum=off,default=auto"`
+}
+
+// WireGuard is this gateway's identity.
+type WireGuard struct {
+	// File with the private key, in the form of `wg genkey`. Absolute path; only
+	// its owner may read it (mode 0600). `sluice key generate` makes one.
+	KeyFile string `yaml:"keyFile" jsonschema:"required,example=/etc/sluice/wg.key"`
+
+	// UDP port that peers send to, on every address of every port.
+	ListenPort uint16 `yaml:"listenPort" jsonschema:"minimum=1,maximum=65535,default=51820"`
+
+	// Our addresses inside the tunnels: at most one IPv4 and one IPv6. Traffic of
+	// every VPC but the default one travels between these, as Geneve, so they are
+	// required as soon as a peer carries such a VPC.
+	TunnelAddresses []netip.Addr `yaml:"tunnelAddresses,omitempty" jsonschema:"maxItems=2"`
+}
+
+// VPC is a routing domain.
+type VPC struct {
+	// Name of the VPC. The name `default` is kept for the default VPC.
+	Name string `yaml:"name" jsonschema:"required,example=red"`
+
+	// The VPC's identifier at this site: the VNI of its overlay packets. The
+	// default VPC has VNI 0; it alone is spoken by any WireGuard host. Required
+	// but for the default VPC.
+	VNI uint32 `yaml:"vni" jsonschema:"minimum=0,maximum=16777215"`
+
+	// Addresses that Sluice answers ARP and neighbour discovery for inside this
+	// VPC's overlays, so that pods can use them as their gateway.
+	GatewayAddresses []netip.Addr `yaml:"gatewayAddresses,omitempty"`
+
+	// MAC address that goes with the gateway addresses, and the source of the
+	// frames that Sluice delivers into overlays. By default 02:51:ce followed by
+	// the VNI, the same at every gateway of the site.
+	GatewayMAC MAC `yaml:"gatewayMAC"`
+
+	// Where this VPC's traffic at this site enters and leaves.
+	Attachments []Attachment `yaml:"attachments,omitempty"`
+}
+
+// AttachmentType is how traffic reaches a port.
+type AttachmentType string
+
+// Values of vpcs[].attachments[].type.
+const (
+	Geneve AttachmentType = "geneve"
+	VXLAN  AttachmentType = "vxlan"
+	Routed AttachmentType = "routed"
+)
+
+// Attachment is how traffic of a VPC at this site reaches a port.
+type Attachment struct {
+	// How packets arrive: `geneve` or `vxlan` from the site's nodes, or `routed`,
+	// plain IP from hosts and routers that use the port's address as next hop.
+	Type AttachmentType `yaml:"type" jsonschema:"required,enum=geneve,enum=vxlan,enum=routed"`
+
+	// Name of the port, one of `ports`. A port has at most one `routed` attachment.
+	Port string `yaml:"port" jsonschema:"required"`
+
+	// UDP port of the overlay: by default 4789 for `vxlan`, 6081 for `geneve`. Not
+	// for `routed`.
+	UDPPort uint16 `yaml:"udpPort,omitempty" jsonschema:"minimum=1,maximum=65535"`
+
+	// Local prefixes behind a `routed` attachment, delivered as the kernel's routes
+	// and neighbours on that port say. Not for overlays, which list `hosts`.
+	Prefixes []netip.Prefix `yaml:"prefixes,omitempty"`
+
+	// Who is where in an overlay: local prefixes and the VTEP behind which they
+	// are. Not for `routed`.
+	Hosts []Host `yaml:"hosts,omitempty"`
+}
+
+// Host places prefixes behind an overlay endpoint.
+type Host struct {
+	// Addresses of the pod or host; /32 and /128 for one address, shorter ones for
+	// a node that holds a whole prefix.
+	Prefixes []netip.Prefix `yaml:"prefixes" jsonschema:"required,minItems=1"`
+
+	// Outer address of the node that the overlay packets go to.
+	VTEP netip.Addr `yaml:"vtep" jsonschema:"required"`
+
+	// Destination MAC address inside the overlay: the pod's, or the node's bridge.
+	MAC MAC `yaml:"mac" jsonschema:"required"`
+}
+
+// Peer is another gateway, or any WireGuard host.
+type Peer struct {
+	// Name of the peer, for people.
+	Name string `yaml:"name" jsonschema:"required,example=bergen-1"`
+
+	// The peer's WireGuard public key, base64 as `wg pubkey` and `sluice key
+	// public` print it.
+	PublicKey PublicKey `yaml:"publicKey" jsonschema:"required"`
+
+	// File with a pre-shared key for this peer, in the form of `wg genpsk`.
+	// Absolute path; only its owner may read it (mode 0600).
+	PresharedKeyFile string `yaml:"presharedKeyFile,omitempty"`
+
+	// Outer address and UDP port of the peer: an IP address or a DNS name. Leave it
+	// out for a peer that calls first; its address is then learned and followed.
+	Endpoint Endpoint `yaml:"endpoint,omitempty" jsonschema:"example=198.51.100.2:51820"`
+
+	// How often to send something when nothing else was sent, to keep a NAT or
+	// firewall on the way open. Whole seconds, up to 65535s; 0s sends nothing.
+	PersistentKeepalive time.Duration `yaml:"persistentKeepalive" jsonschema:"default=0s,example=25s"`
+
+	// The peer's addresses inside the tunnels: at most one IPv4 and one IPv6.
+	// Required, of a family that we have a tunnel address of, when the peer carries
+	// a VPC other than the default one.
+	TunnelAddresses []netip.Addr `yaml:"tunnelAddresses,omitempty" jsonschema:"maxItems=2"`
+
+	// The VPCs that this peer carries, with its prefixes in each.
+	VPCs []PeerVPC `yaml:"vpcs" jsonschema:"required,minItems=1"`
+}
+
+// PeerVPC is a VPC as one peer carries it.
+type PeerVPC struct {
+	// Name of the VPC, one of `vpcs`.
+	Name string `yaml:"name" jsonschema:"required"`
+
+	// The VPC's VNI at the peer's site. By default the same as ours.
+	VNI uint32 `yaml:"vni" jsonschema:"minimum=0,maximum=16777215"`
+
+	// Remote prefixes: what is routed to this peer, and the only source addresses
+	// that are accepted from it in this VPC. The longest prefix wins; the same
+	// prefix at several peers spreads flows over them.
+	Prefixes []netip.Prefix `yaml:"prefixes" jsonschema:"required,minItems=1"`
+}
+
+// API is the local control socket.
+type API struct {
+	// Path of the unix socket. Absolute; at most 107 bytes. The socket gets mode
+	// 0660, so membership of its group is what gives access.
+	Socket string `yaml:"socket" jsonschema:"default=/run/sluice/sluice.sock"`
+}
+
+// AFXDP sizes the memory that Sluice shares with the kernel.
+type AFXDP struct {
+	// Entries of each receive, transmit, fill and completion ring: a power of two.
+	RingSize int `yaml:"ringSize" jsonschema:"minimum=64,maximum=32768,default=2048"`
+
+	// Packet buffers of each worker, shared by all its ports. 0 computes enough
+	// from the rings and the number of ports.
+	Frames int `yaml:"frames" jsonschema:"minimum=0,maximum=4194304,default=0"`
+
+	// Take packet memory from reserved huge pages, and fall back to normal pages
+	// when there are none.
+	HugePages bool `yaml:"hugePages" jsonschema:"default=false"`
+
+	// How long a worker polls the driver for packets on each turn, instead of
+	// waiting for an interrupt. Microseconds up to 10ms; 0s turns busy polling off.
+	BusyPoll time.Duration `yaml:"busyPoll" jsonschema:"default=0s,example=50us"`
+
+	// Most packets that one busy poll takes from the driver.
+	BusyPollBudget int `yaml:"busyPollBudget" jsonschema:"minimum=1,maximum=1024,default=64"`
+}
+
+// DefaultSocket is where the API listens, and where the sluice command looks,
+// unless told otherwise.
+const DefaultSocket = "/run/sluice/sluice.sock"
+
+// DefaultVPC is the name of the VPC with VNI 0.
+const DefaultVPC = "default"
