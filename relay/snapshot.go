@@ -1,0 +1,132 @@
+package relay
+
+import (
+	"net/netip"
+
+	"github.com/sluicegw/sluice/internal/fib"
+	"github.com/sluicegw/sluice/relay/wireguard"
+)
+
+// Snapshot is the whole forwarding state that workers read. It describes; New
+// and Update check it and turn it into the tables the workers look things up
+// in. After it was given to Update neither it nor anything it points to may be
+// changed: build the next one.
+//
+// The zero value is valid and forwards nothing.
+type Snapshot struct {
+	// Ports are the gateway's ports. A port that has no queue yet (see
+	// SetQueues) may be listed, and a queue may exist before its port is.
+	Ports []Port
+
+	// VPCs, each with a VNI of its own; the default VPC has VNI 0.
+	VPCs []VPC
+
+	// Deliveries are the places at this site that packets go to. A
+	// fib.NextHop of kind Local holds an index into it.
+	Deliveries []Delivery
+
+	// Peers, by peer id: a fib.NextHop of kind Remote holds an index into it.
+	// Keep an id for as long as the peer exists; one that is gone leaves a
+	// hole, an element whose WireGuard is nil.
+	Peers []Peer
+
+	// Local are outer addresses that are ours beside the ports' own ones (a
+	// loopback address for the tunnels, say).
+	Local []netip.Addr
+
+	// Tunnel are our addresses inside the tunnels, at most one of each
+	// family: between them and the peers' the Geneve of all VPCs but the
+	// default one runs.
+	Tunnel []netip.Addr
+
+	// WireGuardPort is the UDP port we listen on; 0 means no WireGuard at all.
+	WireGuardPort uint16
+}
+
+// Port is one NIC.
+type Port struct {
+	Ifindex uint32
+	Name    string
+	MAC     [6]byte
+	// MTU of the link: the longest IP packet. 0 means 1500.
+	MTU int
+	// Addresses of the interface: outer addresses that are ours; the first
+	// of a family is the source of ICMP errors towards routed hosts behind it.
+	Addresses []netip.Addr
+	// Virtual marks a port (veth, tap, virtio) that can hand us packets whose
+	// TCP or UDP checksum is not finished; we finish those before they travel.
+	Virtual bool
+}
+
+// AttachmentKind says how a site's traffic reaches a port.
+type AttachmentKind uint8
+
+// The kinds of attachment.
+const (
+	Routed AttachmentKind = iota // plain IP in Ethernet, we are the next hop
+	Geneve                       // RFC 8926, the inner packet in Ethernet or bare
+	VXLAN                        // RFC 7348
+)
+
+// String is the word used in the configuration.
+func (k AttachmentKind) String() string {
+	switch k {
+	case Routed:
+		return "routed"
+	case Geneve:
+		return "geneve"
+	case VXLAN:
+		return "vxlan"
+	}
+	return "unknown"
+}
+
+// Attachment is one way of a VPC to its site. Two VPCs may share a port and a
+// UDP port (the VNI tells them apart), but a port is `routed` for one VPC only.
+type Attachment struct {
+	Kind    AttachmentKind
+	Ifindex uint32 // the port
+	UDPPort uint16 // overlays; 0 means 6081 for Geneve, 4789 for VXLAN
+}
+
+// VPC is a routing domain.
+type VPC struct {
+	Name string
+	// VNI at this site, on the wire of its overlays and inside the relay.
+	VNI uint32
+	// GatewayAddresses are ours inside the VPC: inside overlays we answer ARP,
+	// ND and echo for them, and ICMP errors come from the first of a family.
+	GatewayAddresses []netip.Addr
+	// GatewayMAC is the Ethernet address that goes with them.
+	GatewayMAC  [6]byte
+	Attachments []Attachment
+	// Routes of the VPC; nil is an empty table. Local next hops must be
+	// deliveries of this very VPC, remote ones peers that exist.
+	Routes *fib.Table
+}
+
+// Delivery is a place at this site: a host behind a VTEP of an overlay
+// attachment, or whatever can be reached through a routed attachment.
+type Delivery struct {
+	VNI        uint32     // the VPC
+	Attachment int        // index into that VPC's Attachments
+	VTEP       netip.Addr // overlays: where the host's node is
+	MAC        [6]byte    // overlays: the host's own address
+}
+
+// Peer is another gateway.
+type Peer struct {
+	Name string
+	// WireGuard is the peer's half in the Device; nil marks a hole.
+	WireGuard *wireguard.Peer
+	// Tunnel are its addresses inside the tunnel, at most one of each family.
+	Tunnel []netip.Addr
+	// VPCs lists those whose VNI differs there; any other has the same at both ends.
+	VPCs []PeerVPC
+}
+
+// PeerVPC maps a VPC's VNI at this site to the one at the peer.
+type PeerVPC struct {
+	VNI       uint32 // here
+	RemoteVNI uint32 // there; what we write into packets for that peer
+}

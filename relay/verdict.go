@@ -1,0 +1,186 @@
+package relay
+
+// Verdict is what became of a packet. Every packet that a worker receives, is
+// given by Inject or makes itself ends in exactly one, or is still parked.
+//
+// The numbers may change between versions, the names do not: they are the keys
+// of counters, logs and the API.
+type Verdict uint8
+
+// The verdicts, in the order a packet meets them.
+const (
+	pending Verdict = iota // not decided yet; never counted
+
+	// Where packets are meant to end.
+	ToPeer
+	ToSite
+	Handshake
+	Keepalive
+	Answered
+	Originated
+	EngineSent
+
+	// The frame as it came in.
+	MultiBuffer
+	ShortFrame
+	Tagged
+	NotIP
+	BadOuterIP
+	OuterChecksum
+	OuterFragment
+	NotOurs
+	NotServed
+	BadUDP
+
+	// The overlay of an attachment, or the Geneve inside a tunnel.
+	BadGeneve
+	GeneveControl
+	CriticalOption
+	BadVXLAN
+	UnknownVNI
+	BadInnerFrame
+	InnerNotIP
+
+	// WireGuard.
+	BadWireGuard
+	HandshakeBusy
+	UnknownIndex
+	BadAuth
+	Replayed
+	SessionExpired
+	UnknownPeer
+	BadPayload
+
+	// The inner packet.
+	BadInnerIP
+	InnerChecksum
+	Martian
+	Multicast
+	BadARP
+	BadND
+	ARPNotOurs
+	NDNotOurs
+	CongestionLost
+	SourceNotAllowed
+	TunnelMismatch
+	NotForTransit
+	GatewayOnly
+	TTLExpired
+	NoRoute
+	TooBig
+
+	// On the way out.
+	NoPeer
+	NoTunnel
+	NoEndpoint
+	NoSession
+	NoNeighbour
+	NeighbourUnreachable
+	ParkFull
+	ParkExpired
+	NoPort
+	NoRoom
+	TxFull
+	Stopped
+
+	// NumVerdicts is how many there are.
+	NumVerdicts
+)
+
+var verdicts = [NumVerdicts]struct{ name, why string }{
+	pending: {"pending", "no verdict yet; never counted"},
+
+	ToPeer:     {"to_peer", "sealed and sent to a peer"},
+	ToSite:     {"to_site", "sent to its VTEP or routed neighbour at this site"},
+	Handshake:  {"handshake", "WireGuard handshake message, handed to the engine"},
+	Keepalive:  {"keepalive", "WireGuard keepalive: authentic, carries nothing"},
+	Answered:   {"answered", "was for the gateway itself (ARP, ND, echo) and was answered"},
+	Originated: {"originated", "made by the gateway itself (an answer, an ICMP error) and sent"},
+	EngineSent: {"engine_sent", "datagram of the WireGuard engine, sent"},
+
+	MultiBuffer:   {"multi_buffer", "longer than one frame: raise the frame size or lower the port's MTU"},
+	ShortFrame:    {"short_frame", "shorter than its Ethernet header"},
+	Tagged:        {"tagged", "carries a VLAN tag, and no attachment of that VLAN exists"},
+	NotIP:         {"not_ip", "neither IPv4 nor IPv6"},
+	BadOuterIP:    {"bad_outer_ip", "outer IP header with a wrong version or impossible lengths"},
+	OuterChecksum: {"outer_checksum", "outer IPv4 header checksum is wrong"},
+	OuterFragment: {"outer_fragment", "outer packet is a fragment; tunnel packets are not reassembled"},
+	NotOurs:       {"not_ours", "not to one of our addresses, on a port that routes nothing"},
+	NotServed:     {"not_served", "to one of our addresses, but to no UDP port that we serve"},
+	BadUDP:        {"bad_udp", "UDP header cut short, or its length contradicts the IP packet"},
+
+	BadGeneve:      {"bad_geneve", "Geneve header cut short, of another version, or with a malformed option"},
+	GeneveControl:  {"geneve_control", "Geneve control packet (O bit), which we do not speak"},
+	CriticalOption: {"critical_option", "Geneve option marked critical that cannot be carried on"},
+	BadVXLAN:       {"bad_vxlan", "VXLAN header cut short or without a VNI"},
+	UnknownVNI:     {"unknown_vni", "VNI of no VPC attached there"},
+	BadInnerFrame:  {"bad_inner_frame", "inner Ethernet header cut short"},
+	InnerNotIP:     {"inner_not_ip", "inner packet is neither IP nor an ARP request"},
+
+	BadWireGuard:   {"bad_wireguard", "on the WireGuard port, but of no known type or of a wrong length"},
+	HandshakeBusy:  {"handshake_busy", "handshake message, but the engine's queue was full"},
+	UnknownIndex:   {"unknown_index", "WireGuard data for a session that we do not have"},
+	BadAuth:        {"bad_auth", "WireGuard data that does not authenticate"},
+	Replayed:       {"replayed", "WireGuard data whose counter was seen before or is too old"},
+	SessionExpired: {"session_expired", "WireGuard data of a session past its lifetime"},
+	UnknownPeer:    {"unknown_peer", "authentic, but the snapshot does not hold that peer (being removed)"},
+	BadPayload:     {"bad_payload", "authentic, but inside is neither IPv4 nor IPv6"},
+
+	BadInnerIP:       {"bad_inner_ip", "inner IP header with a wrong version or impossible lengths"},
+	InnerChecksum:    {"inner_checksum", "inner IPv4 header checksum is wrong"},
+	Martian:          {"martian", "inner source address that no host can have"},
+	Multicast:        {"multicast", "inner destination is multicast, broadcast or link-local: not routed"},
+	BadARP:           {"bad_arp", "ARP packet cut short or not for IPv4 over Ethernet"},
+	BadND:            {"bad_nd", "neighbour solicitation that breaks a rule of RFC 4861 section 7.1.1"},
+	ARPNotOurs:       {"arp_not_ours", "ARP, but not a request for a gateway address of the VPC"},
+	NDNotOurs:        {"nd_not_ours", "neighbour discovery, but not a solicitation for a gateway address"},
+	CongestionLost:   {"congestion_lost", "congestion mark on the outside of a packet that cannot carry it (RFC 6040)"},
+	SourceNotAllowed: {"source_not_allowed", "the peer may not be the source of that address in that VPC"},
+	TunnelMismatch:   {"tunnel_mismatch", "tunnel addresses are not those of the peer and of us"},
+	NotForTransit:    {"not_for_transit", "came from a peer and would go to a peer"},
+	GatewayOnly:      {"gateway_only", "to an address of the gateway itself, which does not speak that protocol"},
+	TTLExpired:       {"ttl_expired", "TTL or hop limit ran out here"},
+	NoRoute:          {"no_route", "the VPC has no route to the destination"},
+	TooBig:           {"too_big", "longer than the path's MTU"},
+
+	NoPeer:               {"no_peer", "the route's peer does not exist (being removed)"},
+	NoTunnel:             {"no_tunnel", "the peer and we share no family of tunnel addresses, which the VPC needs"},
+	NoEndpoint:           {"no_endpoint", "the peer's address is not known yet"},
+	NoSession:            {"no_session", "no session with the peer came up in time"},
+	NoNeighbour:          {"no_neighbour", "the next hop does not answer"},
+	NeighbourUnreachable: {"neighbour_unreachable", "the kernel has no route to the next hop"},
+	ParkFull:             {"park_full", "too many packets wait for the same peer or neighbour"},
+	ParkExpired:          {"park_expired", "waited too long for a neighbour"},
+	NoPort:               {"no_port", "the route leads out of an interface that is no port of ours"},
+	NoRoom:               {"no_room", "the frame has no room for the headers"},
+	TxFull:               {"tx_full", "the port's transmit ring was full"},
+	Stopped:              {"stopped", "was waiting when its worker or port was stopped"},
+}
+
+// String is the verdict's stable name.
+func (v Verdict) String() string {
+	if v < NumVerdicts {
+		return verdicts[v].name
+	}
+	return "unknown"
+}
+
+// Explain says in one line what the verdict means.
+func (v Verdict) Explain() string {
+	if v < NumVerdicts {
+		return verdicts[v].why
+	}
+	return "unknown verdict"
+}
+
+// Good says that the packet went where it should; all others are drops.
+func (v Verdict) Good() bool { return v >= ToPeer && v <= EngineSent }
+
+// Verdicts returns all verdicts that are counted, in the order above.
+func Verdicts() []Verdict {
+	all := make([]Verdict, 0, NumVerdicts-1)
+	for v := pending + 1; v < NumVerdicts; v++ {
+		all = append(all, v)
+	}
+	return all
+}
