@@ -73,6 +73,11 @@ type Table struct {
 	lpm *bart.Fast[*Route]
 }
 
+// cloneShare: from this share of the table on (one change per so many routes) With copies the whole trie once and
+// changes the copy in place; below, it copies only the nodes on the way to each change. Measured with 100k routes: a copy
+// of all takes 11 ms, one change by copying nodes 5 to 8 µs (BenchmarkWith).
+const cloneShare = 64
+
 // New builds a table. A route with a bad prefix, without next hops or with a prefix that occurs twice is an error
 // that names the prefix.
 func New(routes []Route) (*Table, error) {
@@ -80,8 +85,8 @@ func New(routes []Route) (*Table, error) {
 }
 
 // Lookup returns the route with the longest prefix that contains a, or nil. It does not allocate. A zone is ignored.
-// An IPv4-mapped IPv6 address is an IPv6 address here (RFC 4291 section 2.5.5.2 addresses do not occur on the wire):
-// it matches no IPv4 prefix.
+// An IPv4-mapped address (::ffff:192.0.2.1, RFC 4291 section 2.5.5.2) is an IPv6 address here and matches
+// no IPv4 prefix.
 func (t *Table) Lookup(a netip.Addr) *Route {
 	if t.lpm == nil {
 		return nil
@@ -116,26 +121,21 @@ func (t *Table) With(add []Route, del []netip.Prefix) (*Table, error) {
 	if lpm == nil {
 		lpm = new(bart.Fast[*Route])
 	}
-	// A persistent change copies the nodes on the way to its prefix (up to 20 µs in a table of 100k routes), a clone
-	// copies all of them once (about 0.3 µs per route), after which changes in place are cheap.
-	if changes := len(add) + len(del); changes > lpm.Size()/32 {
+	if changes := len(add) + len(del); changes > lpm.Size()/cloneShare {
 		lpm = lpm.Clone()
 		for _, p := range del {
 			lpm.Delete(p)
 		}
-		for i := range owned {
-			lpm.Insert(owned[i].Prefix, &owned[i])
+		for _, r := range owned {
+			lpm.Insert(r.Prefix, r)
 		}
 		return &Table{lpm: lpm}, nil
 	}
 	for _, p := range del {
 		lpm = lpm.DeletePersist(p)
 	}
-	for i := range owned {
-		// Each route is an allocation of its own: with one array for all of them, the last route that is left of a
-		// large update would keep the memory of all.
-		r := owned[i]
-		lpm = lpm.InsertPersist(r.Prefix, &r)
+	for _, r := range owned {
+		lpm = lpm.InsertPersist(r.Prefix, r)
 	}
 	return &Table{lpm: lpm}, nil
 }
@@ -162,9 +162,10 @@ func (t *Table) Len() int {
 	return t.lpm.Size()
 }
 
-// check validates routes and returns copies of them that the table owns.
-func check(routes []Route) ([]Route, error) {
-	owned := make([]Route, len(routes))
+// check validates routes and returns copies of them that the table owns. Each copy is an allocation of its own: in one
+// array, the last route that is left of a large update would keep the memory of all.
+func check(routes []Route) ([]*Route, error) {
+	owned := make([]*Route, len(routes))
 	seen := make(map[netip.Prefix]struct{}, len(routes))
 	for i, r := range routes {
 		if err := checkPrefix(r.Prefix); err != nil {
@@ -189,7 +190,7 @@ func check(routes []Route) ([]Route, error) {
 				return nil, fmt.Errorf("route %v: next hop %v occurs twice", r.Prefix, h)
 			}
 		}
-		owned[i] = Route{Prefix: r.Prefix, NextHops: hops}
+		owned[i] = &Route{Prefix: r.Prefix, NextHops: hops}
 	}
 	return owned, nil
 }
