@@ -21,10 +21,19 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"testing"
 
 	"golang.org/x/sys/unix"
 )
+
+// TB is what this package needs of a *testing.T or *testing.B. It is no
+// testing.TB, so that programs that share code with tests need not link the
+// testing package.
+type TB interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skip(args ...any)
+}
 
 // Promised reports whether this machine promises privilege and tools, so that
 // what is missing is a failure.
@@ -34,7 +43,7 @@ func Promised() bool {
 
 // Missing ends the test: it is skipped, or failed where the machine promises to
 // have everything.
-func Missing(t testing.TB, format string, args ...any) {
+func Missing(t TB, format string, args ...any) {
 	t.Helper()
 	reason := fmt.Sprintf(format, args...)
 	if Promised() {
@@ -45,7 +54,7 @@ func Missing(t testing.TB, format string, args ...any) {
 
 // RequireRoot ends the test unless it may set up links and load eBPF:
 // CAP_NET_ADMIN, and CAP_BPF or CAP_SYS_ADMIN.
-func RequireRoot(t testing.TB) {
+func RequireRoot(t TB) {
 	t.Helper()
 	caps, err := effective()
 	if err != nil {
@@ -58,7 +67,7 @@ func RequireRoot(t testing.TB) {
 
 // RequireNamespaces ends the test unless it may make network namespaces and
 // mount them by name: CAP_NET_ADMIN and CAP_SYS_ADMIN.
-func RequireNamespaces(t testing.TB) {
+func RequireNamespaces(t TB) {
 	t.Helper()
 	caps, err := effective()
 	if err != nil {
@@ -71,7 +80,7 @@ func RequireNamespaces(t testing.TB) {
 
 // RequireTool ends the test unless all the programs are in the PATH. The
 // administrator's folders count, as root has them and a plain user may not.
-func RequireTool(t testing.TB, names ...string) {
+func RequireTool(t TB, names ...string) {
 	t.Helper()
 	var absent []string
 	for _, name := range names {

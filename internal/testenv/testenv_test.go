@@ -8,7 +8,6 @@ import (
 
 // recorder stands in for a test and notes how it was ended.
 type recorder struct {
-	testing.TB
 	ended string
 }
 
@@ -23,7 +22,7 @@ func (r *recorder) Fatalf(format string, args ...any) {
 }
 func (r *recorder) Fatal(args ...any) { r.Fatalf("%s", fmt.Sprint(args...)) }
 
-func run(f func(testing.TB)) string {
+func run(f func(TB)) string {
 	r := &recorder{}
 	done := make(chan struct{})
 	go func() {
@@ -44,7 +43,7 @@ func TestMissingTool(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv("CI", tt.ci)
 			t.Setenv("SLUICE_REQUIRE_ROOT", tt.require)
-			got := run(func(t testing.TB) { RequireTool(t, "no-such-program-of-sluice") })
+			got := run(func(t TB) { RequireTool(t, "no-such-program-of-sluice") })
 			if got != tt.want {
 				t.Errorf("the test ended with %q, want %q", got, tt.want)
 			}
@@ -53,7 +52,7 @@ func TestMissingTool(t *testing.T) {
 }
 
 func TestPresentToolLetsTheTestGoOn(t *testing.T) {
-	if got := run(func(t testing.TB) { RequireTool(t, "sh") }); got != "" {
+	if got := run(func(t TB) { RequireTool(t, "sh") }); got != "" {
 		t.Errorf("the test ended with %q", got)
 	}
 }
