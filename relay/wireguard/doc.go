@@ -1,0 +1,2 @@
+// Package wireguard speaks the WireGuard protocol. (Skeleton: the exported API.)
+package wireguard
