@@ -12,7 +12,7 @@
 //
 //	l, err := api.Listen("/run/sluice/sluice.sock")
 //	if err != nil { ... }
-//	go api.Serve(ctx, l, backend)
+//	go api.Serve(ctx, l, backend, logger)
 //
 //	client := api.Dial("/run/sluice/sluice.sock")
 //	status, err := client.Status(ctx, &sluicev1.StatusRequest{})
