@@ -1,6 +1,7 @@
 package netnstest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -50,10 +51,14 @@ func (s *Scope) Connect(a, b End) (*Link, *Link) {
 		if err := a.Host.handle.LinkAdd(veth); err != nil {
 			return fmt.Errorf("connect %s %s with %s %s: %w", a.Host.name, a.Name, b.Host.name, b.Name, err)
 		}
-		for i, end := range []End{a, b} {
-			if err := []*Link{la, lb}[i].configure(end); err != nil {
-				return fmt.Errorf("connect %s %s with %s %s: %w", a.Host.name, a.Name, b.Host.name, b.Name, err)
-			}
+		err := errors.Join(la.configure(a), lb.configure(b))
+		if err == nil {
+			// Only with both ends up: given earlier, an IPv6 address does not
+			// receive multicast (neighbour solicitations) for up to a second.
+			err = errors.Join(la.addAddrs(a.Addrs), lb.addAddrs(b.Addrs))
+		}
+		if err != nil {
+			return fmt.Errorf("connect %s %s with %s %s: %w", a.Host.name, a.Name, b.Host.name, b.Name, err)
 		}
 		return nil
 	})
@@ -73,11 +78,6 @@ func (l *Link) configure(e End) error {
 	if e.Bridge != nil {
 		if err := l.Host.handle.LinkSetMasterByIndex(link, e.Bridge.Index); err != nil {
 			return fmt.Errorf("%s into bridge %s: %w", l.Name, e.Bridge.Name, err)
-		}
-	}
-	for _, addr := range e.Addrs {
-		if err := l.addAddr(addr); err != nil {
-			return err
 		}
 	}
 	if err := l.Host.handle.LinkSetUp(link); err != nil {
@@ -103,6 +103,15 @@ func (l *Link) addAddr(addr netip.Prefix) error {
 	}
 	if err := l.Host.handle.AddrReplace(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: l.Index}}, a); err != nil {
 		return fmt.Errorf("host %s: address %s on %s: %w", l.Host.name, addr, l.Name, err)
+	}
+	return nil
+}
+
+func (l *Link) addAddrs(addrs []netip.Prefix) error {
+	for _, addr := range addrs {
+		if err := l.addAddr(addr); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -226,7 +235,10 @@ func (h *Host) NewBridge(name string, addrs ...netip.Prefix) *Link {
 		if err := h.handle.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
 			return fmt.Errorf("host %s: bridge %s: %w", h.name, name, err)
 		}
-		return l.configure(End{Host: h, Name: name, Addrs: addrs, Offload: true})
+		if err := l.configure(End{Host: h, Name: name, Offload: true}); err != nil {
+			return err
+		}
+		return l.addAddrs(addrs)
 	})
 	return l
 }
@@ -262,7 +274,10 @@ func (h *Host) NewVXLAN(v VXLAN) *Link {
 		if err := h.handle.LinkAdd(device); err != nil {
 			return fmt.Errorf("host %s: vxlan %s: %w", h.name, v.Name, err)
 		}
-		if err := l.configure(End{Host: h, Name: v.Name, Bridge: v.Bridge, Addrs: v.Addrs, Offload: true}); err != nil {
+		if err := l.configure(End{Host: h, Name: v.Name, Bridge: v.Bridge, Offload: true}); err != nil {
+			return err
+		}
+		if err := l.addAddrs(v.Addrs); err != nil {
 			return err
 		}
 		for _, remote := range v.Remote {
