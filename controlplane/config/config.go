@@ -27,8 +27,6 @@ import (
 	"time"
 )
 
-//go:generate go run ./internal/reference -dir . -out ../../docs
-
 // Config is one gateway's configuration file.
 type Config struct {
 	// Name of the site that this gateway belongs to. Lower-case letters, digits
