@@ -1,31 +1,52 @@
 package xdp
 
-import "net/netip"
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
 
-// State is everything the program decides by. SetState replaces the whole of it; the zero State passes every packet.
-type State struct {
-	Ports     []Port       // by (Ifindex, VLAN, InnerVLAN), no two alike
-	Local     []netip.Addr // our outer addresses: WireGuard and overlay packets must be for one of them
-	Geneve    []uint16     // UDP ports of Geneve, usually DefaultGenevePort
-	VXLAN     []uint16     // UDP ports of VXLAN, usually DefaultVXLANPort and LegacyVXLANPort
-	WireGuard []uint16     // UDP ports of WireGuard
-	VNIs      []uint32     // the VNIs that overlay packets may carry, below 1<<24
-	Remote    []Remote     // what other sites have
-	Gateways  []Gateway    // addresses inside VPCs that the relay answers for
-}
-
-// UDP ports by common agreement: IANA for Geneve and VXLAN, and what Linux used for VXLAN before there was one.
+// UDP ports by common agreement: IANA's for Geneve and VXLAN, and what Linux used for VXLAN before there was one.
 const (
 	DefaultGenevePort uint16 = 6081
 	DefaultVXLANPort  uint16 = 4789
 	LegacyVXLANPort   uint16 = 8472
 )
 
+// Limits of a State, as in bpf/shared.h. They bound what a faulty control plane can take of the kernel's memory; entries
+// cost memory only when they are there.
+const (
+	MaxInterfaces = 32     // different Ifindexes among the ports
+	MaxQueues     = 64     // per interface
+	MaxPorts      = 1024   // interfaces and VLANs
+	MaxLocal      = 1024   // outer addresses
+	MaxUDPPorts   = 256    // Geneve, VXLAN and WireGuard together
+	MaxVNIs       = 4096   //
+	MaxRoutes     = 100000 // of each address family: remote prefixes and gateway addresses together
+	maxVNI        = 1<<24 - 1
+	maxVLAN       = 4094
+)
+
+// State is everything the program decides by. SetState replaces the whole of it; the zero State passes every packet.
+type State struct {
+	Ports     []Port       // by (Ifindex, VLAN, InnerVLAN), no two alike
+	Local     []netip.Addr // our outer addresses: WireGuard and overlay packets must be for one of them; zones are ignored
+	Geneve    []uint16     // UDP ports of Geneve, usually DefaultGenevePort
+	VXLAN     []uint16     // UDP ports of VXLAN, usually DefaultVXLANPort and LegacyVXLANPort
+	WireGuard []uint16     // UDP ports of WireGuard, taken on every port
+	VNIs      []uint32     // what overlay packets may carry
+	Remote    []Remote     // what other sites have
+	Gateways  []Gateway    // addresses inside VPCs that the relay answers for; they win over a Remote of full length
+}
+
 // Port is an interface, or a VLAN on it. An interface with several VLANs has several Ports and one set of sockets.
+//
+// The program sees tags only where the NIC leaves them in the packet: turn the offload off (ethtool -K eth0 rxvlan off),
+// or packets of all VLANs look untagged.
 type Port struct {
 	Ifindex   int
 	VLAN      uint16  // VLAN id 1..4094; 0: untagged and priority-tagged packets
-	InnerVLAN uint16  // the second tag's VLAN id, 0: none
+	InnerVLAN uint16  // the second tag's VLAN id; 0: none
 	Queues    int     // sockets may be set for queues 0..Queues-1; 0: MaxQueues
 	Overlay   bool    // Geneve and VXLAN packets are looked into
 	Routed    bool    // plain IP packets for remote prefixes of VNI are diverted
@@ -43,4 +64,151 @@ type Remote struct {
 type Gateway struct {
 	VNI  uint32
 	Addr netip.Addr
+}
+
+// Validate reports everything that is wrong with the state, each with the name of the field.
+func (s State) Validate() error {
+	v := &validation{}
+	v.ports(s.Ports)
+	v.limit("local", len(s.Local), MaxLocal)
+	for i, a := range s.Local {
+		if err := checkHost(a); err != nil {
+			v.bad("local[%d]: %w", i, err)
+		}
+	}
+	v.udp(s)
+	v.limit("vnis", len(s.VNIs), MaxVNIs)
+	for i, vni := range s.VNIs {
+		if vni > maxVNI {
+			v.bad("vnis[%d]: %d has more than 24 bits", i, vni)
+		}
+	}
+	v.routes(s)
+	return errors.Join(v.errs...)
+}
+
+type validation struct{ errs []error }
+
+func (v *validation) bad(format string, args ...any) {
+	v.errs = append(v.errs, fmt.Errorf(format, args...))
+}
+
+func (v *validation) limit(name string, n, limit int) {
+	if n > limit {
+		v.bad("%s: %d of at most %d", name, n, limit)
+	}
+}
+
+func (v *validation) ports(ports []Port) {
+	type key struct {
+		ifindex         int
+		vlan, innerVLAN uint16
+	}
+	seen := make(map[key]int)
+	interfaces := make(map[int]bool)
+	v.limit("ports", len(ports), MaxPorts)
+	for i, p := range ports {
+		interfaces[p.Ifindex] = true
+		k := key{p.Ifindex, p.VLAN, p.InnerVLAN}
+		if first, ok := seen[k]; ok {
+			v.bad("ports[%d]: same interface and vlan as ports[%d]", i, first)
+		}
+		seen[k] = i
+		for _, err := range p.problems() {
+			v.bad("ports[%d] %w", i, err)
+		}
+	}
+	v.limit("ports: interfaces", len(interfaces), MaxInterfaces)
+}
+
+func (p Port) problems() (errs []error) {
+	if p.Ifindex < 1 || p.Ifindex > 1<<31-1 {
+		errs = append(errs, fmt.Errorf("ifindex: %d is no interface index", p.Ifindex))
+	}
+	if p.VLAN > maxVLAN {
+		errs = append(errs, fmt.Errorf("vlan: %d is above %d", p.VLAN, maxVLAN))
+	}
+	if p.InnerVLAN > maxVLAN {
+		errs = append(errs, fmt.Errorf("inner vlan: %d is above %d", p.InnerVLAN, maxVLAN))
+	}
+	if p.InnerVLAN != 0 && p.VLAN == 0 {
+		errs = append(errs, errors.New("inner vlan: set without vlan"))
+	}
+	if p.Queues < 0 || p.Queues > MaxQueues {
+		errs = append(errs, fmt.Errorf("queues: %d is not in 0..%d", p.Queues, MaxQueues))
+	}
+	if p.VNI > maxVNI {
+		errs = append(errs, fmt.Errorf("vni: %d has more than 24 bits", p.VNI))
+	}
+	if p.MAC == ([6]byte{}) {
+		errs = append(errs, errors.New("mac: missing"))
+	} else if p.MAC[0]&1 != 0 {
+		errs = append(errs, fmt.Errorf("mac: %x is a group's", p.MAC))
+	}
+	return errs
+}
+
+func (v *validation) udp(s State) {
+	seen := make(map[uint16]string)
+	v.limit("udp ports", len(s.Geneve)+len(s.VXLAN)+len(s.WireGuard), MaxUDPPorts)
+	for _, service := range []struct {
+		name  string
+		ports []uint16
+	}{{"geneve", s.Geneve}, {"vxlan", s.VXLAN}, {"wireguard", s.WireGuard}} {
+		for i, port := range service.ports {
+			if other, ok := seen[port]; ok && other != service.name {
+				v.bad("%s[%d]: udp port %d is also in %s", service.name, i, port, other)
+			}
+			if port == 0 {
+				v.bad("%s[%d]: udp port 0", service.name, i)
+			}
+			seen[port] = service.name
+		}
+	}
+}
+
+func (v *validation) routes(s State) {
+	var n4, n6 int
+	tally := func(is4 bool) {
+		if is4 {
+			n4++
+		} else {
+			n6++
+		}
+	}
+	for i, r := range s.Remote {
+		if r.VNI > maxVNI {
+			v.bad("remote[%d] vni: %d has more than 24 bits", i, r.VNI)
+		}
+		switch p := r.Prefix; {
+		case !p.IsValid():
+			v.bad("remote[%d] prefix: missing or invalid", i)
+		case p.Addr().Is4In6():
+			v.bad("remote[%d] prefix: %s is IPv4 written as IPv6", i, p)
+		case p != p.Masked():
+			v.bad("remote[%d] prefix: %s has host bits, write %s", i, p, p.Masked())
+		}
+		tally(r.Prefix.Addr().Is4())
+	}
+	for i, g := range s.Gateways {
+		if g.VNI > maxVNI {
+			v.bad("gateways[%d] vni: %d has more than 24 bits", i, g.VNI)
+		}
+		if err := checkHost(g.Addr); err != nil {
+			v.bad("gateways[%d] addr: %w", i, err)
+		}
+		tally(g.Addr.Unmap().Is4())
+	}
+	v.limit("remote and gateways, ipv4", n4, MaxRoutes)
+	v.limit("remote and gateways, ipv6", n6, MaxRoutes)
+}
+
+func checkHost(a netip.Addr) error {
+	switch a = a.Unmap(); {
+	case !a.IsValid():
+		return errors.New("missing")
+	case a.IsUnspecified(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return fmt.Errorf("%s is no host's address", a)
+	}
+	return nil
 }

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * The contract with the Go side: verdicts, map keys and values, limits. The Go types of the structs are generated from
+ * here; the Go verdicts are compared with this list by a test.
+ */
+#ifndef SLUICE_SHARED_H
+#define SLUICE_SHARED_H
+
+#include "kernel.h"
+
+/*
+ * What becomes of a packet: exactly one of these, and one counter each. The name in lower case is the counter's name.
+ * Passed packets go on to the kernel untouched, diverted ones to the AF_XDP socket of their queue.
+ */
+enum verdict {
+	PASS_NO_PORT,		/* no port is configured for this interface, untagged */
+	PASS_UNKNOWN_VLAN,	/* tagged, and no port is configured for these tags; or more than two tags */
+	PASS_BAD_ETHERNET,	/* ends inside the Ethernet header or a VLAN tag */
+	PASS_NOT_IP,		/* neither IPv4 nor IPv6: ARP, LLDP, ... */
+	PASS_OTHER_MAC,		/* the destination MAC is not the port's */
+	PASS_BAD_IP,		/* ends inside the IP header; bad version, length or IPv4 header checksum */
+	PASS_NOT_OURS,		/* not for one of our addresses, and the port does not route */
+	PASS_NO_ROUTE,		/* routed: no remote prefix contains the destination */
+	PASS_LINK_SCOPE,	/* routed: multicast, broadcast, loopback or link-local destination */
+	PASS_FRAGMENT,		/* for one of our addresses, but a fragment: the kernel reassembles */
+	PASS_EXTENSION,		/* for one of our addresses, with an IPv6 extension header before the payload */
+	PASS_LOCAL,		/* for one of our addresses, but no protocol or UDP port of ours */
+	PASS_BAD_UDP,		/* ends inside the UDP header, or the UDP length does not fit */
+	PASS_BAD_GENEVE,	/* ends inside the Geneve header or its options, or version is not 0 */
+	PASS_GENEVE_CONTROL,	/* O bit: a control message between tunnel endpoints, never forwarded */
+	PASS_BAD_VXLAN,		/* ends inside the VXLAN header, or no I flag */
+	PASS_UNKNOWN_VNI,	/* the VNI is none of ours */
+	PASS_INNER_VLAN,	/* the inner frame has a VLAN tag */
+	PASS_INNER_OTHER,	/* the inner packet is neither IP nor ARP */
+	PASS_INNER_ARP,		/* inner ARP that is no request for a gateway address */
+	PASS_BAD_INNER,		/* ends inside the inner headers, or these contradict each other */
+	PASS_INNER_NO_ROUTE,	/* no remote prefix contains the inner destination: the site's own traffic */
+	PASS_INNER_LINK_SCOPE,	/* inner destination is multicast, broadcast, loopback or link-local */
+	PASS_NO_SOCKET,		/* would be diverted, but no socket is set for this queue */
+
+	DIVERT_GENEVE,		/* Geneve, inner destination is remote */
+	DIVERT_VXLAN,		/* VXLAN, inner destination is remote */
+	DIVERT_NEIGHBOUR,	/* inner ARP request or neighbour solicitation for a gateway address */
+	DIVERT_GATEWAY,		/* for a gateway address inside a VPC */
+	DIVERT_ROUTED,		/* routed: destination is remote */
+	DIVERT_HANDSHAKE,	/* WireGuard, type 1 to 3 */
+	DIVERT_TRANSPORT,	/* WireGuard, type 4 */
+
+	DROP_BAD_WIREGUARD,	/* for a WireGuard port, but no WireGuard message */
+	DROP_HANDSHAKE_RATE,	/* WireGuard, type 1 or 2, from a source that sends too many */
+
+	VERDICTS,
+	FIRST_DIVERT = DIVERT_GENEVE,
+	FIRST_DROP = DROP_BAD_WIREGUARD,
+};
+
+/*
+ * Limits. The hash and trie maps are not preallocated: an entry costs memory when it is there. Their sizes are twice
+ * what the Go side accepts, because a change adds the new entries before it deletes the old ones.
+ */
+#define MAX_INTERFACES 32
+#define MAX_QUEUES 64		/* of one interface; packets of queues above are passed, PASS_NO_SOCKET */
+#define MAX_PORTS 1024		/* interface and VLAN */
+#define MAX_LOCAL 1024
+#define MAX_UDP_PORTS 256
+#define MAX_VNIS 4096
+#define MAX_ROUTES 100000	/* of each address family; remote prefixes and gateway addresses together */
+#define MAX_HANDSHAKE_SOURCES 8192 /* about 700 KiB; the least recently seen is forgotten */
+
+enum family { IPV4 = 4, IPV6 = 6 };
+
+/* An IPv4 address is in word[0], the rest is zero. */
+struct address {
+	__u32 family;
+	__be32 word[4];
+};
+
+struct port_key {
+	__u32 ifindex;
+	__u16 vlan;		/* outer VLAN id, 0: none; priority tags (id 0) do not count as tags */
+	__u16 inner_vlan;
+};
+
+enum port_flags {
+	PORT_OVERLAY = 1,	/* Geneve and VXLAN packets are looked into */
+	PORT_ROUTED = 2,	/* plain IP packets for remote prefixes of vni are diverted */
+};
+
+struct port {
+	__u32 slot;		/* of the interface in `sockets`: index = slot * MAX_QUEUES + queue */
+	__u32 vni;
+	enum port_flags flags;
+	__u8 mac[6];
+	__u8 zero[2];
+};
+
+struct udp_port_key {
+	__be16 port;
+	__u16 zero;
+};
+
+enum service { GENEVE = 1, VXLAN = 2, WIREGUARD = 3 };
+
+/* Keys of the longest-prefix match: prefix_len counts the 32 bits of the VNI as well. */
+struct route4_key {
+	__u32 prefix_len;
+	__be32 vni;
+	__be32 addr;
+};
+
+struct route6_key {
+	__u32 prefix_len;
+	__be32 vni;
+	__be32 addr[4];
+};
+
+enum destination { NOWHERE, REMOTE = 1, GATEWAY = 2 };
+
+/* A token bucket, told by the time at which it will be full again (CLOCK_MONOTONIC, ns). */
+struct bucket {
+	__u64 full_at;
+};
+
+#endif

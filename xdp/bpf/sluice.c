@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * The program on a gateway's ports. It picks out the packets that the relay handles and leaves all others to the kernel,
+ * untouched: overlay packets bound for another site, plain IP packets bound for another site, WireGuard.
+ * Each packet gets exactly one verdict (shared.h), reached by the first test that settles it.
+ */
+#include "kernel.h"
+#include "shared.h"
+#include "maps.h"
+#include "parse.h"
+#include "overlay.h"
+#include "wireguard.h"
+
+static __always_inline bool is_ours(const struct port *port, const struct ethernet *ethernet)
+{
+	const __u16 *a = (const void *)port->mac, *b = (const void *)ethernet->dst;
+
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]));
+}
+
+/* For one of our outer addresses. */
+static __always_inline enum verdict classify_local(struct cursor *c, const struct port *port, struct ip *ip)
+{
+	struct udp_port_key key = {};
+	enum service *service;
+	struct udp *udp;
+
+	if (ip->fragment)
+		return PASS_FRAGMENT;
+	if (is_extension(ip))
+		return PASS_EXTENSION;
+	if (ip->protocol != IPPROTO_UDP)
+		return PASS_LOCAL;
+	udp = parse_udp(c);
+	if (!udp)
+		return PASS_BAD_UDP;
+	key.port = udp->dst;
+	service = bpf_map_lookup_elem(&udp_ports, &key);
+	if (!service)
+		return PASS_LOCAL;
+	if (*service == WIREGUARD)
+		return classify_wireguard(c, &ip->src);
+	if (!(port->flags & PORT_OVERLAY))
+		return PASS_LOCAL;
+	return *service == GENEVE ? classify_geneve(c) : classify_vxlan(c);
+}
+
+/* Not for us: to be routed. Fragments, options and extension headers do not matter, nor does the TTL: the relay answers. */
+static __always_inline enum verdict classify_routed(const struct port *port, const struct ip *ip)
+{
+	enum destination destination;
+
+	if (!(port->flags & PORT_ROUTED))
+		return PASS_NOT_OURS;
+	destination = find_route(port->vni, &ip->dst);
+	if (destination == GATEWAY)
+		return DIVERT_GATEWAY;
+	if (is_link_scope(&ip->dst))
+		return PASS_LINK_SCOPE;
+	return destination == REMOTE ? DIVERT_ROUTED : PASS_NO_ROUTE;
+}
+
+static __always_inline enum verdict classify(struct xdp_md *ctx, __u32 *slot)
+{
+	struct cursor c = { (void *)(long)ctx->data, (void *)(long)ctx->data_end, 0xffffffff };
+	struct port_key key = { ctx->ingress_ifindex };
+	struct frame frame;
+	struct port *port;
+	struct ip ip;
+
+	if (!parse_ethernet(&c, &frame))
+		return PASS_BAD_ETHERNET;
+	if (is_vlan(frame.type))
+		return PASS_UNKNOWN_VLAN;
+	key.vlan = frame.vlan;
+	key.inner_vlan = frame.inner_vlan;
+	port = bpf_map_lookup_elem(&ports, &key);
+	if (!port)
+		return frame.vlan ? PASS_UNKNOWN_VLAN : PASS_NO_PORT;
+	*slot = port->slot;
+
+	if (!is_ip(frame.type))
+		return PASS_NOT_IP;
+	if (!is_ours(port, frame.ethernet))
+		return PASS_OTHER_MAC;
+	if (!parse_ip(&c, frame.type, &ip))
+		return PASS_BAD_IP;
+	return is_local(&ip.dst) ? classify_local(&c, port, &ip) : classify_routed(port, &ip);
+}
+
+/* Not inlined: this is what brings enum verdict into the object's type information, where the Go test reads it. */
+static __noinline int act(struct xdp_md *ctx, enum verdict verdict, __u32 slot)
+{
+	__u32 queue = ctx->rx_queue_index;
+	int action = XDP_PASS;
+
+	if (verdict >= FIRST_DROP) {
+		action = XDP_DROP;
+	} else if (verdict >= FIRST_DIVERT) {
+		/* The flags are what to do when there is no socket (Linux 5.3). */
+		if (queue < MAX_QUEUES)
+			action = bpf_redirect_map(&sockets, slot * MAX_QUEUES + queue, XDP_PASS);
+		if (action != XDP_REDIRECT)
+			verdict = PASS_NO_SOCKET;
+	}
+	count(verdict);
+	return action;
+}
+
+SEC("xdp")
+int sluice(struct xdp_md *ctx)
+{
+	__u32 slot = 0;
+	enum verdict verdict = classify(ctx, &slot);
+
+	return act(ctx, verdict, slot);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
