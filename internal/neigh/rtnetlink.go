@@ -1,0 +1,215 @@
+package neigh
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// requestTimeout: the kernel answers a request while it is being sent; this is for a kernel that is broken.
+	requestTimeout = 5 * time.Second
+	// receiveBuffer holds some 10000 neighbour events. What it cannot hold costs a resync.
+	receiveBuffer = 4 << 20
+)
+
+var groups = []uint{
+	unix.RTNLGRP_NEIGH, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE,
+	unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_NEXTHOP,
+}
+
+// rtnetlink holds the sockets of one network namespace: one for requests, one for what the kernel tells by itself. All
+// groups share a socket, so that events come in the order in which they happened.
+type rtnetlink struct {
+	requests *netlink.Handle
+	events   *nl.NetlinkSocket
+	ethtool  *ethtool
+}
+
+// open opens the sockets in ns, or in the calling thread's namespace when ns is None.
+func open(ns netns.NsHandle, buffer int) (_ *rtnetlink, err error) {
+	n := new(rtnetlink)
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	if n.events, err = nl.SubscribeAt(ns, netns.None(), unix.NETLINK_ROUTE, groups...); err != nil {
+		return nil, fmt.Errorf("subscribe to rtnetlink: %w", err)
+	}
+	// Forcing it needs CAP_NET_ADMIN in the first user namespace; without, net.core.rmem_max is the limit.
+	if err := n.events.SetReceiveBufferSize(buffer, true); err != nil {
+		if err := n.events.SetReceiveBufferSize(buffer, false); err != nil {
+			return nil, fmt.Errorf("subscribe to rtnetlink: set receive buffer: %w", err)
+		}
+	}
+	if n.requests, err = netlink.NewHandleAt(ns, unix.NETLINK_ROUTE); err != nil {
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
+	if err := n.requests.SetSocketTimeout(requestTimeout); err != nil {
+		return nil, fmt.Errorf("open rtnetlink: set timeout: %w", err)
+	}
+	if n.ethtool, err = openEthtool(ns); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *rtnetlink) close() {
+	if n.events != nil {
+		n.events.Close() // ends a Receive
+	}
+	if n.requests != nil {
+		n.requests.Close()
+	}
+	if n.ethtool != nil {
+		n.ethtool.close()
+	}
+}
+
+// route implements system.
+func (n *rtnetlink) route(k Key) (routing, error) {
+	routes, err := n.requests.RouteGetWithOptions(k.Dst.AsSlice(), &netlink.RouteGetOptions{OifIndex: int(k.Ifindex)})
+	if err != nil {
+		return noRoute(err)
+	}
+	if len(routes) == 0 {
+		return routing{}, fmt.Errorf("route of %v: empty answer", k)
+	}
+	r := &routes[0]
+	answer := routing{state: Resolved, egress: uint32(r.LinkIndex), hop: k.Dst, src: fromIP(r.Src), mtu: r.MTU}
+	switch r.Type {
+	case unix.RTN_UNICAST:
+	case unix.RTN_LOCAL:
+		return routing{state: Local, reason: "an address of this host"}, nil
+	case unix.RTN_BROADCAST:
+		return routing{state: Unreachable, reason: "broadcast"}, nil
+	default: // blackhole and its like are errors, see noRoute
+		return routing{state: Unreachable, reason: fmt.Sprintf("route of type %d", r.Type)}, nil
+	}
+	if gw := fromIP(r.Gw); gw.IsValid() {
+		answer.hop = gw
+	}
+	if via, ok := r.Via.(*netlink.Via); ok { // an IPv4 route through an IPv6 gateway (RFC 5549)
+		answer.hop = fromIP(via.Addr)
+	}
+	return answer, nil
+}
+
+// noRoute tells the answers that mean no from the failures. The numbers are those of fib_props (IPv4) and
+// ip6_rt_init_dst (IPv6).
+func noRoute(err error) (routing, error) {
+	no := func(reason string) (routing, error) { return routing{state: Unreachable, reason: reason}, nil }
+	switch {
+	case errors.Is(err, unix.ENETUNREACH):
+		return no("no route")
+	case errors.Is(err, unix.EHOSTUNREACH):
+		return no("unreachable route")
+	case errors.Is(err, unix.EINVAL):
+		return no("blackhole route")
+	case errors.Is(err, unix.EACCES):
+		return no("prohibited by a route")
+	case errors.Is(err, unix.ENODEV):
+		return no("no such interface")
+	case errors.Is(err, unix.ENETDOWN):
+		return no("the interface is down")
+	}
+	return routing{}, fmt.Errorf("ask for route: %w", err)
+}
+
+// routed implements system.
+func (n *rtnetlink) routed(k Key) (bool, error) {
+	_, err := n.requests.RouteGetWithOptions(k.Dst.AsSlice(), &netlink.RouteGetOptions{OifIndex: int(k.Ifindex), FIBMatch: true})
+	if err == nil {
+		return true, nil
+	}
+	_, err = noRoute(err)
+	return false, err
+}
+
+// probe implements system. NTF_USE (Linux 2.6.32) makes the kernel do what it does when it sends a packet to the neighbour.
+func (n *rtnetlink) probe(h hopKey) error {
+	err := n.requests.NeighSet(&netlink.Neigh{
+		LinkIndex: int(h.ifindex), Family: family(h.addr), IP: h.addr.AsSlice(), Flags: unix.NTF_USE,
+	})
+	switch {
+	case errors.Is(err, unix.ENOBUFS):
+		ip := "ipv4"
+		if h.addr.Is6() {
+			ip = "ipv6"
+		}
+		return fmt.Errorf("resolve %v: the kernel's neighbour table is full (raise net.%s.neigh.default.gc_thresh3): %w", h.addr, ip, err)
+	case err != nil:
+		return fmt.Errorf("resolve %v: %w", h.addr, err)
+	}
+	return nil
+}
+
+// neighbours reads the kernel's neighbour tables.
+func (n *rtnetlink) neighbours() ([]neighbourEvent, error) {
+	var out []neighbourEvent
+	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
+		all, err := n.requests.NeighList(0, f)
+		if err != nil {
+			return nil, fmt.Errorf("read neighbours: %w", err)
+		}
+		for _, e := range all {
+			ev := neighbourEvent{key: hopKey{uint32(e.LinkIndex), fromIP(e.IP)}, nud: uint16(e.State)}
+			if len(e.HardwareAddr) == len(ev.mac) {
+				ev.mac, ev.hasMAC = [6]byte(e.HardwareAddr), true
+			}
+			if ev.key.addr.IsValid() && e.Flags&unix.NTF_PROXY == 0 {
+				out = append(out, ev)
+			}
+		}
+	}
+	return out, nil
+}
+
+// receive waits for the next messages of the subscription.
+func (n *rtnetlink) receive() ([]event, error) {
+	for {
+		messages, from, err := n.events.Receive()
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return nil, err
+		case from.Pid != 0:
+			continue // any process of the host may send to a netlink socket; only 0 is the kernel
+		}
+		var out []event
+		for _, m := range messages {
+			ev, ok, err := decode(m.Header.Type, m.Data)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				out = append(out, ev)
+			}
+		}
+		if len(out) > 0 {
+			return out, nil
+		}
+	}
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// fromIP: the netlink package has IPv4 addresses of four bytes and no IPv4-mapped ones.
+func fromIP(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a
+}
