@@ -1,5 +1,7 @@
 package wireguard
 
+import "github.com/sluicegw/sluice/relay/wireguard/aead"
+
 // Result is what became of a packet.
 type Result uint8
 
@@ -26,45 +28,84 @@ const (
 	// Expired: the session is too old or has seen too many messages.
 	Expired
 
+	// NumResults is how many results there are.
 	NumResults int = iota
 )
+
+var resultNames = [NumResults]string{
+	"ok", "keepalive", "no session", "no peer", "no room", "malformed", "bad index", "bad auth", "replay", "expired",
+}
+
+func (r Result) String() string {
+	if int(r) >= NumResults {
+		return "unknown result"
+	}
+	return resultNames[r]
+}
 
 const (
 	// HeaderSize is the length of the transport header in front of the
 	// ciphertext.
 	HeaderSize = 16
 	// Overhead is what a transport message has more than the padded plaintext.
-	Overhead = HeaderSize + 16
+	Overhead = HeaderSize + aead.Overhead
 	// MaxPadding is how many bytes Seal may add to the plaintext.
-	MaxPadding = 15
+	MaxPadding = paddingMultiple - 1
+	// BatchSize is how many packets Seal and Open work on at once; a longer
+	// slice is done in several rounds.
+	BatchSize = 64
 )
 
 // Packet is one packet of a batch.
 //
 // Seal: in, Buf[:HeaderSize] is room for the header and Buf[HeaderSize:] the
-// plaintext, with MaxPadding+16 bytes of capacity behind; out, Buf is the whole
-// message, in the same place. An empty plaintext makes a keepalive.
+// plaintext, with MaxPadding+aead.Overhead bytes of capacity behind; out, with
+// OK, Buf is the whole message, in the same place. An empty plaintext makes a
+// keepalive.
 //
 // Open: in, Buf is the whole message; out, with OK, Buf is the plaintext within
-// it: Buf[HeaderSize:len-16], still with the sender's padding (the length of
-// the IP packet tells where it ends).
+// it, Buf[HeaderSize:len-16], still with the sender's padding (the length of
+// the IP packet tells where it ends). With any other result but NoSession and
+// NoPeer the bytes of Buf are undefined.
 type Packet struct {
 	Buf    []byte   // borrowed: until the call returns
-	Peer   *Peer    // Seal: in. Open: out, when the result is OK, Keepalive or Replay.
+	Peer   *Peer    // Seal: in. Open: out with OK, Keepalive and Replay, else nil.
 	From   Endpoint // Open: in, where the message came from
-	MaxLen int      // Seal: in, padding must not make the plaintext longer than this (inner MTU); 0: no limit
-	Result Result
+	MaxLen int      // Seal: in, padding does not make the plaintext longer than this (the inner MTU); 0: no limit
+	Result Result   // out
 }
 
-// Batch is the scratch memory of one worker; it must not be shared.
-type Batch struct{}
+// Batch is the scratch memory of one worker: it must not be shared. Seal and
+// Open do not allocate, and lock or count once per group, which is the packets
+// of one batch that belong to the same session.
+type Batch struct {
+	dev    *Device
+	groups [BatchSize]group
+	ops    [BatchSize]aead.Op
+	// Per op: its packet, and the next op of the same group (Open).
+	packet [BatchSize]uint8
+	next   [BatchSize]uint8
+	// Per packet: its group (Seal).
+	of [BatchSize]uint8
+}
 
-// NewBatch makes a Batch.
-func (d *Device) NewBatch() *Batch { return &Batch{} }
+// none ends a list of ops and marks a packet without group.
+const none = 0xff
 
-// Seal turns packets into transport messages to their Peer. now is Clock.
-// Where to send them says Peer.Endpoint.
-func (b *Batch) Seal(pkts []Packet, now int64) {}
+// group is the packets of a batch that belong to one session.
+type group struct {
+	peer    *Peer
+	session *session // locked for reading; nil: unusable, see result
+	result  Result   // of every packet, when session is nil
+	index   uint32   // receiver index
 
-// Open turns transport messages into packets. now is Clock.
-func (b *Batch) Open(pkts []Packet, now int64) {}
+	packets int
+	bytes   int    // of whole messages
+	data    bool   // not only keepalives
+	nonce   uint64 // Seal: of the next packet
+
+	first, last uint8 // Open: list of ops
+}
+
+// NewBatch makes the scratch memory for one worker.
+func (d *Device) NewBatch() *Batch { return &Batch{dev: d} }

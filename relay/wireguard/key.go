@@ -1,45 +1,213 @@
 package wireguard
 
+import (
+	"crypto/ecdh"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// keySize is the length of every key of the protocol.
+const keySize = 32
+
 // PublicKey identifies a peer. Its text form is base64.
-type PublicKey [32]byte
+type PublicKey [keySize]byte
 
-// PrivateKey is our identity. The zero value is no key. Copies share the same
-// memory, so that Zero on one zeroes all; Clone makes an independent one.
-// It has no text form by accident: String, Format, LogValue and the
-// marshallers write a placeholder. RevealBase64 is the one way out.
-type PrivateKey struct{ p *[32]byte }
+// PrivateKey is our identity. The zero value is no key.
+//
+// Copies share the same memory: Zero on one zeroes all, passing one around
+// leaves no bytes behind on stacks, and printing a struct that holds one, even
+// in an unexported field that fmt reads by reflection, shows an address at
+// most. Clone makes an independent copy. String, Format, LogValue and the
+// marshallers write a placeholder; RevealBase64 and WriteFile are the only ways
+// out.
+type PrivateKey struct{ secret }
 
-// PresharedKey is an optional symmetric key that is mixed into handshakes with
-// one peer. It behaves like PrivateKey.
-type PresharedKey struct{ p *[32]byte }
+// PresharedKey is an optional symmetric key that is mixed into the handshakes
+// with one peer. It behaves like PrivateKey.
+type PresharedKey struct{ secret }
 
-func ParsePublicKey(text string) (PublicKey, error)       { return PublicKey{}, nil }
-func ParsePrivateKey(text string) (PrivateKey, error)     { return PrivateKey{}, nil }
-func ParsePresharedKey(text string) (PresharedKey, error) { return PresharedKey{}, nil }
-func NewPrivateKey() (PrivateKey, error)                  { return PrivateKey{}, nil }
-func NewPresharedKey() (PresharedKey, error)              { return PresharedKey{}, nil }
+// secret is what the two have in common.
+type secret struct{ p *[keySize]byte }
 
-// ReadPrivateKey reads a key file; it refuses one that group or others can read.
-func ReadPrivateKey(path string) (PrivateKey, error)     { return PrivateKey{}, nil }
-func ReadPresharedKey(path string) (PresharedKey, error) { return PresharedKey{}, nil }
+var errKeyText = errors.New("want 44 characters of base64")
 
-func (k PublicKey) String() string { return "" }
-func (k PublicKey) IsZero() bool   { return k == PublicKey{} }
+// decodeKey never quotes the text: it may be a secret in the wrong place.
+func decodeKey(dst *[keySize]byte, text []byte) error {
+	var buf [keySize + 1]byte // Decode wants room for the padding's bytes
+	defer clear(buf[:])
+	if len(text) != base64.StdEncoding.EncodedLen(keySize) {
+		return errKeyText
+	}
+	n, err := base64.StdEncoding.Strict().Decode(buf[:], text)
+	if err != nil || n != keySize {
+		return errKeyText
+	}
+	copy(dst[:], buf[:])
+	return nil
+}
 
-// PublicKey computes the public half.
-func (k PrivateKey) PublicKey() PublicKey { return PublicKey{} }
-func (k PrivateKey) IsZero() bool         { return k.p == nil }
-func (k PrivateKey) Clone() PrivateKey    { return k }
-func (k PrivateKey) Zero()                {}
+// ParsePublicKey reads base64.
+func ParsePublicKey(text string) (PublicKey, error) {
+	var k PublicKey
+	if err := decodeKey((*[keySize]byte)(&k), []byte(text)); err != nil {
+		return PublicKey{}, fmt.Errorf("parse public key: %w", err)
+	}
+	return k, nil
+}
 
-// RevealBase64 returns the key as text, for a key file or `sluice key`.
-func (k PrivateKey) RevealBase64() []byte { return nil }
+// ParsePrivateKey reads base64.
+func ParsePrivateKey(text string) (PrivateKey, error) {
+	s, err := parseSecret([]byte(text))
+	if err != nil {
+		return PrivateKey{}, fmt.Errorf("parse private key: %w", err)
+	}
+	return PrivateKey{s}, nil
+}
 
-// WriteFile writes the key to a new file with mode 0600.
-func (k PrivateKey) WriteFile(path string) error { return nil }
+// ParsePresharedKey reads base64.
+func ParsePresharedKey(text string) (PresharedKey, error) {
+	s, err := parseSecret([]byte(text))
+	if err != nil {
+		return PresharedKey{}, fmt.Errorf("parse preshared key: %w", err)
+	}
+	return PresharedKey{s}, nil
+}
 
-func (k PresharedKey) IsZero() bool                { return k.p == nil }
-func (k PresharedKey) Clone() PresharedKey         { return k }
-func (k PresharedKey) Zero()                       {}
-func (k PresharedKey) RevealBase64() []byte        { return nil }
-func (k PresharedKey) WriteFile(path string) error { return nil }
+func parseSecret(text []byte) (secret, error) {
+	s := secret{new([keySize]byte)}
+	if err := decodeKey(s.p, text); err != nil {
+		return secret{}, err
+	}
+	if *s.p == ([keySize]byte{}) {
+		return secret{}, errors.New("the key is all zero")
+	}
+	return s, nil
+}
+
+// NewPrivateKey makes a random key, clamped as Curve25519 wants it (RFC 7748,
+// section 5), which is the form that wg genkey writes.
+func NewPrivateKey() (PrivateKey, error) {
+	s, err := newSecret()
+	if err != nil {
+		return PrivateKey{}, fmt.Errorf("make private key: %w", err)
+	}
+	s.p[0] &= 248
+	s.p[31] = s.p[31]&127 | 64
+	return PrivateKey{s}, nil
+}
+
+// NewPresharedKey makes a random key.
+func NewPresharedKey() (PresharedKey, error) {
+	s, err := newSecret()
+	if err != nil {
+		return PresharedKey{}, fmt.Errorf("make preshared key: %w", err)
+	}
+	return PresharedKey{s}, nil
+}
+
+func newSecret() (secret, error) {
+	s := secret{new([keySize]byte)}
+	_, err := io.ReadFull(rand.Reader, s.p[:])
+	return s, err
+}
+
+// PublicKey computes the public half. The zero key has the zero public key.
+func (k PrivateKey) PublicKey() PublicKey {
+	if k.p == nil {
+		return PublicKey{}
+	}
+	key, err := ecdh.X25519().NewPrivateKey(k.p[:])
+	if err != nil { // only for a wrong length, which the type excludes
+		panic(err)
+	}
+	return PublicKey(key.PublicKey().Bytes())
+}
+
+// Clone returns a copy with its own memory.
+func (k PrivateKey) Clone() PrivateKey { return PrivateKey{k.clone()} }
+
+// Clone returns a copy with its own memory.
+func (k PresharedKey) Clone() PresharedKey { return PresharedKey{k.clone()} }
+
+// Equal compares in constant time.
+func (k PrivateKey) Equal(o PrivateKey) bool { return k.equal(o.secret) }
+
+// Equal compares in constant time.
+func (k PresharedKey) Equal(o PresharedKey) bool { return k.equal(o.secret) }
+
+func (k PublicKey) String() string { return base64.StdEncoding.EncodeToString(k[:]) }
+
+// IsZero tells whether there is no key.
+func (k PublicKey) IsZero() bool { return k == PublicKey{} }
+
+func (k PublicKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+func (k *PublicKey) UnmarshalText(text []byte) error {
+	p, err := ParsePublicKey(string(text))
+	if err == nil {
+		*k = p
+	}
+	return err
+}
+
+func (k PublicKey) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+func (s secret) clone() secret {
+	if s.p == nil {
+		return s
+	}
+	c := *s.p
+	return secret{&c}
+}
+
+func (s secret) equal(o secret) bool {
+	if s.p == nil || o.p == nil {
+		return s.p == o.p
+	}
+	return subtle.ConstantTimeCompare(s.p[:], o.p[:]) == 1
+}
+
+// bytes is the key, or zeros when there is none: the protocol's meaning of no
+// preshared key.
+func (s secret) bytes() [keySize]byte {
+	if s.p == nil {
+		return [keySize]byte{}
+	}
+	return *s.p
+}
+
+// IsZero tells whether there is no key.
+func (s secret) IsZero() bool { return s.p == nil }
+
+// Zero overwrites the key, and with it all copies that are not a Clone.
+func (s secret) Zero() {
+	if s.p != nil {
+		clear(s.p[:])
+	}
+}
+
+// RevealBase64 returns the secret as text, for `sluice key` and key files. The
+// caller clears it after use.
+func (s secret) RevealBase64() []byte {
+	if s.p == nil {
+		return nil
+	}
+	return base64.StdEncoding.AppendEncode(nil, s.p[:])
+}
+
+// redacted stands for a secret in every text.
+const redacted = "(secret)"
+
+func (s secret) String() string                 { return redacted }
+func (s secret) GoString() string               { return redacted }
+func (s secret) Format(f fmt.State, _ rune)     { io.WriteString(f, redacted) }
+func (s secret) LogValue() slog.Value           { return slog.StringValue(redacted) }
+func (s secret) MarshalText() ([]byte, error)   { return []byte(redacted), nil }
+func (s secret) MarshalJSON() ([]byte, error)   { return []byte(`"` + redacted + `"`), nil }
+func (s secret) MarshalBinary() ([]byte, error) { return []byte(redacted), nil }
+func (s secret) MarshalYAML() (any, error)      { return redacted, nil }

@@ -20,6 +20,9 @@ package aead
 
 import (
 	"crypto/cipher"
+	"crypto/subtle"
+	"fmt"
+	"io"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -84,6 +87,10 @@ func (k *Key) Zero() {
 	k.aead = nil
 }
 
-// Format keeps the key out of any formatted text.
-func (k *Key) String() string   { return "(aead key)" }
-func (k *Key) GoString() string { return "(aead key)" }
+// Format keeps the key out of formatted text.
+func (k *Key) Format(f fmt.State, _ rune) { io.WriteString(f, "(aead key)") }
+
+// IsZero tells whether the key is unset or was zeroed.
+func (k *Key) IsZero() bool {
+	return k.aead == nil && subtle.ConstantTimeCompare(k.raw[:], make([]byte, KeySize)) == 1
+}
