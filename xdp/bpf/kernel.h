@@ -20,7 +20,7 @@ typedef __u32 __be32;
 typedef __u64 __be64;
 typedef __u32 __wsum;
 typedef __u16 __sum16;
-typedef __u8 bool;
+typedef _Bool bool;
 
 #define true 1
 #define false 0

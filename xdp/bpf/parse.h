@@ -172,7 +172,10 @@ static __always_inline bool is_extension(const struct ip *ip)
 	return false;
 }
 
-/* Destinations that no router forwards: this network, loopback, link-local, multicast, broadcast, unspecified. */
+/*
+ * Destinations that no router forwards: this network, loopback, link-local, multicast, broadcast, unspecified, and
+ * IPv4 addresses in IPv6 packets (::ffff:0:0/96, RFC 4291 section 2.5.5.2).
+ */
 static __always_inline bool is_link_scope(const struct address *dst)
 {
 	__u32 first = bpf_ntohl(dst->word[0]);
@@ -181,7 +184,8 @@ static __always_inline bool is_link_scope(const struct address *dst)
 		return first >> 24 == 0 || first >> 24 == 127 || first >> 16 == 0xa9fe || first >> 28 == 0xe ||
 		       first == 0xffffffff;
 	return first >> 24 == 0xff || first >> 22 == 0xfe80 >> 6 ||
-	       (first == 0 && dst->word[1] == 0 && dst->word[2] == 0 && bpf_ntohl(dst->word[3]) <= 1);
+	       (first == 0 && dst->word[1] == 0 && dst->word[2] == 0 && bpf_ntohl(dst->word[3]) <= 1) ||
+	       (first == 0 && dst->word[1] == 0 && dst->word[2] == bpf_htonl(0xffff));
 }
 
 /* The UDP checksum is not verified: virtual links leave it unfinished, and WireGuard and the relay have better means. */
