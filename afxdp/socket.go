@@ -1,0 +1,169 @@
+package afxdp
+
+import (
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Continued in Desc.Options: the packet goes on in the next descriptor (XDP_PKT_CONTD).
+const Continued uint32 = unix.XDP_PKT_CONTD
+
+// Socket is an AF_XDP socket: one queue of one interface. It belongs to the goroutine of its UMEM.
+type Socket struct {
+	umem *UMEM
+	fd   int // -1: closed
+	calls
+
+	fill, completion addrRing
+	rx, tx           descRing
+
+	rxPlace, txPlace place
+	rxHeld           int // frames on the receiving side
+	txHeld           int // frames on the sending side
+	rxTarget         int // frames that there should be on the receiving side
+	kickLimit        int // system calls that one Kick may make beyond one per packet
+
+	zeroCopy    bool
+	multiBuffer bool
+	busyPoll    bool
+
+	kicks, wakes, again, busy, noBuffers, refused atomic.Uint64
+
+	side     int // index in umem.sockets
+	options  SocketOptions
+	mappings [][]byte // the four rings, ours to unmap
+}
+
+// calls are the system calls that move packets. Tests put a kernel of their own here.
+type calls struct {
+	kick func(fd int) unix.Errno
+	wake func(fd int) unix.Errno
+}
+
+// FD is the socket's descriptor, for the XSKMAP and for poll(2). The socket keeps it; -1 once closed.
+func (s *Socket) FD() int { return s.fd }
+
+// ZeroCopy says whether the device reads and writes the frames itself.
+func (s *Socket) ZeroCopy() bool { return s.zeroCopy }
+
+// Receive takes up to len(dst) packets. owned: their frames, by the caller from
+// now on. A packet starts at Desc.Addr, with KernelHeadroom + UMEMOptions.Headroom
+// bytes of room in front of it in its frame.
+func (s *Socket) Receive(dst []Desc) int {
+	n := s.rx.ready(uint32(len(dst)))
+	if n == 0 {
+		if !s.busyPoll || len(dst) == 0 {
+			return 0
+		}
+		s.poll()
+		if n = s.rx.ready(uint32(len(dst))); n == 0 {
+			return 0
+		}
+	}
+	got, pool := 0, &s.umem.pool
+	for i := range n {
+		d := s.rx.entries[(s.rx.cons+i)&s.rx.mask]
+		if pool.move(d.Addr, s.rxPlace, atCaller) {
+			dst[got] = d
+			got++
+		}
+	}
+	s.rx.cons += n
+	s.rx.release()
+	s.rxHeld -= got
+	return got
+}
+
+// Fill gives the kernel frames from the pool to receive into, as many as have
+// left the receiving side, and wakes the kernel if it waits for them. It returns how many.
+func (s *Socket) Fill() int {
+	n := s.topUp()
+	// Also with n == 0: the kernel may have gone to sleep after the last Fill.
+	if s.fill.needsWakeup() && s.fill.pending() > 0 {
+		s.poll()
+	}
+	return n
+}
+
+// topUp puts frames into the fill ring.
+func (s *Socket) topUp() int {
+	// The fill ring has at least as many slots as rxTarget, and all its entries
+	// are among the rxHeld: there is room without looking at the kernel's index.
+	n := 0
+	for s.rxHeld < s.rxTarget {
+		at := s.fill.prod & s.fill.mask
+		slots := s.fill.entries[at:min(uint64(s.fill.size), uint64(at)+uint64(s.rxTarget-s.rxHeld))]
+		got := s.umem.pool.take(slots, s.rxPlace, s.umem.options.Reserve)
+		if got == 0 {
+			break
+		}
+		s.fill.prod += uint32(got)
+		s.rxHeld += got
+		n += got
+	}
+	if n > 0 {
+		s.fill.publish()
+	}
+	return n
+}
+
+// Send puts packets into the TX ring and returns how many were taken, fewer than
+// len(src) only when the ring is full. owned: the frames of those, by the socket, until
+// Reclaim. The kernel sends them at the next Kick. Descriptors that it would refuse (empty,
+// or not inside one frame) are taken and their frames freed: TxRefused in Stats.
+func (s *Socket) Send(src []Desc) int {
+	n := s.tx.room(uint32(len(src)))
+	if n == 0 {
+		return 0
+	}
+	if s.multiBuffer {
+		return s.sendChains(src[:n], len(src) > int(n))
+	}
+	put, pool := uint32(0), &s.umem.pool
+	for _, d := range src[:n] {
+		if !s.umem.holds(d) || d.Options != 0 {
+			s.refuse(d)
+			continue
+		}
+		if pool.move(d.Addr, atCaller, s.txPlace) {
+			s.tx.entries[(s.tx.prod+put)&s.tx.mask] = d
+			put++
+		}
+	}
+	s.tx.prod += put
+	s.tx.publish()
+	s.txHeld += int(put)
+	return int(n)
+}
+
+// holds says whether a packet is inside of one frame, as the kernel demands.
+func (u *UMEM) holds(d Desc) bool {
+	return d.Len != 0 && uint64(d.Len) <= uint64(u.frameSize)-(d.Addr&^u.frameMask)
+}
+
+// refuse frees the frame of a descriptor that the kernel would drop without ever completing it.
+func (s *Socket) refuse(d Desc) {
+	s.refused.Add(1)
+	s.umem.Free(d.Addr)
+}
+
+// Reclaim takes the frames of packets that were sent back to the pool, and returns how many.
+func (s *Socket) Reclaim() int {
+	n := s.completion.ready(s.completion.size)
+	if n == 0 {
+		return 0
+	}
+	got, pool := 0, &s.umem.pool
+	for i := range n {
+		addr := s.completion.entries[(s.completion.cons+i)&s.completion.mask]
+		if pool.move(addr, s.txPlace, inPool) {
+			pool.push(addr)
+			got++
+		}
+	}
+	s.completion.cons += n
+	s.completion.release()
+	s.txHeld -= got
+	return got
+}
