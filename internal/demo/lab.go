@@ -1,0 +1,212 @@
+package demo
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/sluicegw/sluice/controlplane/config"
+	"github.com/sluicegw/sluice/internal/netnstest"
+)
+
+// What the links carry. A pod's packets must fit the site's overlay (VXLAN and
+// Geneve over IPv4 add 50 bytes) and, in a VPC, the tunnel over a 1500-byte WAN
+// (96 bytes: 1404 are left). The hosts have to find out their limit (1440).
+const (
+	wireMTU = 1500
+	podMTU  = 1400
+	hostMTU = wireMTU - 60
+)
+
+// vpcs are the tenants; the default VPC is that of the hosts.
+var vpcs = [...]string{"red", "blue"}
+
+// lab is everything that the demo runs in.
+type lab struct {
+	scope  *netnstest.Scope
+	wan    *netnstest.Host
+	sites  [2]*site
+	marker []byte // in all that the endpoints send; never to be seen on the WAN
+}
+
+// site is a site's nodes, pods, host and gateway.
+type site struct {
+	lab     *lab
+	name    string
+	number  int // in its addresses
+	overlay config.AttachmentType
+	vnis    map[string]uint32
+	sw      *netnstest.Switch
+	gateway *gateway
+	pods    []*endpoint
+	host    *endpoint
+}
+
+// newLab builds the two sites and the WAN, and starts the endpoints' services.
+func newLab(bergen config.AttachmentType) (_ *lab, err error) {
+	scope, err := netnstest.Open(netnstest.Options{Label: label})
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{scope: scope}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.close())
+		}
+	}()
+	var random [8]byte
+	rand.Read(random[:]) // never fails (crypto/rand since Go 1.24)
+	l.marker = []byte("sluice-demo-plain-text-" + hex.EncodeToString(random[:]))
+	l.wan = scope.NewRouter("wan")
+	l.sites = [2]*site{
+		{lab: l, name: "oslo", number: 1, overlay: config.VXLAN, vnis: map[string]uint32{"red": 100, "blue": 200}},
+		{lab: l, name: "bergen", number: 2, overlay: bergen, vnis: map[string]uint32{"red": 200, "blue": 300}},
+	}
+	for _, s := range l.sites {
+		s.build()
+	}
+	if err := scope.Err(); err != nil {
+		return nil, err
+	}
+	for _, e := range l.endpoints() {
+		if err := e.serve(); err != nil {
+			return nil, err
+		}
+	}
+	return l, l.configure()
+}
+
+func (l *lab) close() error {
+	var errs []error
+	for _, e := range l.endpoints() {
+		errs = append(errs, e.close())
+	}
+	return errors.Join(append(errs, l.scope.Close())...)
+}
+
+func (l *lab) endpoints() []*endpoint {
+	var all []*endpoint
+	for _, s := range l.sites {
+		if s != nil {
+			all = append(all, s.pods...)
+			if s.host != nil {
+				all = append(all, s.host)
+			}
+		}
+	}
+	return all
+}
+
+func (s *site) build() {
+	scope := s.lab.scope
+	s.sw = scope.NewSwitch(s.name + "-switch")
+	s.gateway = &gateway{name: s.name + "-1", host: scope.NewHost(s.name + "-gw")}
+	// The gateway's three ports, and the ways out of it.
+	s.sw.Plug(netnstest.End{Host: s.gateway.host, Name: "site0", MTU: wireMTU, Addrs: s.prefixes("192.168.%d.1/24")})
+	scope.Connect(
+		netnstest.End{Host: s.gateway.host, Name: "wan0", MTU: wireMTU, Addrs: []netip.Prefix{s.wan(2, 4), s.wan(2, 6)}},
+		netnstest.End{Host: s.lab.wan, Name: s.name, MTU: wireMTU, Addrs: []netip.Prefix{s.wan(1, 4), s.wan(1, 6)}},
+	)
+	s.gateway.host.Route(netip.Prefix{}, s.wan(1, 4).Addr())
+	s.gateway.host.Route(netip.Prefix{}, s.wan(1, 6).Addr())
+
+	s.host = &endpoint{site: s, name: s.name + "-host", vpc: config.DefaultVPC, addrs: s.addrs("172.16.%d.10", "fd16:%d::10")}
+	s.host.host = scope.NewHost(s.host.name)
+	scope.Connect(
+		netnstest.End{Host: s.gateway.host, Name: "host0", MTU: wireMTU, Addrs: s.prefixes("172.16.%d.1/24", "fd16:%d::1/64")},
+		netnstest.End{Host: s.host.host, Name: "eth0", MTU: wireMTU, Addrs: s.prefixes("172.16.%d.10/24", "fd16:%d::10/64")},
+	)
+	for _, via := range s.addrs("172.16.%d.1", "fd16:%d::1") {
+		s.host.host.Route(netip.Prefix{}, via)
+	}
+	for number := 1; number <= 2; number++ {
+		s.node(number)
+	}
+}
+
+// node adds a node with a pod of each VPC; bergen's second one has a pod whose
+// address exists in blue only.
+func (s *site) node(number int) {
+	build := s.lab.scope.NewVXLANNode
+	if s.overlay == config.Geneve {
+		build = s.lab.scope.NewOVSNode
+	}
+	o := netnstest.NodeOptions{
+		Name: fmt.Sprintf("%s-node%d", s.name, number), Switch: s.sw,
+		VTEP:    netip.PrefixFrom(s.vtep(number), 24),
+		MAC:     net.HardwareAddr{2, 0, 0, byte(s.number), byte(number), 1},
+		Remotes: []netip.Addr{s.vtep(3 - number), s.addrs("192.168.%d.1")[0]},
+	}
+	for _, vpc := range vpcs {
+		o.Segments = append(o.Segments, netnstest.Segment{Name: vpc, VNI: s.vnis[vpc]})
+	}
+	node := build(o)
+	for _, vpc := range vpcs {
+		s.pod(node, number, vpc, "11")
+	}
+	if s.number == 2 && number == 2 {
+		s.pod(node, number, "blue", "99")
+	}
+}
+
+func (s *site) pod(node *netnstest.Node, number int, vpc, last string) {
+	n := fmt.Sprint(number)
+	e := &endpoint{
+		site: s, vpc: vpc, name: s.name + "-" + vpc + n, node: number,
+		addrs: s.addrs("10.%d."+n+"."+last, "fd10:%d::"+n+":"+last),
+		mac:   net.HardwareAddr{2, 0, vpc[0], byte(s.number), byte(number), last[0]},
+	}
+	if last != "11" {
+		e.name, e.only = e.name+"-only", true
+	}
+	e.host = node.NewPod(netnstest.PodOptions{
+		Name: e.name, Segment: vpc, MAC: e.mac, MTU: podMTU,
+		Addrs:    []netip.Prefix{netip.PrefixFrom(e.addrs[0], 16), netip.PrefixFrom(e.addrs[1], 64)},
+		Gateways: s.addrs("10.%d.0.1", "fd10:%d::1"),
+	})
+	s.pods = append(s.pods, e)
+}
+
+// pick returns the pod of a VPC on a node that has its twin in the other VPC.
+func (s *site) pick(vpc string, node int) *endpoint {
+	for _, e := range s.pods {
+		if e.vpc == vpc && e.node == node && !e.only {
+			return e
+		}
+	}
+	return nil
+}
+
+// addrs puts the site's number into addresses.
+func (s *site) addrs(patterns ...string) []netip.Addr {
+	all := make([]netip.Addr, len(patterns))
+	for i, p := range patterns {
+		all[i] = netip.MustParseAddr(fmt.Sprintf(p, s.number))
+	}
+	return all
+}
+
+// prefixes puts the site's number into prefixes.
+func (s *site) prefixes(patterns ...string) []netip.Prefix {
+	all := make([]netip.Prefix, len(patterns))
+	for i, p := range patterns {
+		all[i] = netip.MustParsePrefix(fmt.Sprintf(p, s.number))
+	}
+	return all
+}
+
+func (s *site) vtep(node int) netip.Addr {
+	return netip.MustParseAddr(fmt.Sprintf("192.168.%d.%d", s.number, 10+node))
+}
+
+// wan is an address of the site's WAN link, from the ranges for documentation
+// (RFC 5737, RFC 3849): 1 is the router's, 2 the gateway's.
+func (s *site) wan(last, family int) netip.Prefix {
+	if family == 6 {
+		return netip.MustParsePrefix(fmt.Sprintf("2001:db8:%d::%d/64", s.number, last))
+	}
+	return netip.MustParsePrefix(fmt.Sprintf("%s.%d/24", [...]string{1: "192.0.2", 2: "198.51.100"}[s.number], last))
+}

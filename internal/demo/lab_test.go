@@ -1,0 +1,49 @@
+package demo
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/sluicegw/sluice/controlplane/config"
+	"github.com/sluicegw/sluice/internal/netnstest"
+	"github.com/sluicegw/sluice/internal/testenv"
+)
+
+// testLab is a lab without gateways.
+func testLab(t *testing.T, bergen config.AttachmentType) *demo {
+	t.Helper()
+	testenv.RequireNamespaces(t)
+	if bergen == config.Geneve {
+		testenv.RequireTool(t, netnstest.OVSTools...)
+	}
+	l, err := newLab(bergen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &demo{Options: Options{Out: os.Stderr, CopySize: 1e6}, report: newReport(testWriter{t}), lab: l}
+}
+
+// testWriter shows the demo's progress in the test's log.
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	if text := strings.TrimRight(string(p), "\n"); text != "" {
+		w.t.Log(text)
+	}
+	return len(p), nil
+}
+
+func TestPodsOfASiteMeetWithoutGateways(t *testing.T) {
+	d := testLab(t, config.Geneve)
+	for _, s := range d.lab.sites {
+		if err := d.localTraffic(t.Context(), s); err != nil {
+			t.Errorf("%s (%s): %v", s.name, s.overlay, err)
+		}
+	}
+}
