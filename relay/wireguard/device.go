@@ -209,11 +209,8 @@ func (d *Device) SetPeer(c PeerConfig) (*Peer, error) {
 		p.id.Store(c.ID)
 		p.endpoint.Store(&c.Endpoint)
 		p.cookies.Init(device.NoisePublicKey(c.PublicKey))
-		if c.PersistentKeepalive == 0 {
-			p.timers.last.Store(d.Clock()) // else 0: due at once
-		}
+		p.keepaliveNow()
 		d.peers[c.PublicKey] = p
-		d.wakeUp()
 		return p, nil
 	}
 	old := p.config
@@ -227,9 +224,8 @@ func (d *Device) SetPeer(c PeerConfig) (*Peer, error) {
 			d.wakeUp()
 		}
 	}
-	if c.PersistentKeepalive != old.PersistentKeepalive && c.PersistentKeepalive > 0 {
-		p.timers.last.Store(0)
-		d.wakeUp()
+	if c.PersistentKeepalive != old.PersistentKeepalive {
+		p.keepaliveNow()
 	}
 	if !c.PresharedKey.Equal(old.PresharedKey) {
 		d.renew(p)

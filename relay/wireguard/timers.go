@@ -49,6 +49,11 @@ func (t *timers) received(now int64, data bool) {
 	}
 }
 
+// keepaliveNow makes a persistent keepalive due on the next tick.
+func (p *Peer) keepaliveNow() {
+	p.timers.last.Store(p.dev.Clock() - int64(p.config.PersistentKeepalive))
+}
+
 // tickPeer runs a peer's timers. The caller holds d.mu.
 func (d *Device) tickPeer(p *Peer, now int64) {
 	if at := p.handshakeAt.Load(); at != p.reported {
