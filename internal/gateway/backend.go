@@ -1,0 +1,307 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sluicegw/sluice/controlplane/api"
+	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
+	"github.com/sluicegw/sluice/controlplane/config"
+	"github.com/sluicegw/sluice/internal/fib"
+	"github.com/sluicegw/sluice/internal/neigh"
+	"github.com/sluicegw/sluice/relay"
+)
+
+var _ api.Backend = (*Gateway)(nil)
+
+// Status implements api.Backend.
+func (g *Gateway) Status(context.Context, *sluicev1.StatusRequest) (*sluicev1.StatusResponse, error) {
+	v := g.view.Load()
+	now := time.Now()
+	s := &sluicev1.StatusResponse{
+		Site:       v.cfg.Site,
+		Gateway:    v.cfg.Gateway,
+		Version:    g.options.Version,
+		Started:    timestamppb.New(g.started),
+		Uptime:     durationpb.New(now.Sub(g.started)),
+		Config:     v.configRevision(),
+		Workers:    uint32(len(g.umems)),
+		PublicKey:  g.device.PublicKey().String(),
+		ListenPort: uint32(v.cfg.WireGuard.ListenPort),
+		VpcCount:   uint32(len(v.cfg.VPCs)),
+	}
+	for i := range v.plan.snapshot.VPCs {
+		s.RouteCount += uint32(v.plan.snapshot.VPCs[i].Routes.Len())
+	}
+	for _, p := range v.ports {
+		s.Ports = append(s.Ports, g.portStatus(v, p))
+	}
+	for i := range v.peers {
+		s.Peers = append(s.Peers, peerStatus(&v.peers[i]))
+	}
+	if g.stopping.Load() {
+		s.Health = sluicev1.Health_HEALTH_STOPPING
+	}
+	api.Assess(s, now)
+	return s, nil
+}
+
+func (v *view) configRevision() *sluicev1.ConfigRevision {
+	r := &sluicev1.ConfigRevision{
+		Revision: v.revision.GetRevision(), Applied: v.revision.GetApplied(), Sha256: v.revision.GetSha256(), Path: v.revision.GetPath(),
+		LastError: v.refused,
+	}
+	if v.refused != "" {
+		r.LastErrorTime = timestamppb.New(v.refusedAt)
+	}
+	return r
+}
+
+func (g *Gateway) portStatus(v *view, p portView) *sluicev1.Port {
+	s := &sluicev1.Port{Name: p.cfg.Name, Problem: p.problem}
+	if link := v.links.LinkByName(p.cfg.Name); link != nil {
+		s.Ifindex, s.Mtu, s.LinkUp, s.Driver = link.Ifindex, uint32(link.MTU), link.Up, link.Driver
+		s.Mac = config.MAC(link.MAC).String()
+		for _, a := range link.Addrs {
+			s.Addresses = append(s.Addresses, a.String())
+		}
+	}
+	if p.port == nil {
+		return s
+	}
+	s.XdpMode = p.port.attachment.Mode().String()
+	s.Queues = uint32(len(p.port.sockets))
+	g.portsMu.RLock()
+	defer g.portsMu.RUnlock()
+	if p.port.closed {
+		return s
+	}
+	s.ZeroCopy = p.port.zeroCopy()
+	for _, socket := range p.port.sockets {
+		stats, err := socket.Stats()
+		if err != nil {
+			s.Problem = err.Error()
+			continue
+		}
+		s.RxDropped += stats.RxNoFrame + stats.RxRingFull
+	}
+	return s
+}
+
+// Peers implements api.Backend.
+func (g *Gateway) Peers(_ context.Context, r *sluicev1.PeersRequest) (*sluicev1.PeersResponse, error) {
+	v := g.view.Load()
+	response := &sluicev1.PeersResponse{}
+	for i := range v.peers {
+		if r.GetName() == "" || r.GetName() == v.peers[i].cfg.Name {
+			response.Peers = append(response.Peers, peerStatus(&v.peers[i]))
+		}
+	}
+	if r.GetName() != "" && len(response.Peers) == 0 {
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no peer %s", r.GetName()))
+	}
+	slices.SortFunc(response.Peers, func(a, b *sluicev1.Peer) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return response, nil
+}
+
+func peerStatus(p *peerView) *sluicev1.Peer {
+	status := p.wireguard.Status()
+	s := &sluicev1.Peer{
+		Name:                p.cfg.Name,
+		PublicKey:           p.cfg.PublicKey.String(),
+		ConfiguredEndpoint:  p.cfg.Endpoint.String(),
+		RxBytes:             status.RxBytes,
+		RxPackets:           status.RxPackets,
+		TxBytes:             status.TxBytes,
+		TxPackets:           status.TxPackets,
+		PersistentKeepalive: durationpb.New(status.PersistentKeepalive),
+		HasPresharedKey:     status.PresharedKey,
+		Problem:             p.problem,
+	}
+	if status.Endpoint.Remote.IsValid() {
+		s.Endpoint = status.Endpoint.Remote.String()
+	}
+	if !status.LastHandshake.IsZero() {
+		s.LastHandshake = timestamppb.New(status.LastHandshake)
+	}
+	switch {
+	case status.Session:
+		s.State, s.SessionAge = sluicev1.PeerState_PEER_STATE_UP, durationpb.New(status.SessionAge)
+	case status.Handshaking:
+		s.State = sluicev1.PeerState_PEER_STATE_CONNECTING
+	case !status.LastHandshake.IsZero():
+		s.State = sluicev1.PeerState_PEER_STATE_EXPIRED
+	default:
+		s.State = sluicev1.PeerState_PEER_STATE_IDLE
+	}
+	for _, a := range p.cfg.TunnelAddresses {
+		s.TunnelAddresses = append(s.TunnelAddresses, a.String())
+	}
+	for _, vpc := range p.cfg.VPCs {
+		out := &sluicev1.PeerVPC{Vpc: vpc.Name, Vni: vpc.VNI}
+		for _, prefix := range vpc.Prefixes {
+			out.AllowedPrefixes = append(out.AllowedPrefixes, prefix.String())
+		}
+		s.Vpcs = append(s.Vpcs, out)
+	}
+	return s
+}
+
+// VPCs implements api.Backend.
+func (g *Gateway) VPCs(context.Context, *sluicev1.VPCsRequest) (*sluicev1.VPCsResponse, error) {
+	v := g.view.Load()
+	response := &sluicev1.VPCsResponse{}
+	for _, vpc := range v.cfg.VPCs {
+		out := &sluicev1.VPC{Name: vpc.Name, Vni: vpc.VNI, GatewayMac: vpc.GatewayMAC.String()}
+		for _, a := range vpc.GatewayAddresses {
+			out.GatewayAddresses = append(out.GatewayAddresses, a.String())
+		}
+		for _, a := range vpc.Attachments {
+			out.Attachments = append(out.Attachments, &sluicev1.Attachment{
+				Type: string(a.Type), Port: a.Port, UdpPort: uint32(a.UDPPort), Entries: uint32(len(a.Hosts) + len(a.Prefixes)),
+			})
+		}
+		if compiled := v.vpc(vpc.Name); compiled != nil {
+			for route := range compiled.Routes.All() {
+				if route.NextHops[0].Kind == fib.Local {
+					out.LocalRoutes++
+				} else {
+					out.RemoteRoutes++
+				}
+			}
+		}
+		for _, p := range v.cfg.Peers {
+			if slices.ContainsFunc(p.VPCs, func(c config.PeerVPC) bool { return c.Name == vpc.Name }) {
+				out.Peers = append(out.Peers, p.Name)
+			}
+		}
+		response.Vpcs = append(response.Vpcs, out)
+	}
+	slices.SortFunc(response.Vpcs, func(a, b *sluicev1.VPC) int { return int(a.GetVni()) - int(b.GetVni()) })
+	return response, nil
+}
+
+func (v *view) vpc(name string) *relay.VPC {
+	for i := range v.plan.snapshot.VPCs {
+		if v.plan.snapshot.VPCs[i].Name == name {
+			return &v.plan.snapshot.VPCs[i]
+		}
+	}
+	return nil
+}
+
+// Routes implements api.Backend.
+func (g *Gateway) Routes(_ context.Context, r *sluicev1.RoutesRequest) (*sluicev1.RoutesResponse, error) {
+	v := g.view.Load()
+	if r.GetVpc() != "" && v.vpc(r.GetVpc()) == nil {
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no VPC %s", r.GetVpc()))
+	}
+	if r.GetAddress() != "" {
+		return g.routeTo(v, r)
+	}
+	response := &sluicev1.RoutesResponse{}
+	neighbours := g.kernel.Table()
+	for i := range v.plan.snapshot.VPCs {
+		vpc := &v.plan.snapshot.VPCs[i]
+		if r.GetVpc() != "" && r.GetVpc() != vpc.Name {
+			continue
+		}
+		for route := range vpc.Routes.All() {
+			response.Routes = append(response.Routes, v.route(vpc, route, neighbours))
+		}
+	}
+	return response, nil
+}
+
+func (g *Gateway) routeTo(v *view, r *sluicev1.RoutesRequest) (*sluicev1.RoutesResponse, error) {
+	if r.GetVpc() == "" {
+		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("an address alone is ambiguous: name its VPC"))
+	}
+	addr, err := netip.ParseAddr(r.GetAddress())
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	vpc := v.vpc(r.GetVpc())
+	route := vpc.Routes.Lookup(addr.Unmap())
+	if route == nil {
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("VPC %s has no route to %s", vpc.Name, addr))
+	}
+	return &sluicev1.RoutesResponse{Routes: []*sluicev1.Route{v.route(vpc, route, g.kernel.Table())}}, nil
+}
+
+func (v *view) route(vpc *relay.VPC, route *fib.Route, neighbours *neigh.Table) *sluicev1.Route {
+	out := &sluicev1.Route{Vpc: vpc.Name, Prefix: route.Prefix.String(), Kind: sluicev1.RouteKind_ROUTE_KIND_LOCAL}
+	for _, hop := range route.NextHops {
+		if hop.Kind == fib.Remote {
+			out.Kind = sluicev1.RouteKind_ROUTE_KIND_REMOTE
+			out.NextHops = append(out.NextHops, v.remoteHop(vpc, hop.ID))
+			continue
+		}
+		out.NextHops = append(out.NextHops, v.localHop(hop.ID, neighbours))
+	}
+	return out
+}
+
+func (v *view) remoteHop(vpc *relay.VPC, id uint32) *sluicev1.NextHop {
+	out := &sluicev1.NextHop{Vni: vpc.VNI}
+	if p := v.peerByID(id); p != nil {
+		status := p.wireguard.Status()
+		out.Peer, out.Usable = p.cfg.Name, status.Session
+		if status.Endpoint.Remote.IsValid() {
+			out.Address = status.Endpoint.Remote.String()
+		}
+		for _, c := range p.cfg.VPCs {
+			if c.Name == vpc.Name {
+				out.Vni = c.VNI
+			}
+		}
+	}
+	return out
+}
+
+func (v *view) localHop(id uint32, neighbours *neigh.Table) *sluicev1.NextHop {
+	info := v.plan.deliveries[id]
+	out := &sluicev1.NextHop{Attachment: info.attachment, Usable: true} // routed: each address has a neighbour of its own
+	if info.vtep.IsValid() {
+		out.Address, out.Mac, out.Vni = info.vtep.String(), info.mac.String(), info.vni
+		// What was never asked for is not known to be unusable.
+		e := neighbours.Lookup(neigh.Key{Dst: info.vtep})
+		out.Usable = e == nil || e.State == neigh.Resolved
+	}
+	return out
+}
+
+// Apply implements api.Backend.
+func (g *Gateway) Apply(ctx context.Context, r *sluicev1.ApplyRequest) (*sluicev1.ApplyResponse, error) {
+	problems, changes, err := g.change(ctx, r.GetConfig(), r.GetName(), change{dryRun: r.GetDryRun(), write: true})
+	if err != nil {
+		return nil, err
+	}
+	return &sluicev1.ApplyResponse{Problems: problemMessages(problems), Changes: changes, Config: g.view.Load().configRevision()}, nil
+}
+
+// Reload implements api.Backend.
+func (g *Gateway) Reload(ctx context.Context, _ *sluicev1.ReloadRequest) (*sluicev1.ReloadResponse, error) {
+	problems, changes, err := g.reload(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &sluicev1.ReloadResponse{Problems: problemMessages(problems), Changes: changes, Config: g.view.Load().configRevision()}, nil
+}
+
+func problemMessages(problems []config.Problem) []*sluicev1.Problem {
+	var out []*sluicev1.Problem
+	for _, p := range problems {
+		out = append(out, &sluicev1.Problem{Line: uint32(p.Line), Column: uint32(p.Column), Path: p.Path, Message: p.Message})
+	}
+	return out
+}

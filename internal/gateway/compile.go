@@ -1,0 +1,231 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/sluicegw/sluice/controlplane/config"
+	"github.com/sluicegw/sluice/internal/fib"
+	"github.com/sluicegw/sluice/internal/neigh"
+	"github.com/sluicegw/sluice/relay"
+	"github.com/sluicegw/sluice/relay/wireguard"
+	"github.com/sluicegw/sluice/xdp"
+)
+
+// peerRef is a configured peer as the data plane knows it: its id in snapshots and its half of the WireGuard device.
+type peerRef struct {
+	id        uint32
+	wireguard *wireguard.Peer
+}
+
+// plan is what a configuration means on the interfaces that are there.
+type plan struct {
+	snapshot *relay.Snapshot
+	xdp      xdp.State
+	// deliveries says in words what relay.Snapshot.Deliveries holds, for the API.
+	deliveries []deliveryInfo
+}
+
+type deliveryInfo struct {
+	attachment string // "vxlan site0"
+	vtep       netip.Addr
+	mac        config.MAC
+	vni        uint32
+}
+
+// compile is a pure function from what is wanted and what is there to what the workers and the XDP program are told.
+// A port whose interface does not exist, and what is attached to it, is left out: it joins when the interface appears.
+func compile(cfg *config.Config, links *neigh.Links, peers map[string]peerRef) (*plan, error) {
+	c := &compiler{cfg: cfg, links: links, peers: peers, plan: &plan{snapshot: &relay.Snapshot{
+		Tunnel:        cfg.WireGuard.TunnelAddresses,
+		WireGuardPort: cfg.WireGuard.ListenPort,
+	}}}
+	c.plan.xdp.WireGuard = []uint16{cfg.WireGuard.ListenPort}
+	c.local()
+	c.ports()
+	c.peerTable()
+	for i := range cfg.VPCs {
+		c.vpc(&cfg.VPCs[i])
+	}
+	slices.Sort(c.plan.xdp.Geneve)
+	slices.Sort(c.plan.xdp.VXLAN)
+	c.plan.xdp.Geneve = slices.Compact(c.plan.xdp.Geneve)
+	c.plan.xdp.VXLAN = slices.Compact(c.plan.xdp.VXLAN)
+	return c.plan, errors.Join(c.errs...)
+}
+
+type compiler struct {
+	cfg   *config.Config
+	links *neigh.Links
+	peers map[string]peerRef
+	plan  *plan
+	errs  []error
+}
+
+// local collects the host's own addresses: peers and VTEPs may send to any of them, also to one on a loopback
+// interface that several uplinks lead to.
+func (c *compiler) local() {
+	for link := range c.links.All() {
+		for _, p := range link.Addrs {
+			if a := p.Addr(); !a.IsLoopback() && !a.IsMulticast() {
+				c.plan.xdp.Local = append(c.plan.xdp.Local, a.WithZone(""))
+			}
+		}
+	}
+	slices.SortFunc(c.plan.xdp.Local, netip.Addr.Compare)
+	c.plan.xdp.Local = slices.Compact(c.plan.xdp.Local)
+	c.plan.snapshot.Local = c.plan.xdp.Local
+}
+
+func (c *compiler) ports() {
+	for i := range c.cfg.Ports {
+		link := c.links.LinkByName(c.cfg.Ports[i].Name)
+		if link == nil {
+			continue
+		}
+		port := relay.Port{Ifindex: link.Ifindex, Name: link.Name, MAC: link.MAC, MTU: link.MTU, Virtual: link.Virtual}
+		for _, p := range link.Addrs {
+			port.Addresses = append(port.Addresses, p.Addr().WithZone(""))
+		}
+		c.plan.snapshot.Ports = append(c.plan.snapshot.Ports, port)
+
+		program := xdp.Port{Ifindex: int(link.Ifindex), Queues: c.cfg.Workers, MAC: link.MAC}
+		for _, vpc := range c.cfg.VPCs {
+			for _, a := range vpc.Attachments {
+				switch {
+				case a.Port != link.Name:
+				case a.Type == config.Routed:
+					program.Routed, program.VNI = true, vpc.VNI
+				default:
+					program.Overlay = true
+				}
+			}
+		}
+		c.plan.xdp.Ports = append(c.plan.xdp.Ports, program)
+	}
+}
+
+func (c *compiler) peerTable() {
+	for i := range c.cfg.Peers {
+		peer := &c.cfg.Peers[i]
+		ref, ok := c.peers[peer.Name]
+		if !ok {
+			c.errs = append(c.errs, fmt.Errorf("peer %s: not in the WireGuard device", peer.Name))
+			continue
+		}
+		for len(c.plan.snapshot.Peers) <= int(ref.id) {
+			c.plan.snapshot.Peers = append(c.plan.snapshot.Peers, relay.Peer{})
+		}
+		entry := relay.Peer{Name: peer.Name, WireGuard: ref.wireguard, Tunnel: peer.TunnelAddresses}
+		for _, v := range peer.VPCs {
+			if vpc := findVPC(c.cfg, v.Name); vpc != nil && v.VNI != vpc.VNI {
+				entry.VPCs = append(entry.VPCs, relay.PeerVPC{VNI: vpc.VNI, RemoteVNI: v.VNI})
+			}
+		}
+		c.plan.snapshot.Peers[ref.id] = entry
+	}
+}
+
+func (c *compiler) vpc(vpc *config.VPC) {
+	out := relay.VPC{Name: vpc.Name, VNI: vpc.VNI, GatewayAddresses: vpc.GatewayAddresses, GatewayMAC: vpc.GatewayMAC}
+	hops := make(map[netip.Prefix][]fib.NextHop)
+	overlay := false
+	for i := range vpc.Attachments {
+		if c.attachment(vpc, &vpc.Attachments[i], &out, hops) {
+			overlay = true
+		}
+	}
+	for p := range hops {
+		// Only those inside a remote prefix matter, but few sites have so many that it would pay to find out.
+		c.plan.xdp.Site = append(c.plan.xdp.Site, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
+	}
+	for i := range c.cfg.Peers {
+		peer := &c.cfg.Peers[i]
+		ref, ok := c.peers[peer.Name]
+		if !ok {
+			continue
+		}
+		for _, v := range peer.VPCs {
+			if v.Name != vpc.Name {
+				continue
+			}
+			for _, p := range v.Prefixes {
+				if len(hops[p]) == 0 {
+					c.plan.xdp.Remote = append(c.plan.xdp.Remote, xdp.Remote{VNI: vpc.VNI, Prefix: p})
+				}
+				hops[p] = append(hops[p], fib.NextHop{Kind: fib.Remote, ID: ref.id})
+			}
+		}
+	}
+	if overlay {
+		c.plan.xdp.VNIs = append(c.plan.xdp.VNIs, vpc.VNI)
+		for _, a := range vpc.GatewayAddresses {
+			c.plan.xdp.Gateways = append(c.plan.xdp.Gateways, xdp.Gateway{VNI: vpc.VNI, Addr: a})
+		}
+	}
+	routes := make([]fib.Route, 0, len(hops))
+	for p, h := range hops {
+		routes = append(routes, fib.Route{Prefix: p, NextHops: h})
+	}
+	table, err := fib.New(routes)
+	if err != nil {
+		c.errs = append(c.errs, fmt.Errorf("vpc %s: %w", vpc.Name, err))
+		return
+	}
+	out.Routes = table
+	c.plan.snapshot.VPCs = append(c.plan.snapshot.VPCs, out)
+}
+
+// attachment adds one attachment and its deliveries; it says whether it is an overlay that is there.
+func (c *compiler) attachment(vpc *config.VPC, a *config.Attachment, out *relay.VPC, hops map[netip.Prefix][]fib.NextHop) bool {
+	link := c.links.LinkByName(a.Port)
+	if link == nil {
+		return false
+	}
+	out.Attachments = append(out.Attachments, relay.Attachment{Kind: attachmentKind(a.Type), Ifindex: link.Ifindex, UDPPort: a.UDPPort})
+	deliver := func(d relay.Delivery, info deliveryInfo, prefixes []netip.Prefix) {
+		d.VNI, d.Attachment = vpc.VNI, len(out.Attachments)-1
+		id := uint32(len(c.plan.snapshot.Deliveries))
+		info.attachment, info.vni = string(a.Type)+" "+a.Port, vpc.VNI
+		c.plan.snapshot.Deliveries = append(c.plan.snapshot.Deliveries, d)
+		c.plan.deliveries = append(c.plan.deliveries, info)
+		for _, p := range prefixes {
+			hops[p] = append(hops[p], fib.NextHop{Kind: fib.Local, ID: id})
+		}
+	}
+	switch a.Type {
+	case config.Routed:
+		deliver(relay.Delivery{}, deliveryInfo{}, a.Prefixes)
+		return false
+	case config.Geneve:
+		c.plan.xdp.Geneve = append(c.plan.xdp.Geneve, a.UDPPort)
+	case config.VXLAN:
+		c.plan.xdp.VXLAN = append(c.plan.xdp.VXLAN, a.UDPPort)
+	}
+	for _, h := range a.Hosts {
+		deliver(relay.Delivery{VTEP: h.VTEP, MAC: h.MAC}, deliveryInfo{vtep: h.VTEP, mac: h.MAC}, h.Prefixes)
+	}
+	return true
+}
+
+func attachmentKind(t config.AttachmentType) relay.AttachmentKind {
+	switch t {
+	case config.Geneve:
+		return relay.Geneve
+	case config.VXLAN:
+		return relay.VXLAN
+	default:
+		return relay.Routed
+	}
+}
+
+func findVPC(cfg *config.Config, name string) *config.VPC {
+	for i := range cfg.VPCs {
+		if cfg.VPCs[i].Name == name {
+			return &cfg.VPCs[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,287 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluicegw/sluice/afxdp"
+	"github.com/sluicegw/sluice/controlplane/api"
+	"github.com/sluicegw/sluice/controlplane/config"
+	"github.com/sluicegw/sluice/internal/neigh"
+	"github.com/sluicegw/sluice/relay"
+	"github.com/sluicegw/sluice/relay/wireguard"
+	"github.com/sluicegw/sluice/xdp"
+)
+
+// retryInterval is how often what could not be done (a port that did not open, a name that did not resolve) is tried
+// again when nothing else happens. Chosen: soon enough for a person who has just mended it, rare enough to cost nothing.
+const retryInterval = 10 * time.Second
+
+// Options of New.
+type Options struct {
+	// ConfigPath is the configuration file. Required. Reload reads it again, Apply replaces it.
+	ConfigPath string
+	// Socket is where the API listens instead of the configuration's api.socket; empty: as configured.
+	Socket string
+	// Version of the program, for Status.
+	Version string
+	// Logger; nil logs nothing.
+	Logger *slog.Logger
+}
+
+// Gateway is one instance of Sluice. Run may be called once; Reload and the methods of api.Backend may be called from
+// any goroutine while it runs.
+type Gateway struct {
+	options Options
+	log     *slog.Logger
+	started time.Time
+
+	kernel  *neigh.Kernel
+	program *xdp.Program
+	device  *wireguard.Device
+	relay   *relay.Relay
+	umems   []*afxdp.UMEM // by worker
+
+	// Owned by Run's goroutine.
+	cfg          *config.Config
+	peers        map[string]*peer
+	ports        map[string]*port
+	portProblems map[string]string
+	nextRevision uint64
+
+	changed  chan struct{}   // the kernel's links or neighbours changed
+	resolved chan resolution // a peer's name was looked up
+	requests chan func()     // work that callers want done by Run's goroutine
+	done     chan struct{}   // closed when Run's goroutine takes no more requests
+	portsMu  sync.RWMutex    // held to close sockets, read-held to read their statistics
+	view     atomic.Pointer[view]
+	stopping atomic.Bool
+	lostSend atomic.Uint64 // datagrams of the WireGuard engine that no worker had room for
+}
+
+// New reads and checks the configuration and the key files it names. Nothing is touched yet.
+func New(o Options) (*Gateway, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	g := &Gateway{
+		options:  o,
+		log:      o.Logger,
+		peers:    make(map[string]*peer),
+		ports:    make(map[string]*port),
+		changed:  make(chan struct{}, 1),
+		resolved: make(chan resolution),
+		requests: make(chan func()),
+		done:     make(chan struct{}),
+	}
+	data, err := os.ReadFile(o.ConfigPath)
+	if err != nil {
+		return nil, err
+	}
+	g.cfg, err = config.Parse(data, o.ConfigPath)
+	if err != nil {
+		return nil, err
+	}
+	if g.options.Socket == "" {
+		g.options.Socket = g.cfg.API.Socket
+	}
+	return g, g.open(data)
+}
+
+// open makes the parts, which do nothing before they run, and puts the first configuration into force.
+func (g *Gateway) open(data []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.close())
+		}
+	}()
+	secrets, err := readSecrets(g.cfg)
+	if err != nil {
+		return err
+	}
+	defer secrets.zero()
+	if g.kernel, err = neigh.Watch(neigh.Options{OnChange: g.kernelChanged, Logger: g.log}); err != nil {
+		return err
+	}
+	if g.program, err = xdp.Load(xdp.Options{}); err != nil {
+		return err
+	}
+	g.device, err = wireguard.New(wireguard.Options{PrivateKey: secrets.private, Send: g.send, Logger: g.log})
+	if err != nil {
+		return err
+	}
+	if err := g.openMemory(); err != nil {
+		return err
+	}
+	g.relay, err = relay.New(relay.Options{Device: g.device, Neighbours: g.kernel, UMEMs: g.umems, Logger: g.log})
+	if err != nil {
+		return err
+	}
+	g.started = time.Now()
+	return g.commit(g.cfg, secrets, newRevision(data, g.options.ConfigPath))
+}
+
+// openMemory makes one UMEM for each worker. Every port can have its receive and its transmit ring full at once, and
+// some frames are left for packets that wait or are made here, so that no port can starve another.
+func (g *Gateway) openMemory() error {
+	const reserve = 1024
+	frames := g.cfg.AFXDP.Frames
+	if frames == 0 {
+		frames = len(g.cfg.Ports)*2*g.cfg.AFXDP.RingSize + reserve
+	}
+	options := afxdp.UMEMOptions{
+		Frames: frames, FrameSize: g.frameSize(), Reserve: min(reserve, frames/4), HugePages: g.cfg.AFXDP.HugePages,
+	}
+	for worker := range g.cfg.Workers {
+		umem, err := afxdp.NewUMEM(options)
+		if err != nil {
+			return fmt.Errorf("packet memory of worker %d: %w", worker, err)
+		}
+		g.umems = append(g.umems, umem)
+	}
+	return nil
+}
+
+// frameSize is the smaller of the two sizes that the kernel takes (chunks of half a page or a page) into which the
+// packets of the configured ports fit.
+func (g *Gateway) frameSize() int {
+	for _, p := range g.cfg.Ports {
+		if link := g.kernel.Links().LinkByName(p.Name); link != nil && link.MTU > maxMTU(2048) {
+			return 4096
+		}
+	}
+	return 2048
+}
+
+// maxMTU is the longest IP packet of a port whose frames fit into chunks of this size: the kernel keeps 256 bytes in
+// front (XDP_PACKET_HEADROOM), Ethernet with two VLAN tags takes 22, and behind the packet there must be room for
+// WireGuard's padding and tag (31).
+func maxMTU(frameSize int) int { return frameSize - 256 - 22 - 31 }
+
+// send takes the WireGuard engine's datagrams.
+func (g *Gateway) send(d wireguard.Datagram) {
+	if !g.relay.Inject(d) {
+		g.lostSend.Add(1)
+	}
+}
+
+// kernelChanged is called by neigh: workers look at parked packets again, and the assembly at links.
+func (g *Gateway) kernelChanged() {
+	if g.relay != nil {
+		g.relay.Wake()
+	}
+	select {
+	case g.changed <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// Run forwards until ctx ends, then detaches from every port, stops everything and returns nil. An error of any part
+// stops the others.
+func (g *Gateway) Run(ctx context.Context) error {
+	listener, err := api.Listen(g.options.Socket)
+	if err != nil {
+		close(g.done)
+		return errors.Join(err, g.close())
+	}
+	// The parts outlive ctx: ports are closed in order while workers still run.
+	parts, stopParts := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopParts()
+	group, running := errgroup.WithContext(parts)
+	group.Go(func() error { return named("kernel watch", g.kernel.Run(running)) })
+	group.Go(func() error { return named("wireguard", g.device.Run(running)) })
+	group.Go(func() error { return named("relay", g.relay.Run(running)) })
+	group.Go(func() error { return named("api", api.Serve(running, listener, g, g.log)) })
+
+	g.reconcile()
+	g.log.Info("gateway runs", "site", g.cfg.Site, "gateway", g.cfg.Gateway, "public_key", g.device.PublicKey().String(),
+		"ports", len(g.ports), "workers", len(g.umems), "socket", g.options.Socket)
+	notifySystemd("READY=1")
+
+	g.loop(ctx, running)
+
+	g.stopping.Store(true)
+	notifySystemd("STOPPING=1")
+	close(g.done)
+	for name, p := range g.ports {
+		delete(g.ports, name)
+		if err := g.closePort(p); err != nil {
+			g.log.Warn("close port", "port", name, "error", err)
+		}
+	}
+	stopParts()
+	return errors.Join(group.Wait(), g.close())
+}
+
+func named(part string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", part, err)
+	}
+	return nil
+}
+
+// loop is the life of the assembly: every event ends in reconcile.
+func (g *Gateway) loop(ctx, running context.Context) {
+	retry := time.NewTicker(retryInterval)
+	defer retry.Stop()
+	links := g.kernel.Links()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-running.Done(): // a part failed
+			return
+		case <-g.changed:
+			if now := g.kernel.Links(); now != links { // and not only neighbours
+				links = now
+				g.reconcile()
+			}
+		case r := <-g.resolved:
+			g.applyResolution(r)
+		case work := <-g.requests:
+			work()
+		case <-retry.C:
+			if len(g.portProblems) > 0 {
+				g.reconcile()
+			}
+			g.resolveNames(running)
+		}
+	}
+}
+
+// do runs work on Run's goroutine and waits for it.
+func (g *Gateway) do(ctx context.Context, work func()) error {
+	finished := make(chan struct{})
+	select {
+	case g.requests <- func() { defer close(finished); work() }:
+		<-finished
+		return nil
+	case <-g.done:
+		return errors.New("the gateway is stopping")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// close releases what open made; ports are closed already.
+func (g *Gateway) close() error {
+	var errs []error
+	if g.program != nil {
+		errs = append(errs, g.program.Close())
+	}
+	for _, u := range g.umems {
+		errs = append(errs, u.Close())
+	}
+	if g.kernel != nil {
+		errs = append(errs, g.kernel.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,201 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/sluicegw/sluice/controlplane/config"
+	"github.com/sluicegw/sluice/relay/wireguard"
+)
+
+// resolveTimeout bounds one look-up of a peer's name.
+const resolveTimeout = 5 * time.Second
+
+// peer is a configured peer in force.
+type peer struct {
+	peerRef
+	cfg       config.Peer
+	preshared wireguard.PresharedKey
+	endpoint  netip.AddrPort // configured or resolved; invalid while unknown
+	resolving bool
+	problem   string // why its name does not resolve
+}
+
+// secrets are the keys that a configuration names, read from their files.
+type secrets struct {
+	private   wireguard.PrivateKey
+	preshared map[string]wireguard.PresharedKey // by peer name
+}
+
+func readSecrets(cfg *config.Config) (*secrets, error) {
+	s := &secrets{preshared: make(map[string]wireguard.PresharedKey)}
+	var err error
+	if s.private, err = wireguard.ReadPrivateKey(cfg.WireGuard.KeyFile); err != nil {
+		return nil, fmt.Errorf("wireguard.keyFile: %w", err)
+	}
+	own := s.private.PublicKey()
+	for _, p := range cfg.Peers {
+		if wireguard.PublicKey(p.PublicKey) == own {
+			s.zero()
+			return nil, fmt.Errorf("peer %s: publicKey is this gateway's own", p.Name)
+		}
+		if p.PresharedKeyFile == "" {
+			continue
+		}
+		key, err := wireguard.ReadPresharedKey(p.PresharedKeyFile)
+		if err != nil {
+			s.zero()
+			return nil, fmt.Errorf("peer %s: presharedKeyFile: %w", p.Name, err)
+		}
+		s.preshared[p.Name] = key
+	}
+	return s, nil
+}
+
+func (s *secrets) zero() {
+	s.private.Zero()
+	for _, k := range s.preshared {
+		k.Zero()
+	}
+}
+
+// setPeers adds and changes peers, so that the next snapshot can name them. Peers that are no longer configured are
+// returned: they go once no snapshot holds them.
+func (g *Gateway) setPeers(cfg *config.Config, s *secrets) (gone []*peer, err error) {
+	next := make(map[string]*peer, len(cfg.Peers))
+	for _, c := range cfg.Peers {
+		key := s.preshared[c.Name]
+		p := &peer{cfg: c, preshared: key.Clone()}
+		old := g.peers[c.Name]
+		if old != nil && old.cfg.PublicKey == c.PublicKey {
+			p.peerRef = old.peerRef
+			if old.cfg.Endpoint == c.Endpoint {
+				p.endpoint, p.problem = old.endpoint, old.problem
+			}
+			old.preshared.Zero()
+		} else {
+			if old != nil {
+				gone = append(gone, old)
+			}
+			p.id = g.freeID(next)
+		}
+		if literal, ok := c.Endpoint.AddrPort(); ok {
+			p.endpoint = literal
+		}
+		if err := g.setPeer(p); err != nil {
+			return nil, err
+		}
+		next[c.Name] = p
+	}
+	for name, old := range g.peers {
+		if next[name] == nil {
+			gone = append(gone, old)
+		}
+	}
+	g.peers = next
+	return gone, nil
+}
+
+func (g *Gateway) setPeer(p *peer) error {
+	ref, err := g.device.SetPeer(wireguard.PeerConfig{
+		PublicKey:           wireguard.PublicKey(p.cfg.PublicKey),
+		PresharedKey:        p.preshared,
+		Endpoint:            wireguard.Endpoint{Remote: p.endpoint},
+		PersistentKeepalive: p.cfg.PersistentKeepalive,
+		ID:                  p.id,
+	})
+	if err != nil {
+		return fmt.Errorf("peer %s: %w", p.cfg.Name, err)
+	}
+	p.wireguard = ref
+	return nil
+}
+
+// freeID is the lowest id that neither a peer in force nor a new one has.
+func (g *Gateway) freeID(next map[string]*peer) uint32 {
+	taken := make(map[uint32]bool, len(g.peers)+len(next))
+	for _, p := range g.peers {
+		taken[p.id] = true
+	}
+	for _, p := range next {
+		taken[p.id] = true
+	}
+	id := uint32(0)
+	for taken[id] {
+		id++
+	}
+	return id
+}
+
+func (g *Gateway) removePeers(gone []*peer) {
+	for _, p := range gone {
+		g.device.RemovePeer(wireguard.PublicKey(p.cfg.PublicKey))
+		p.preshared.Zero()
+	}
+}
+
+func (g *Gateway) peerRefs() map[string]peerRef {
+	refs := make(map[string]peerRef, len(g.peers))
+	for name, p := range g.peers {
+		refs[name] = p.peerRef
+	}
+	return refs
+}
+
+// resolution is the answer to the look-up of a peer's name.
+type resolution struct {
+	peer *peer
+	addr netip.Addr
+	err  error
+}
+
+// resolveNames looks up the peers that are configured by name and have no session: at first, and again for as long as
+// they do not answer, because the name may have moved. Look-ups run aside, as they may take seconds.
+func (g *Gateway) resolveNames(ctx context.Context) {
+	for _, p := range g.peers {
+		_, literal := p.cfg.Endpoint.AddrPort()
+		if literal || p.cfg.Endpoint.IsZero() || p.resolving || p.wireguard.Status().Session {
+			continue
+		}
+		p.resolving = true
+		go func() {
+			r := resolution{peer: p}
+			bounded, cancel := context.WithTimeout(ctx, resolveTimeout)
+			defer cancel()
+			addrs, err := net.DefaultResolver.LookupNetIP(bounded, "ip", p.cfg.Endpoint.Host)
+			if err == nil {
+				r.addr = addrs[0].Unmap()
+			}
+			r.err = err
+			select {
+			case g.resolved <- r:
+			case <-g.done:
+			}
+		}()
+	}
+}
+
+func (g *Gateway) applyResolution(r resolution) {
+	p := r.peer
+	p.resolving = false
+	if g.peers[p.cfg.Name] != p { // changed or removed meanwhile
+		return
+	}
+	switch {
+	case r.err != nil:
+		p.problem = "its endpoint does not resolve: " + r.err.Error()
+	case netip.AddrPortFrom(r.addr, p.cfg.Endpoint.Port) != p.endpoint:
+		p.endpoint = netip.AddrPortFrom(r.addr, p.cfg.Endpoint.Port)
+		p.problem = ""
+		if err := g.setPeer(p); err != nil {
+			p.problem = err.Error()
+		}
+		g.log.Info("peer resolved", "peer", p.cfg.Name, "endpoint", p.endpoint)
+	default:
+		p.problem = ""
+	}
+	g.publish()
+}

@@ -1,0 +1,69 @@
+package gateway
+
+import (
+	"time"
+
+	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
+	"github.com/sluicegw/sluice/controlplane/config"
+	"github.com/sluicegw/sluice/internal/neigh"
+	"github.com/sluicegw/sluice/relay/wireguard"
+)
+
+// view is what the API reads: immutable, replaced as a whole by the assembly.
+type view struct {
+	cfg       *config.Config
+	revision  *sluicev1.ConfigRevision
+	refused   string // why the last change was refused
+	refusedAt time.Time
+	plan      *plan
+	links     *neigh.Links
+	peers     []peerView // in the order of the configuration
+	ports     []portView
+}
+
+type peerView struct {
+	cfg       config.Peer
+	id        uint32
+	wireguard *wireguard.Peer
+	problem   string
+}
+
+type portView struct {
+	cfg     config.Port
+	port    *port // nil: not open
+	problem string
+}
+
+// publishPlan replaces the forwarding state that the API shows, and publish the rest.
+func (g *Gateway) publishPlan(p *plan, links *neigh.Links) {
+	v := *g.view.Load()
+	v.plan, v.links = p, links
+	g.view.Store(&v)
+	g.publish()
+}
+
+func (g *Gateway) publish() {
+	v := *g.view.Load()
+	v.cfg = g.cfg
+	v.peers = make([]peerView, 0, len(g.cfg.Peers))
+	for _, c := range g.cfg.Peers {
+		if p := g.peers[c.Name]; p != nil {
+			v.peers = append(v.peers, peerView{cfg: c, id: p.id, wireguard: p.wireguard, problem: p.problem})
+		}
+	}
+	v.ports = make([]portView, 0, len(g.cfg.Ports))
+	for _, c := range g.cfg.Ports {
+		v.ports = append(v.ports, portView{cfg: c, port: g.ports[c.Name], problem: g.portProblems[c.Name]})
+	}
+	g.view.Store(&v)
+}
+
+// peerByID returns nil for a peer that is not in this view.
+func (v *view) peerByID(id uint32) *peerView {
+	for i := range v.peers {
+		if v.peers[i].id == id {
+			return &v.peers[i]
+		}
+	}
+	return nil
+}
