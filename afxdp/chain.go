@@ -5,24 +5,25 @@ package afxdp
 // without completing their frames.
 const maxChain = 17
 
-// sendChains is Send for packets of several descriptors: it takes whole packets only. cut says that the
-// TX ring had no room for what follows src.
-func (s *Socket) sendChains(src []Desc, cut bool) int {
+// sendChains is Send for packets of several descriptors. It takes whole packets only; what the kernel would
+// refuse of one, or a packet without an end in src, is refused whole.
+func (s *Socket) sendChains(src []Desc, room int) int {
 	taken := 0
 	for taken < len(src) {
 		n := chainLen(src[taken:])
-		if n == 0 {
-			if cut { // the end of this packet had no room: all of it later
-				break
-			}
-			n = len(src) - taken // the caller's packet has no end
-			s.refuseChain(src[taken:])
-		} else if chain := src[taken : taken+n]; s.sendable(chain) {
-			s.putChain(chain)
-		} else {
-			s.refuseChain(chain)
+		chain := src[taken:]
+		if n > 0 {
+			chain = chain[:n]
 		}
-		taken += n
+		if n == 0 || !s.sendable(chain) {
+			s.refuseChain(chain)
+		} else if n > room {
+			break
+		} else {
+			s.putChain(chain)
+			room -= n
+		}
+		taken += len(chain)
 	}
 	s.tx.publish()
 	return taken
@@ -40,7 +41,7 @@ func chainLen(src []Desc) int {
 
 // sendable says whether the kernel would take a packet, and all its frames are the caller's.
 func (s *Socket) sendable(chain []Desc) bool {
-	if len(chain) > maxChain {
+	if len(chain) > min(maxChain, int(s.tx.size)) {
 		return false
 	}
 	for i, d := range chain {

@@ -54,7 +54,8 @@ func (s *Socket) Kick() error {
 			}
 		case unix.EBUSY:
 			s.busy.Add(1)
-			if s.zeroCopy { // the driver is being reconfigured, nothing was dropped
+			// In zero-copy mode the driver is being reconfigured, and nothing was dropped.
+			if s.zeroCopy || s.tx.pending() == 0 {
 				return nil
 			}
 		case unix.ENOBUFS, unix.ENOMEM:

@@ -111,14 +111,15 @@ func (s *Socket) topUp() int {
 // Send puts packets into the TX ring and returns how many were taken, fewer than
 // len(src) only when the ring is full. owned: the frames of those, by the socket, until
 // Reclaim. The kernel sends them at the next Kick. Descriptors that it would refuse (empty,
-// or not inside one frame) are taken and their frames freed: TxRefused in Stats.
+// or not inside one frame) are taken and their frames freed: TxRefused in Stats. With MultiBuffer, src
+// holds whole packets, and whole packets are taken.
 func (s *Socket) Send(src []Desc) int {
 	n := s.tx.room(uint32(len(src)))
 	if n == 0 {
 		return 0
 	}
 	if s.multiBuffer {
-		return s.sendChains(src[:n], len(src) > int(n))
+		return s.sendChains(src, int(n))
 	}
 	put, pool := uint32(0), &s.umem.pool
 	for _, d := range src[:n] {
