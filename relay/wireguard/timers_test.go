@@ -173,10 +173,10 @@ func TestPersistentKeepalive(t *testing.T) {
 		t.Fatalf("%d initiations at the start, want 1: a persistent keepalive needs no traffic", n)
 	}
 	w.log = nil
-	w.pass(110 * time.Second)
+	w.pass(80 * time.Second)
 	at := w.times(a, device.MessageTransportType)
-	if len(at) != 4 {
-		t.Fatalf("keepalives at %v, want 4 in 110s", at)
+	if len(at) != 3 {
+		t.Fatalf("keepalives at %v, want 3 in 80s", at)
 	}
 	for i := 1; i < len(at); i++ {
 		if !near(at[i]-at[i-1], 25*time.Second, 0) {
