@@ -351,7 +351,7 @@ func (c *cache) scan() {
 			c.queue(r)
 		}
 	}
-	c.giveUp()
+	c.wait()
 }
 
 // active says whether r was used lately.

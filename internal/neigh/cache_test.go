@@ -277,6 +277,34 @@ func TestSilentKernelIsAFailureAfterATime(t *testing.T) {
 	w.is("10.0.0.2", "failed: 10.0.0.2 does not answer on eth0")
 }
 
+func TestNeighbourDeletedWhileItIsResolvedIsAskedForAgain(t *testing.T) {
+	w := newWorld(t)
+	w.kernel.onLink("10.0.0.2")
+	w.asks("10.0.0.2")
+	w.probed(1)
+	w.says("10.0.0.2", unix.NUD_INCOMPLETE, 0)
+	for range 10 {
+		w.neighbour(neighbourEvent{key: hopKey{2, ip("10.0.0.2")}, gone: true})
+	}
+	w.probed(0)
+	w.after(scanInterval)
+	w.probed(1)
+	w.after(scanInterval)
+	w.probed(0)
+	w.says("10.0.0.2", unix.NUD_REACHABLE, 7)
+	w.is("10.0.0.2", "resolved 7")
+}
+
+func TestNeighbourThatADumpLacksWhileItIsResolvedIsAskedForAgain(t *testing.T) {
+	w := newWorld(t)
+	w.kernel.onLink("10.0.0.2")
+	w.asks("10.0.0.2")
+	w.probed(1)
+	w.replaceNeighbours(nil)
+	w.after(scanInterval)
+	w.probed(1)
+}
+
 func TestFullNeighbourTableIsSaid(t *testing.T) {
 	w := newWorld(t)
 	w.kernel.onLink("10.0.0.2")

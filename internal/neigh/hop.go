@@ -22,6 +22,7 @@ type hop struct {
 	users  map[*record]struct{} // the records that go through it
 
 	waiting  bool      // the kernel was asked to resolve it and has not said anything
+	vanished bool      // while it was: it was deleted, and nobody asks any more
 	asked    time.Time // when it was asked last, zero: never
 	failed   bool      // it did not answer; stays until it does
 	problem  string    // why, in place of "does not answer"
@@ -67,6 +68,8 @@ func (c *cache) neighbour(ev neighbourEvent) {
 		c.lost(h)
 	case h.waiting && h.nud&unix.NUD_FAILED != 0:
 		c.fail(h, "")
+	case h.waiting && ev.gone:
+		h.vanished = true // the next scan asks: at once would be a race with whoever deletes it
 	}
 	for r := range h.users {
 		c.rebuild(r)
@@ -144,14 +147,18 @@ func (c *cache) fail(h *hop, problem string) {
 }
 
 func (c *cache) answered(h *hop) {
-	h.waiting = false
+	h.waiting, h.vanished = false, false
 	delete(c.waiting, h)
 }
 
-// giveUp fails the hops for which the kernel has said nothing for too long. It normally says FAILED by itself.
-func (c *cache) giveUp() {
+// wait looks after the hops that the kernel has said nothing about. It normally says FAILED by itself.
+func (c *cache) wait() {
 	for h := range c.waiting {
-		if c.now.Sub(h.asked) >= answerTimeout {
+		switch {
+		case h.vanished:
+			c.answered(h)
+			c.resolveHop(h)
+		case c.now.Sub(h.asked) >= answerTimeout:
 			c.fail(h, "")
 		}
 	}
@@ -165,7 +172,7 @@ func (c *cache) replaceNeighbours(all []neighbourEvent) {
 		c.neighbour(ev)
 	}
 	for k, h := range c.hops {
-		if _, ok := there[k]; !ok && h.nud != 0 {
+		if _, ok := there[k]; !ok && (h.nud != 0 || h.waiting) {
 			c.neighbour(neighbourEvent{key: k, gone: true})
 		}
 	}

@@ -139,17 +139,21 @@ func (n *rtnetlink) probe(h hopKey) error {
 	err := n.requests.NeighSet(&netlink.Neigh{
 		LinkIndex: int(h.ifindex), Family: family(h.addr), IP: h.addr.AsSlice(), Flags: unix.NTF_USE,
 	})
-	switch {
-	case errors.Is(err, unix.ENOBUFS):
-		ip := "ipv4"
-		if h.addr.Is6() {
-			ip = "ipv6"
-		}
-		return fmt.Errorf("resolve %v: the kernel's neighbour table is full (raise net.%s.neigh.default.gc_thresh3): %w", h.addr, ip, err)
-	case err != nil:
-		return fmt.Errorf("resolve %v: %w", h.addr, err)
+	if err != nil {
+		return probeError(h, err)
 	}
 	return nil
+}
+
+func probeError(h hopKey, err error) error {
+	if !errors.Is(err, unix.ENOBUFS) {
+		return fmt.Errorf("resolve %v: %w", h.addr, err)
+	}
+	ip := "ipv4"
+	if h.addr.Is6() {
+		ip = "ipv6"
+	}
+	return fmt.Errorf("resolve %v: the kernel's neighbour table is full (raise net.%s.neigh.default.gc_thresh3): %w", h.addr, ip, err)
 }
 
 // neighbours reads the kernel's neighbour tables.
@@ -173,13 +177,16 @@ func (n *rtnetlink) neighbours() ([]neighbourEvent, error) {
 	return out, nil
 }
 
-// receive waits for the next messages of the subscription.
+// receive waits for the next messages of the subscription. After ENOBUFS messages are missing, and whoever reads everything
+// anew then misses none.
 func (n *rtnetlink) receive() ([]event, error) {
 	for {
 		messages, from, err := n.events.Receive()
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
+		case errors.Is(err, unix.ENOBUFS):
+			return nil, errors.Join(err, n.drain())
 		case err != nil:
 			return nil, err
 		case from.Pid != 0:
@@ -197,6 +204,24 @@ func (n *rtnetlink) receive() ([]event, error) {
 		}
 		if len(out) > 0 {
 			return out, nil
+		}
+	}
+}
+
+// drain empties the subscription. The kernel reports an overflow once, and no other until the queue was empty
+// (netlink_overrun, netlink_rcv_wake): what is read anew before that could already be out of date without a word.
+func (n *rtnetlink) drain() error {
+	wait := unix.NsecToTimeval(time.Millisecond.Nanoseconds())
+	if err := n.events.SetReceiveTimeout(&wait); err != nil {
+		return err
+	}
+	for {
+		_, _, err := n.events.Receive()
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return n.events.SetReceiveTimeout(new(unix.Timeval))
+		case err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR):
+			return err
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // Table maps keys to entries. It never changes: a change makes a new Table that shares all shards that it did not touch,
-// so that publishing one entry among 16384 copies some 4 KiB and not a megabyte. The zero value is an empty table.
+// so that publishing one entry among 16384 copies 15 KiB and not a megabyte. The zero value is an empty table.
 type Table struct {
 	shards [shardCount]shard
 	len    int
