@@ -50,7 +50,7 @@ func benchFrames(size int) [][]byte {
 	memory := make([]byte, frame*BatchSize)
 	frames := make([][]byte, BatchSize)
 	for i := range frames {
-		frames[i] = memory[i*frame+256-HeaderSize:][:HeaderSize+size : frame-256]
+		frames[i] = memory[i*frame+256-HeaderSize:][: HeaderSize+size : frame-256]
 	}
 	return frames
 }

@@ -1,0 +1,337 @@
+package wireguard
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.zx2c4.com/wireguard/device"
+	"golang.zx2c4.com/wireguard/tai64n"
+)
+
+// These tests run the unmodified wireguard-go as the other side, on a network in
+// memory and in a bubble of testing/synctest, so that minutes take no time.
+
+const ourInner, theirInner = "10.0.0.1", "10.0.0.2"
+
+var (
+	ourOuter   = netip.MustParseAddrPort("192.0.2.1:51820")
+	theirOuter = netip.MustParseAddrPort("192.0.2.2:51820")
+)
+
+// facing is one of ours and one of theirs. Datagrams go straight to the other
+// side; see is told of each and may drop it by returning false.
+type facing struct {
+	us   *live
+	them *stock
+	peer *Peer
+	see  func(fromUs bool, data []byte) bool
+}
+
+func face(t *testing.T, psk PresharedKey) *facing {
+	f := &facing{see: func(bool, []byte) bool { return true }}
+	toUs := make(chan []byte, 4096)
+	f.them = startStock(t, func(s sent) {
+		if s.to == ourOuter && f.see(false, s.data) {
+			toUs <- s.data
+		}
+	})
+	f.us = startLive(t, func(dg Datagram) {
+		if dg.Remote == theirOuter && f.see(true, dg.Data) {
+			f.them.bind.in <- sent{from: ourOuter, data: dg.Data}
+		}
+	})
+	stop := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case m := <-toUs:
+				f.us.receive(m, Endpoint{Remote: theirOuter, Local: ourOuter.Addr()})
+			case <-stop:
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { close(stop) })
+	f.them.set(t, "public_key=%s\npreshared_key=%s\nallowed_ip=%s/32\nendpoint=%s",
+		hexKey(f.us.key.PublicKey()), hexKey(psk.bytes()), ourInner, ourOuter)
+	p, err := f.us.d.SetPeer(PeerConfig{PublicKey: f.them.public, PresharedKey: psk, Endpoint: Endpoint{Remote: theirOuter}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.peer = p
+	return f
+}
+
+func (f *facing) say(text string)     { f.us.say(f.peer, ip(ourInner, theirInner, text)) }
+func (f *facing) theySay(text string) { f.them.tun.Outbound <- ip(theirInner, ourInner, text) }
+
+func (f *facing) talk(t *testing.T) {
+	t.Helper()
+	for _, n := range []int{0, 1, 16, 100, 1300} {
+		text := string(bytes.Repeat([]byte{'t'}, n))
+		f.say(text)
+		expect(t, f.them.tun.Inbound, ip(ourInner, theirInner, text))
+		f.theySay(text)
+		expect(t, f.us.got, ip(theirInner, ourInner, text))
+	}
+}
+
+func bothRoles(t *testing.T, test func(t *testing.T, f *facing, weBegin bool)) {
+	psk := must(NewPresharedKey())
+	for _, weBegin := range []bool{true, false} {
+		for _, key := range []PresharedKey{{}, psk} {
+			name := fmt.Sprintf("we begin %v, preshared key %v", weBegin, !key.IsZero())
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { test(t, face(t, key), weBegin) })
+			})
+		}
+	}
+}
+
+func TestWireguardGoTalksToUs(t *testing.T) {
+	bothRoles(t, func(t *testing.T, f *facing, weBegin bool) {
+		if weBegin {
+			f.say("first")
+			expect(t, f.them.tun.Inbound, ip(ourInner, theirInner, "first"))
+		} else {
+			f.theySay("first")
+			expect(t, f.us.got, ip(theirInner, ourInner, "first"))
+		}
+		c := f.us.d.Counters()
+		if want := (Counters{Sent: c.Sent}); weBegin {
+			want.Responses = 1
+			if c != want {
+				t.Errorf("counters %+v, want %+v", c, want)
+			}
+		} else if want.Initiations = 1; c != want {
+			t.Errorf("counters %+v, want %+v", c, want)
+		}
+		f.talk(t)
+		synctest.Wait()
+		st := f.peer.Status()
+		if tx := f.them.status(t, "rx_bytes"); tx != strconv.FormatUint(st.TxBytes, 10) {
+			t.Errorf("we count %d bytes sent, they %s received", st.TxBytes, tx)
+		}
+		if rx := f.them.status(t, "tx_bytes"); rx != strconv.FormatUint(st.RxBytes, 10) {
+			t.Errorf("we count %d bytes received, they %s sent", st.RxBytes, rx)
+		}
+	})
+}
+
+func TestRekeyWithWireguardGoLosesNothing(t *testing.T) {
+	bothRoles(t, func(t *testing.T, f *facing, weBegin bool) {
+		initiations := [2]int{}
+		f.see = func(fromUs bool, data []byte) bool {
+			if data[0] == device.MessageInitiationType {
+				if fromUs {
+					initiations[0]++
+				} else {
+					initiations[1]++
+				}
+			}
+			return true
+		}
+		if weBegin {
+			f.say("first")
+			expect(t, f.them.tun.Inbound, ip(ourInner, theirInner, "first"))
+		}
+		for i := range 2000 { // 500 s
+			text := fmt.Sprint(i)
+			f.theySay(text)
+			expect(t, f.us.got, ip(theirInner, ourInner, text))
+			f.say(text)
+			expect(t, f.them.tun.Inbound, ip(ourInner, theirInner, text))
+			time.Sleep(250 * time.Millisecond)
+		}
+		want := [2]int{0, 5}
+		if weBegin {
+			want = [2]int{5, 0}
+		}
+		if initiations != want {
+			t.Errorf("initiations by us and them: %v, want %v", initiations, want)
+		}
+	})
+}
+
+func TestSimultaneousInitiationWithWireguardGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := face(t, PresharedKey{})
+		// Their first initiation crosses ours: hold both back.
+		var held []func()
+		holding := true
+		f.see = func(fromUs bool, data []byte) bool {
+			if !holding || data[0] != device.MessageInitiationType {
+				return true
+			}
+			if fromUs {
+				held = append(held, func() { f.them.bind.in <- sent{from: ourOuter, data: data} })
+			} else {
+				held = append(held, func() { f.us.receive(data, Endpoint{Remote: theirOuter}) })
+			}
+			return false
+		}
+		f.peer.ask()
+		synctest.Wait()
+		f.theySay("crossing")
+		synctest.Wait()
+		if len(held) != 2 {
+			t.Fatalf("%d initiations, want one of each", len(held))
+		}
+		holding = false
+		for _, h := range held {
+			h()
+		}
+		expect(t, f.us.got, ip(theirInner, ourInner, "crossing"))
+		f.talk(t)
+	})
+}
+
+func TestKeepalivesOfBothSides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := face(t, PresharedKey{})
+		f.say("first")
+		expect(t, f.them.tun.Inbound, ip(ourInner, theirInner, "first"))
+		time.Sleep(20 * time.Second)
+		var at [2]time.Time
+		f.see = func(fromUs bool, data []byte) bool {
+			if len(data) == Overhead {
+				if fromUs {
+					at[0] = time.Now()
+				} else {
+					at[1] = time.Now()
+				}
+			}
+			return true
+		}
+		start := time.Now()
+		f.say("they answer in 10s")
+		<-f.them.tun.Inbound
+		time.Sleep(20 * time.Second)
+		f.theySay("we answer in 10s")
+		<-f.us.got
+		time.Sleep(20 * time.Second)
+		for i, want := range []time.Duration{30 * time.Second, 10 * time.Second} {
+			if got := at[i].Sub(start); got < want || got > want+200*time.Millisecond {
+				t.Errorf("keepalive of side %d after %v, want %v", i, got, want)
+			}
+		}
+	})
+}
+
+// flood puts the other side under load: more initiations with a right mac1 than
+// it handles, while the bubble's clock stands still.
+func (f *facing) flood() {
+	for range 1500 {
+		msg := make([]byte, device.MessageInitiationSize)
+		msg[0] = device.MessageInitiationType
+		var g device.CookieGenerator
+		g.Init(device.NoisePublicKey(f.them.public))
+		g.AddMacs(msg)
+		f.them.bind.in <- sent{from: netip.MustParseAddrPort("198.51.100.1:1"), data: msg}
+	}
+}
+
+func TestWireguardGoUnderLoadGetsItsCookie(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := face(t, PresharedKey{})
+		var macs [][]byte
+		f.see = func(fromUs bool, data []byte) bool {
+			if fromUs && data[0] == device.MessageInitiationType {
+				macs = append(macs, data[len(data)-16:])
+				return true
+			}
+			return true
+		}
+		f.flood()
+		f.peer.ask()
+		synctest.Wait()
+		if c := f.us.d.Counters(); c.Cookies != 1 || c.Responses != 0 {
+			t.Fatalf("%+v, want one cookie and no response", c)
+		}
+		time.Sleep(4900 * time.Millisecond)
+		f.flood() // the second initiation meets load again
+		time.Sleep(600 * time.Millisecond)
+		synctest.Wait()
+		if c := f.us.d.Counters(); c.Responses != 1 {
+			t.Fatalf("%+v, want a response", c)
+		}
+		if len(macs) != 2 || !bytes.Equal(macs[0], make([]byte, 16)) || bytes.Equal(macs[1], make([]byte, 16)) {
+			t.Errorf("mac2 of the initiations: %x, want zeros and then a mac", macs)
+		}
+		f.talk(t)
+	})
+}
+
+func TestWeUnderLoadSendWireguardGoACookie(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := face(t, PresharedKey{})
+		f.us.d.mu.Lock()
+		f.us.d.loadUntil = f.us.d.Clock() + int64(time.Minute)
+		f.us.d.mu.Unlock()
+		f.theySay("first")
+		synctest.Wait()
+		if c := f.us.d.Counters(); c.CookieReplies != 1 || c.Initiations != 0 {
+			t.Fatalf("%+v, want one cookie reply and no accepted initiation", c)
+		}
+		time.Sleep(5500 * time.Millisecond)
+		if c := f.us.d.Counters(); c.Initiations != 1 {
+			t.Fatalf("%+v, want the second initiation accepted", c)
+		}
+		expect(t, f.us.got, ip(theirInner, ourInner, "first"))
+		f.talk(t)
+	})
+}
+
+func TestWireguardGoRoams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := face(t, PresharedKey{})
+		f.talk(t)
+		// They hear us from another port, and answer there.
+		moved := netip.MustParseAddrPort("192.0.2.77:7")
+		pkts := []Packet{plain(f.peer, ip(ourInner, theirInner, "moved"))}
+		f.us.seal.Seal(pkts, f.us.d.Clock())
+		f.them.bind.in <- sent{from: moved, data: pkts[0].Buf}
+		expect(t, f.them.tun.Inbound, ip(ourInner, theirInner, "moved"))
+		if got := f.them.status(t, "endpoint"); got != moved.String() {
+			t.Errorf("their endpoint for us is %s, want %s", got, moved)
+		}
+	})
+}
+
+func TestWireguardGoChangesItsKeyAndWeChangeOurs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := face(t, PresharedKey{})
+		f.talk(t)
+		key := must(NewPrivateKey())
+		f.them.set(t, "private_key=%x", *key.p)
+		f.us.d.RemovePeer(f.them.public)
+		f.peer = must(f.us.d.SetPeer(PeerConfig{PublicKey: key.PublicKey(), Endpoint: Endpoint{Remote: theirOuter}}))
+		time.Sleep(10 * time.Second)
+		f.talk(t)
+
+		key = must(NewPrivateKey())
+		if err := f.us.d.SetPrivateKey(key); err != nil {
+			t.Fatal(err)
+		}
+		f.them.set(t, "replace_peers=true\npublic_key=%s\nallowed_ip=%s/32\nendpoint=%s", hexKey(key.PublicKey()), ourInner, ourOuter)
+		time.Sleep(10 * time.Second)
+		f.talk(t)
+	})
+}
+
+func TestTimestampIsThatOfTheLibrary(t *testing.T) {
+	// In the bubble the clock stands still, so both read the same.
+	synctest.Test(t, func(t *testing.T) {
+		for range 100 {
+			time.Sleep(123456789 * time.Nanosecond)
+			if got, want := timestamp(time.Now()), tai64n.Now(); got != want {
+				t.Fatalf("timestamp %x, want %x", got, want)
+			}
+		}
+	})
+}
