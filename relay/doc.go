@@ -1,4 +1,40 @@
 // Package relay moves packets between the ports of a gateway: what a site
 // sends to another site is taken out of its overlay, sealed with WireGuard and
 // sent over the WAN; what a peer sends is opened, checked and delivered.
+//
+// The files follow the packet.
+//
+// Out, from the site to the WAN: worker.go receives a batch; classify.go looks
+// at the outside and knows the attachment by port, UDP port and VNI; decap.go
+// takes the overlay off (arpnd.go answers what asks for the gateway itself);
+// lookup.go finishes unfinished checksums, lowers the TTL, looks the
+// destination up in its VPC and picks the peer by flow hash; encap.go holds the
+// length against the path's MTU and writes the format between gateways; seal.go
+// encrypts the whole batch in place and puts the outer headers in front; send.go
+// hands it to the port.
+//
+// In, from the WAN to the site: classify.go tells tunnel data from handshakes;
+// open.go decrypts the batch in place and checks that this peer may be the
+// source of that address in that VPC; lookup.go as above; deliver.go puts the
+// packet into its attachment's format; send.go.
+//
+// A packet that cannot go on yet, for want of a session or a neighbour, waits
+// in park.go and comes back to lookup.go. ICMP errors (icmp.go) are written over
+// the packet they complain about, and travel like any other.
+//
+// What it is not: it programs no NIC, reads no configuration, and speaks no
+// routing protocol. It does not fragment, and drops tunnel packets that are
+// fragments.
+//
+// One goroutine per worker, on a locked thread, runs everything to completion;
+// workers share nothing but the immutable state that Update publishes, the
+// WireGuard Device and the neighbour source. A worker owns its queues and the
+// pool of its UMEM: a frame comes out of a receive ring or the pool, is at one
+// worker, and leaves to a transmit ring or back to the pool. Every packet ends in
+// exactly one Verdict.
+//
+//	r, err := relay.New(relay.Options{Device: device, Neighbours: kernel, UMEMs: []*afxdp.UMEM{umem}})
+//	err = r.SetQueues(0, []relay.PortQueue{{Ifindex: 2, Queue: site}, {Ifindex: 3, Queue: wan}})
+//	err = r.Update(&snapshot)
+//	err = r.Run(ctx)
 package relay

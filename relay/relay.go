@@ -2,8 +2,14 @@ package relay
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sluicegw/sluice/afxdp"
 	"github.com/sluicegw/sluice/internal/neigh"
@@ -71,44 +77,196 @@ type Options struct {
 
 // Relay moves packets between the ports of a gateway. Its methods may be
 // called from any goroutine.
-type Relay struct{}
+type Relay struct {
+	workers []*worker
+	state   atomic.Pointer[state]
+
+	mu      sync.Mutex // guards running, and the workers themselves while it is false
+	running bool
+	next    atomic.Uint32 // worker for the next injected datagram
+}
 
 // New checks the options. The relay forwards nothing until it has queues
-// (SetQueues), a snapshot (Update) and runs (Run), in any order.
-func New(Options) (*Relay, error) { return nil, nil }
+// (SetQueues), a snapshot (Update) and runs (Run), in any order. Close ends it.
+func New(o Options) (*Relay, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	o = o.withDefaults()
+	r := new(Relay)
+	r.state.Store(&state{defaultVPC: -1})
+	for i := range o.UMEMs {
+		w, err := newWorker(i, o, &r.state)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("new relay: %w", err), r.closeWakers())
+		}
+		r.workers = append(r.workers, w)
+	}
+	return r, nil
+}
+
+func (o Options) check() error {
+	var errs []error
+	if o.Device == nil {
+		errs = append(errs, errors.New("new relay: no device"))
+	}
+	if o.Neighbours == nil {
+		errs = append(errs, errors.New("new relay: no neighbour source"))
+	}
+	if len(o.UMEMs) == 0 {
+		errs = append(errs, errors.New("new relay: no umem"))
+	}
+	for i, u := range o.UMEMs {
+		if u == nil {
+			errs = append(errs, fmt.Errorf("new relay: umem %d is nil", i))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Spin == 0 {
+		o.Spin = 30 * time.Microsecond
+	}
+	if o.ErrorRate == 0 {
+		o.ErrorRate = defaultErrorRate
+	}
+	if o.ParkTime == 0 {
+		o.ParkTime = defaultParkTime
+	}
+	if o.ParkPerKey == 0 {
+		o.ParkPerKey = defaultParkPerKey
+	}
+	if o.ParkTotal == 0 {
+		o.ParkTotal = defaultParkTotal
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
 
 // Update publishes the forwarding state: each worker takes it up with its next
 // batch. A snapshot that contradicts itself is refused as a whole, with all
 // its problems, and the last one stays.
-func (*Relay) Update(*Snapshot) error { return nil }
+func (r *Relay) Update(s *Snapshot) error {
+	next, err := compile(s)
+	if err != nil {
+		return err
+	}
+	r.state.Store(next)
+	r.Wake() // what is parked may have somewhere to go now
+	return nil
+}
 
 // SetQueues replaces the queues of one worker (at most one for each port).
-// Queues that are in both sets go on undisturbed; those that are gone are closed by the
-// worker, with what they hold dropped. It returns when the worker has done
-// so, which needs Run, or at once while the relay is not running. An error is
+// Queues that are in both sets go on undisturbed; those that are gone are
+// closed by the worker. It returns when the new set is in force. An error is
 // that of closing a queue; the new set is in force nevertheless.
-func (*Relay) SetQueues(worker int, queues []PortQueue) error { return nil }
+func (r *Relay) SetQueues(worker int, queues []PortQueue) error {
+	if worker < 0 || worker >= len(r.workers) {
+		return fmt.Errorf("set queues: no worker %d", worker)
+	}
+	for i := range queues {
+		for _, q := range queues[:i] {
+			if q.Ifindex == queues[i].Ifindex {
+				return fmt.Errorf("set queues of worker %d: ifindex %d occurs twice", worker, q.Ifindex)
+			}
+		}
+	}
+	w := r.workers[worker]
+	r.mu.Lock()
+	if !r.running {
+		defer r.mu.Unlock()
+		return w.setQueues(queues)
+	}
+	done := make(chan error, 1)
+	w.mailbox.change(queueChange{queues: queues, done: done})
+	r.mu.Unlock()
+	w.waker.wake()
+	return <-done
+}
 
 // Run runs the workers until ctx ends, then returns nil; parked packets are
-// dropped, every frame that a worker holds is back in its pool, and the queues
-// stay open: SetQueues(worker, nil) closes them.
-func (*Relay) Run(ctx context.Context) error { return nil }
+// dropped, and the queues stay open: SetQueues(worker, nil) closes them. An
+// error of one worker stops all. Run may be called again.
+func (r *Relay) Run(ctx context.Context) error {
+	r.mu.Lock()
+	if r.running {
+		r.mu.Unlock()
+		return errors.New("run relay: it runs already")
+	}
+	r.running = true
+	r.mu.Unlock()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, w := range r.workers {
+		g.Go(func() error { return w.run(ctx) })
+	}
+	err := g.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running = false
+	for _, w := range r.workers {
+		w.mail() // what came too late for the worker still has somebody waiting
+		w.emptyPark()
+		w.publish()
+	}
+	if err != nil {
+		return fmt.Errorf("run relay: %w", err)
+	}
+	return nil
+}
+
+// Close releases what New took, after Run has returned. The queues are
+// closed; the UMEMs stay the caller's.
+func (r *Relay) Close() error {
+	var errs []error
+	for i := range r.workers {
+		errs = append(errs, r.SetQueues(i, nil))
+	}
+	return errors.Join(append(errs, r.closeWakers())...)
+}
+
+func (r *Relay) closeWakers() error {
+	var errs []error
+	for _, w := range r.workers {
+		errs = append(errs, w.waker.close())
+	}
+	return errors.Join(errs...)
+}
 
 // Wake makes sleeping workers look around: call it when the neighbour table
 // changed (neigh.Options.OnChange). It never blocks.
-func (*Relay) Wake() {}
+func (r *Relay) Wake() {
+	for _, w := range r.workers {
+		w.waker.wake()
+	}
+}
 
 // Inject hands a datagram of the WireGuard engine (wireguard.Options.Send) to
 // a worker, which wraps and sends it. It never blocks; false means that the
 // mailbox was full and the datagram is lost, as any datagram may be. d.Data is
 // owned: the relay's from now on.
-func (*Relay) Inject(d wireguard.Datagram) bool { return false }
+func (r *Relay) Inject(d wireguard.Datagram) bool {
+	w := r.workers[int(r.next.Add(1))%len(r.workers)]
+	if !w.mailbox.post(d) {
+		return false
+	}
+	w.waker.wake()
+	return true
+}
 
 // Counters adds up those of all workers; each is as of the end of its last batch.
-func (*Relay) Counters() Counters { return Counters{} }
+func (r *Relay) Counters() Counters {
+	var sum Counters
+	for _, w := range r.workers {
+		sum.add(w.counters())
+	}
+	return sum
+}
 
 // WorkerCounters are the counters of worker i alone.
-func (*Relay) WorkerCounters(i int) Counters { return Counters{} }
+func (r *Relay) WorkerCounters(i int) Counters { return r.workers[i].counters() }
 
 // Workers is how many workers there are.
-func (*Relay) Workers() int { return 0 }
+func (r *Relay) Workers() int { return len(r.workers) }

@@ -1,0 +1,206 @@
+package relay
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/sluicegw/sluice/internal/neigh"
+	"github.com/sluicegw/sluice/internal/packet"
+	"github.com/sluicegw/sluice/relay/wireguard"
+)
+
+// adjacency is a next hop as the worker last knew it: the queue to send
+// through and the headers to put in front. It holds for a batch; with the next one
+// it is looked at again, and built anew only if the snapshot, the neighbour
+// table or the set of queues has changed since.
+type adjacency struct {
+	batch      uint64 // the batch that it was last looked at
+	generation uint64 // of the worker, when it was built
+	key        neigh.Key
+	entry      *neigh.Entry
+	state      adjacencyState
+	slot       int32
+	mtu        int // of the egress link or route: the longest IP packet
+	ipLen      int // outer IP header
+	sum        uint16
+	headerLen  int // Ethernet, IP and UDP; only Ethernet for a routed neighbour
+	header     [packet.EthernetLen + packet.IPv6Len + packet.UDPLen]byte
+}
+
+type adjacencyState uint8
+
+const (
+	unresolved  adjacencyState = iota // asked for; park
+	ready                             // send
+	noNeighbour                       // does not answer
+	noPath                            // the kernel has no route
+	noPort                            // leads out of something that is no port of ours
+	noEndpoint                        // a peer that nobody has heard of yet
+)
+
+// peerAdjacency is the way to a peer's endpoint.
+type peerAdjacency struct {
+	adjacency
+	endpoint wireguard.Endpoint
+}
+
+// peerAdjacency returns the way to peer id, which exists.
+func (w *worker) peerAdjacency(id uint32) *adjacency {
+	p := &w.peers[id]
+	if p.batch == w.batchNumber {
+		return &p.adjacency
+	}
+	p.batch = w.batchNumber
+	endpoint := w.state.peers[id].wireguard.Endpoint()
+	if p.generation != w.generation || p.endpoint != endpoint {
+		p.endpoint = endpoint
+		w.buildPeer(&p.adjacency, endpoint)
+	}
+	w.keepAlive(&p.adjacency)
+	return &p.adjacency
+}
+
+func (w *worker) buildPeer(a *adjacency, e wireguard.Endpoint) {
+	if !e.Remote.IsValid() {
+		a.state, a.generation, a.entry = noEndpoint, w.generation, nil
+		return
+	}
+	dst := e.Remote.Addr().Unmap()
+	w.build(a, neigh.Key{Dst: dst.WithZone("")})
+	if a.state == ready {
+		w.tunnelHeader(a, e.Local.Unmap(), dst, w.state.wireguard, e.Remote.Port())
+	}
+}
+
+// hostAdjacency returns the way to the VTEP of delivery id.
+func (w *worker) hostAdjacency(id uint32) *adjacency {
+	a := &w.hosts[id]
+	if a.batch == w.batchNumber {
+		return a
+	}
+	a.batch = w.batchNumber
+	if a.generation != w.generation {
+		d := &w.state.deliveries[id]
+		w.build(a, neigh.Key{Dst: d.vtep, Ifindex: d.ifindex})
+		if a.state == ready {
+			w.tunnelHeader(a, netip.Addr{}, d.vtep, 0, d.udp)
+		}
+	}
+	w.keepAlive(a)
+	return a
+}
+
+// neighbourAdjacency returns the way to an inner destination through a routed
+// attachment. The cache is direct-mapped: two neighbours that collide take turns.
+func (w *worker) neighbourAdjacency(dst netip.Addr, ifindex uint32) *adjacency {
+	a := &w.neighbours[neighbourSlot(dst, ifindex)]
+	key := neigh.Key{Dst: dst, Ifindex: ifindex}
+	same := a.key == key
+	if same && a.batch == w.batchNumber {
+		return a
+	}
+	a.batch = w.batchNumber
+	if !same || a.generation != w.generation {
+		w.build(a, key)
+		if a.state == ready {
+			a.headerLen = packet.EthernetLen
+		}
+	}
+	w.keepAlive(a)
+	return a
+}
+
+// neighbourSlots is how many routed neighbours one worker keeps at hand.
+const neighbourSlots = 1024
+
+func neighbourSlot(dst netip.Addr, ifindex uint32) int {
+	b := dst.As16()
+	x := binary.BigEndian.Uint64(b[8:]) ^ binary.BigEndian.Uint64(b[:8]) ^ uint64(ifindex)<<32
+	return int(x * 0x9e3779b97f4a7c15 >> 54)
+}
+
+// build looks a key up and turns what is known into an adjacency without its
+// IP and UDP headers.
+func (w *worker) build(a *adjacency, key neigh.Key) {
+	e := w.table.Lookup(key)
+	a.key, a.entry, a.generation, a.state = key, e, w.generation, unresolved
+	if e == nil {
+		return
+	}
+	switch e.State {
+	case neigh.Resolved:
+	case neigh.Failed:
+		a.state = noNeighbour
+		return
+	default:
+		a.state = noPath
+		return
+	}
+	slot := w.slotOf(e.Egress)
+	if slot < 0 || e.NoLink {
+		a.state = noPort
+		return
+	}
+	a.state, a.slot, a.mtu = ready, int32(slot), e.MTU
+	if port := w.queues[slot].port; port >= 0 && (a.mtu == 0 || a.mtu > w.state.ports[port].mtu) {
+		a.mtu = w.state.ports[port].mtu
+	}
+	packet.PutEthernet(a.header[:], e.DstMAC, e.SrcMAC, etherTypeFor(key.Dst))
+}
+
+func etherTypeFor(a netip.Addr) uint16 {
+	if a.Is4() {
+		return packet.TypeIPv4
+	}
+	return packet.TypeIPv6
+}
+
+// tunnelHeader adds the template of outer IP and UDP. An invalid source leaves
+// the choice to the kernel's routing table, as a socket would.
+func (w *worker) tunnelHeader(a *adjacency, src, dst netip.Addr, srcPort, dstPort uint16) {
+	if !src.IsValid() || src.Is4() != dst.Is4() {
+		src = a.entry.Src.Unmap()
+	}
+	if !src.IsValid() || src.Is4() != dst.Is4() {
+		a.state = noPath
+		return
+	}
+	ip := a.header[packet.EthernetLen:]
+	if dst.Is4() {
+		a.ipLen = packet.IPv4Len
+		packet.PutIPv4(ip[:packet.IPv4Len], 0, 0, 64, packet.ProtoUDP, src.As4(), dst.As4())
+		a.sum = ^binary.BigEndian.Uint16(ip[10:12])
+	} else {
+		a.ipLen = packet.IPv6Len
+		packet.PutIPv6(ip[:packet.IPv6Len], 0, 0, 0, 64, packet.ProtoUDP, src.As16(), dst.As16())
+	}
+	a.headerLen = packet.EthernetLen + a.ipLen + packet.UDPLen
+	packet.PutUDP(ip[a.ipLen:a.ipLen+packet.UDPLen], srcPort, dstPort, 0)
+}
+
+// keepAlive runs once per batch for an adjacency in use: it keeps a good entry
+// fresh and asks for one that is not.
+func (w *worker) keepAlive(a *adjacency) {
+	switch {
+	case a.entry != nil && a.entry.State == neigh.Resolved:
+		a.entry.Use()
+	case a.state != noEndpoint:
+		w.source.Resolve(a.key)
+	}
+}
+
+// notReady ends or parks a packet whose next hop cannot be sent to.
+func (w *worker) notReady(f *frame, a *adjacency) {
+	switch a.state {
+	case unresolved:
+		w.parkForNeighbour(f, a.key)
+	case noNeighbour:
+		w.unreachable(f, NoNeighbour)
+	case noPort:
+		w.drop(f, NoPort)
+	case noEndpoint:
+		w.unreachable(f, NoEndpoint)
+	default:
+		w.unreachable(f, NeighbourUnreachable)
+	}
+}

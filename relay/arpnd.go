@@ -1,0 +1,119 @@
+package relay
+
+import (
+	"encoding/binary"
+
+	"github.com/sluicegw/sluice/internal/packet"
+)
+
+// Inside an overlay the gateway addresses of a VPC are ours, so we answer ARP
+// and neighbour solicitations for them. The answer goes back the way the
+// question came, to the same VTEP: there is nothing to look up, and a host that is
+// in no table yet can find its gateway.
+
+// arp answers a request for a gateway address. f is the ARP packet.
+func (w *worker) arp(f *frame, o overlay, outer int) {
+	request, bad := packet.ParseARP(f.data())
+	if bad != packet.Fine {
+		w.drop(f, BadARP)
+		return
+	}
+	vpc := &w.state.vpcs[f.vpc]
+	if request.Op != packet.ARPRequest || !vpc.gateways.has4(request.TargetIP[:]) {
+		w.drop(f, ARPNotOurs)
+		return
+	}
+	var answer [packet.ARPLen]byte
+	packet.PutARPReply(answer[:], request, vpc.mac)
+	w.reflect(f, o, outer, request.SenderMAC, packet.TypeARP, answer[:])
+}
+
+// neighbourDiscovery says that the ICMPv6 packet f is one of RFC 4861's
+// messages (133 to 137), none of which a router forwards.
+func neighbourDiscovery(f *frame) bool {
+	b := f.data()
+	return f.ip.HeaderLen < f.ip.Len && b[f.ip.HeaderLen] >= 133 && b[f.ip.HeaderLen] <= 137
+}
+
+// solicit answers a neighbour solicitation for a gateway address. f is the IPv6
+// packet, and an Ethernet header is in front of it.
+func (w *worker) solicit(f *frame, o overlay, outer int) {
+	b := f.data()
+	if b[f.ip.HeaderLen] != packet.NeighbourSolicit {
+		w.drop(f, NDNotOurs)
+		return
+	}
+	s, bad := packet.ParseSolicit(b, f.ip)
+	if bad != packet.Fine {
+		w.drop(f, BadND)
+		return
+	}
+	vpc := &w.state.vpcs[f.vpc]
+	if !vpc.gateways.has6(s.Target[:]) {
+		w.drop(f, NDNotOurs)
+		return
+	}
+	// A duplicate address probe has no source to answer to: all nodes hear
+	// that the address is taken (RFC 4861 section 7.2.4).
+	to := [16]byte(b[8:24])
+	mac := [6]byte(f.chunk[f.off-8 : f.off-2]) // the Ethernet source
+	solicited := to != [16]byte{}
+	if !solicited {
+		to = [16]byte{0: 0xff, 1: 0x02, 15: 1}
+		mac = [6]byte{0x33, 0x33, 0, 0, 0, 1}
+	} else if s.HasMAC {
+		mac = s.SourceMAC
+	}
+	var answer [packet.IPv6Len + packet.NDAdvertLen]byte
+	packet.PutIPv6(answer[:packet.IPv6Len], 0, 0, packet.NDAdvertLen, 255, packet.ProtoICMPv6, s.Target, to)
+	packet.PutAdvert(answer[packet.IPv6Len:], s.Target, vpc.mac, solicited)
+	packet.PutTransportChecksum(answer[:], packet.IPv6Len, packet.ProtoICMPv6)
+	w.reflect(f, o, outer, mac, packet.TypeIPv6, answer[:])
+}
+
+// reflect sends an answer back in the overlay to where f came from. The whole
+// packet is written anew over the old one, whose outer IP header is at offset
+// outer with Ethernet in front.
+func (w *worker) reflect(f *frame, o overlay, outer int, to [6]byte, etherType uint16, answer []byte) {
+	w.count(Answered)
+	w.made++
+	vpc := &w.state.vpcs[f.vpc]
+	ip := f.chunk[outer:]
+	version := ip[0] >> 4
+	from := [6]byte(f.chunk[f.start+6:]) // not always right in front of outer: there may be a priority tag
+	ipLen := packet.IPv4Len
+	if version == 6 {
+		ipLen = packet.IPv6Len
+	}
+	length := ipLen + packet.UDPLen + packet.GeneveLen + packet.EthernetLen + len(answer)
+	f.off, f.end = outer-packet.EthernetLen, outer+length
+	if f.end > len(f.chunk) {
+		w.drop(f, NoRoom)
+		return
+	}
+	mac := w.state.ports[w.queues[f.slot].port].mac
+	packet.PutEthernet(f.chunk[f.off:outer], from, mac, etherTypeOf(version))
+	ip = ip[:length]
+	udp := ip[ipLen:]
+	if version == 4 {
+		src, dst := [4]byte(ip[12:16]), [4]byte(ip[16:20])
+		packet.PutIPv4(ip[:ipLen], 0, length, 64, packet.ProtoUDP, dst, src)
+	} else {
+		src, dst := [16]byte(ip[8:24]), [16]byte(ip[24:40])
+		packet.PutIPv6(ip[:ipLen], 0, 0, length-ipLen, 64, packet.ProtoUDP, dst, src)
+	}
+	packet.PutUDP(udp[:packet.UDPLen], packet.EntropyPort(binary.BigEndian.Uint32(to[2:])), o.udp, length-ipLen)
+	header := udp[packet.UDPLen : packet.UDPLen+packet.GeneveLen] // VXLANLen is the same
+	if o.kind == VXLAN {
+		packet.PutVXLAN(header, vpc.vni)
+	} else {
+		packet.PutGeneve(header, packet.TypeEthernet, vpc.vni, 0, false)
+	}
+	inner := udp[packet.UDPLen+packet.GeneveLen:]
+	packet.PutEthernet(inner[:packet.EthernetLen], to, vpc.mac, etherType)
+	copy(inner[packet.EthernetLen:], answer)
+	if version == 6 {
+		packet.PutTransportChecksum(ip, ipLen, packet.ProtoUDP)
+	}
+	w.send(f, f.slot, Originated)
+}

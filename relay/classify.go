@@ -1,0 +1,152 @@
+package relay
+
+import (
+	"net/netip"
+
+	"github.com/sluicegw/sluice/afxdp"
+	"github.com/sluicegw/sluice/internal/packet"
+	"github.com/sluicegw/sluice/relay/wireguard"
+)
+
+// descContinued is XDP_PKT_CONTD: the packet goes on in the next descriptor.
+const descContinued = 1 << 0
+
+// take wraps a received descriptor.
+func (w *worker) take(f *frame, d afxdp.Desc, slot int) {
+	base := w.umem.FrameBase(d.Addr)
+	chunk := w.umem.Frame(d.Addr)
+	off := int(d.Addr - base)
+	*f = frame{chunk: chunk, base: base, start: off, off: off, end: off + int(d.Len), slot: int32(slot), vpc: -1}
+	if f.end > len(chunk) {
+		f.end = len(chunk)
+	}
+}
+
+// classify looks at the outside of a received packet and sends it down one of
+// three ways: an attachment's traffic goes to decap or straight to inner, a
+// tunnel's is collected for Open, and anything else ends here.
+func (w *worker) classify(f *frame, options uint32) {
+	q := &w.queues[f.slot]
+	if options&descContinued != 0 || q.continued {
+		q.continued = options&descContinued != 0
+		w.drop(f, MultiBuffer)
+		return
+	}
+	if q.port < 0 {
+		w.drop(f, NotServed)
+		return
+	}
+	port := &w.state.ports[q.port]
+	b := f.data()
+	eth, bad := packet.ParseEthernet(b)
+	switch {
+	case bad != packet.Fine:
+		w.drop(f, ShortFrame)
+		return
+	case eth.VLAN != 0:
+		w.drop(f, Tagged)
+		return
+	case eth.Type != packet.TypeIPv4 && eth.Type != packet.TypeIPv6:
+		w.drop(f, NotIP)
+		return
+	}
+	ip, bad := packet.ParseIP(b[eth.Len:])
+	if bad != packet.Fine {
+		w.drop(f, outerProblem(bad))
+		return
+	}
+	if (ip.Version == 4) != (eth.Type == packet.TypeIPv4) {
+		w.drop(f, BadOuterIP)
+		return
+	}
+	b = b[eth.Len : eth.Len+ip.Len]
+	if !w.state.local.hasDst(ip.Version, b) {
+		w.routedIn(f, port, ip, eth.Len)
+		return
+	}
+	switch {
+	case ip.Fragment:
+		w.drop(f, OuterFragment)
+		return
+	case ip.Proto != packet.ProtoUDP:
+		w.drop(f, NotServed)
+		return
+	}
+	udp, bad := packet.ParseUDP(b[ip.HeaderLen:])
+	if bad != packet.Fine {
+		w.drop(f, BadUDP)
+		return
+	}
+	f.tos = ip.TOS
+	outer := f.off + eth.Len // of the outer IP header
+	f.off = outer + ip.HeaderLen + packet.UDPLen
+	f.end = outer + ip.HeaderLen + udp.Len
+	if udp.Dst == w.state.wireguard && udp.Dst != 0 {
+		w.wireguardIn(f, ip, b, udp.Src)
+		return
+	}
+	for i := range port.overlays {
+		if port.overlays[i].udp == udp.Dst {
+			w.decap(f, port.overlays[i], outer)
+			return
+		}
+	}
+	w.drop(f, NotServed)
+}
+
+func outerProblem(bad packet.Problem) Verdict {
+	if bad == packet.BadChecksum {
+		return OuterChecksum
+	}
+	return BadOuterIP
+}
+
+// routedIn takes a packet that is not for us: a routed attachment's, if the
+// port is one.
+func (w *worker) routedIn(f *frame, port *portState, ip packet.IP, l2 int) {
+	if port.routed < 0 {
+		w.drop(f, NotOurs)
+		return
+	}
+	f.vpc, f.ip = port.routed, ip
+	f.off += l2
+	f.end = f.off + ip.Len
+	w.inner(f, port)
+}
+
+// wireguardIn tells data from handshakes (the first byte is the type, the next
+// three are reserved and zero).
+func (w *worker) wireguardIn(f *frame, ip packet.IP, outer []byte, srcPort uint16) {
+	message := f.data()
+	if len(message) < 4 || message[1]|message[2]|message[3] != 0 {
+		w.drop(f, BadWireGuard)
+		return
+	}
+	from := endpointOf(ip, outer, srcPort)
+	switch message[0] {
+	case 4:
+		w.opening = append(w.opening, f)
+		w.openPackets = append(w.openPackets, wireguard.Packet{Buf: message, From: from})
+	case 1, 2, 3:
+		if len(message) != handshakeLen[message[0]] {
+			w.drop(f, BadWireGuard)
+			return
+		}
+		if !w.device.Receive(message, from) {
+			w.drop(f, HandshakeBusy)
+			return
+		}
+		w.drop(f, Handshake)
+	default:
+		w.drop(f, BadWireGuard)
+	}
+}
+
+// handshakeLen are the lengths of initiation, response and cookie reply
+// (WireGuard whitepaper, section 5.4).
+var handshakeLen = [4]int{1: 148, 2: 92, 3: 64}
+
+// endpointOf is where the message in the packet b came from.
+func endpointOf(ip packet.IP, b []byte, srcPort uint16) wireguard.Endpoint {
+	return wireguard.Endpoint{Remote: netip.AddrPortFrom(ip.Src(b), srcPort), Local: ip.Dst(b)}
+}

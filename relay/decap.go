@@ -1,0 +1,137 @@
+package relay
+
+import (
+	"github.com/sluicegw/sluice/internal/packet"
+)
+
+// decap takes an overlay packet of an attachment apart. f is the UDP payload;
+// outer is the offset of the outer IP header, which answers to ARP and ND need.
+func (w *worker) decap(f *frame, o overlay, outer int) {
+	var vni uint32
+	header, etherType := packet.VXLANLen, uint16(packet.TypeEthernet)
+	if o.kind == VXLAN {
+		var bad packet.Problem
+		if vni, bad = packet.ParseVXLAN(f.data()); bad != packet.Fine {
+			w.drop(f, BadVXLAN)
+			return
+		}
+	} else {
+		g, verdict := parseGeneve(f)
+		if verdict != pending {
+			w.drop(f, verdict)
+			return
+		}
+		vni, header, etherType = g.VNI, g.Len, g.Type
+	}
+	port := int(w.queues[f.slot].port)
+	f.vpc = w.state.attached.find(attachmentKey(port, o.udp, vni))
+	if f.vpc < 0 {
+		w.drop(f, UnknownVNI)
+		return
+	}
+	f.off += header
+	ethernet := etherType == packet.TypeEthernet
+	if etherType = w.stripEthernet(f, etherType); etherType == 0 {
+		return
+	}
+	if etherType == packet.TypeARP && ethernet {
+		w.arp(f, o, outer)
+		return
+	}
+	ip, verdict := parseInner(f, etherType)
+	if verdict != pending {
+		w.drop(f, verdict)
+		return
+	}
+	f.ip = ip
+	f.end = f.off + ip.Len
+	if !w.congestion(f) {
+		return
+	}
+	if ip.Proto == packet.ProtoICMPv6 && ip.Version == 6 && ethernet && neighbourDiscovery(f) {
+		w.solicit(f, o, outer)
+		return
+	}
+	w.inner(f, &w.state.ports[port])
+}
+
+// parseGeneve reads the Geneve header at the front of f and notes its options.
+func parseGeneve(f *frame) (packet.Geneve, Verdict) {
+	g, bad := packet.ParseGeneve(f.data())
+	switch {
+	case bad != packet.Fine:
+		return g, BadGeneve
+	case g.Control:
+		return g, GeneveControl
+	}
+	f.options, f.optsLen, f.critical = f.off+packet.GeneveLen, g.Len-packet.GeneveLen, g.Critical
+	return g, pending
+}
+
+// stripEthernet takes an inner Ethernet header off, if there is one, and
+// returns the EtherType of what is inside; 0 when the packet has met its end.
+func (w *worker) stripEthernet(f *frame, etherType uint16) uint16 {
+	if etherType != packet.TypeEthernet {
+		return etherType
+	}
+	eth, bad := packet.ParseEthernet(f.data())
+	if bad != packet.Fine {
+		w.drop(f, BadInnerFrame)
+		return 0
+	}
+	if eth.VLAN != 0 || eth.Type < 0x0600 { // a length: 802.3, not Ethernet II
+		w.drop(f, InnerNotIP)
+		return 0
+	}
+	f.off += eth.Len
+	return eth.Type
+}
+
+// parseInner reads the inner IP header and holds it against the EtherType.
+func parseInner(f *frame, etherType uint16) (packet.IP, Verdict) {
+	var ip packet.IP
+	var bad packet.Problem
+	switch etherType {
+	case packet.TypeIPv4:
+		ip, bad = packet.ParseIPv4(f.data())
+	case packet.TypeIPv6:
+		ip, bad = packet.ParseIPv6(f.data())
+	default:
+		return ip, InnerNotIP
+	}
+	switch bad {
+	case packet.Fine:
+		return ip, pending
+	case packet.BadChecksum:
+		return ip, InnerChecksum
+	}
+	return ip, BadInnerIP
+}
+
+// ECN codepoints (RFC 3168), the two low bits of TOS or traffic class.
+const (
+	ecnMask = 3
+	notECT  = 0
+	ecnCE   = 3
+)
+
+// congestion carries a congestion mark from the header that was taken off to
+// the inner packet (RFC 6040 section 4.2): a mark that the inner packet
+// cannot carry means that the packet is lost, never that the mark is. Going the
+// other way, the inner DSCP and ECN are copied to every header we put around
+// (the RFC's normal mode). It says whether the packet lives.
+func (w *worker) congestion(f *frame) bool {
+	if f.tos&ecnMask != ecnCE {
+		return true
+	}
+	switch f.ip.TOS & ecnMask {
+	case notECT:
+		w.drop(f, CongestionLost)
+		return false
+	case ecnCE:
+		return true
+	}
+	f.ip.TOS |= ecnCE
+	packet.SetTOS(f.data(), f.ip.TOS)
+	return true
+}

@@ -1,0 +1,44 @@
+package relay
+
+import (
+	"github.com/sluicegw/sluice/internal/packet"
+)
+
+// origin says where a packet came from.
+type origin uint8
+
+const (
+	fromSite   origin = iota // an attachment
+	fromPeer                 // a tunnel
+	fromRelay                // this relay made it
+	fromEngine               // the WireGuard engine made it
+)
+
+// frame is a packet on its way through the stages: a UMEM chunk, the part of
+// it that is the packet right now, and what earlier stages found out.
+type frame struct {
+	chunk    []byte // borrowed: the whole UMEM chunk, until the verdict
+	base     uint64 // of the chunk in the UMEM
+	start    int    // of the Ethernet header as received
+	off, end int    // the packet is chunk[off:end]; stages move both
+
+	ip   packet.IP // of the inner packet, once classified
+	flow uint32    // its flow hash, once hashed
+	vpc  int32     // index, once known
+	peer uint32    // fromPeer: who sent it; sealing: for whom
+	slot int32     // index of the queue it came in through
+
+	origin   origin
+	tos      uint8 // of the outermost header that was taken off
+	critical bool  // one of the options below is marked critical
+	options  int   // Geneve options to carry on: chunk[options:options+optionsLen]
+	optsLen  int
+	inner    int   // sealing: where the inner packet starts, to undo the encapsulation
+	deadline int64 // once it was parked: when its time is over
+}
+
+// data is the packet as it is now.
+func (f *frame) data() []byte { return f.chunk[f.off:f.end] }
+
+// room says whether n bytes can be put in front.
+func (f *frame) room(n int) bool { return f.off >= n }

@@ -1,0 +1,120 @@
+package relay
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/sluicegw/sluice/relay/wireguard"
+)
+
+// mailboxSize bounds the engine's datagrams that wait for a worker: a
+// handshake each for as many peers.
+const mailboxSize = 1024
+
+// mailbox is how others reach a worker. The worker looks at count once per
+// turn and takes the lock only when there is something.
+type mailbox struct {
+	count     atomic.Int32
+	mu        sync.Mutex
+	datagrams []wireguard.Datagram
+	changes   []queueChange
+}
+
+// queueChange is a new set of queues; done hears when it is in force.
+type queueChange struct {
+	queues []PortQueue
+	done   chan error
+}
+
+func (m *mailbox) post(d wireguard.Datagram) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.datagrams) >= mailboxSize {
+		return false
+	}
+	m.datagrams = append(m.datagrams, d)
+	m.count.Add(1)
+	return true
+}
+
+func (m *mailbox) change(c queueChange) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changes = append(m.changes, c)
+	m.count.Add(1)
+}
+
+// take empties the mailbox and leaves the memory of datagrams in it.
+func (m *mailbox) take(datagrams []wireguard.Datagram) ([]wireguard.Datagram, []queueChange) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	got, changes := m.datagrams, m.changes
+	m.datagrams, m.changes = datagrams[:0], nil
+	m.count.Store(0)
+	return got, changes
+}
+
+// mail does what was posted: queue changes first, then the engine's datagrams.
+func (w *worker) mail() bool {
+	if w.mailbox.count.Load() == 0 {
+		return false
+	}
+	datagrams, changes := w.mailbox.take(w.spareMail)
+	for _, c := range changes {
+		c.done <- w.setQueues(c.queues)
+	}
+	if len(changes) > 0 {
+		w.begin()
+	}
+	for i := range datagrams {
+		w.inject(&w.frames[0], &datagrams[i])
+		datagrams[i] = wireguard.Datagram{}
+	}
+	w.flush()
+	w.spareMail = datagrams[:0]
+	return true
+}
+
+// engineOffset is where an engine's datagram starts in its frame: behind room
+// for the outer headers.
+const engineOffset = 128
+
+// inject copies a datagram into a frame and sends it.
+func (w *worker) inject(f *frame, d *wireguard.Datagram) {
+	w.injected++
+	var base [1]uint64
+	if w.umem.Alloc(base[:]) == 0 {
+		w.count(TxFull)
+		return
+	}
+	chunk := w.umem.Frame(base[0])
+	*f = frame{chunk: chunk, base: base[0], off: engineOffset, end: engineOffset + len(d.Data), slot: -1, vpc: -1, origin: fromEngine}
+	if f.end > len(chunk) {
+		w.drop(f, NoRoom)
+		return
+	}
+	copy(f.data(), d.Data)
+	w.engineOut(f, d.Endpoint)
+}
+
+// engineOut wraps and sends a datagram of the engine, or parks it until the
+// way is known.
+func (w *worker) engineOut(f *frame, to wireguard.Endpoint) {
+	var adj adjacency
+	w.buildPeer(&adj, to)
+	w.keepAlive(&adj)
+	switch adj.state {
+	case ready:
+		w.outer(f, &adj, 0, EngineSent)
+	case unresolved:
+		w.parkFor(f, parkKey{neigh: adj.key}, to)
+	case noNeighbour:
+		w.drop(f, NoNeighbour)
+	case noPort:
+		w.drop(f, NoPort)
+	case noEndpoint:
+		w.drop(f, NoEndpoint)
+	default:
+		w.drop(f, NeighbourUnreachable)
+	}
+}

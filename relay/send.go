@@ -1,0 +1,82 @@
+package relay
+
+import (
+	"github.com/sluicegw/sluice/afxdp"
+)
+
+// batchSize is how many packets a worker takes at a time: beyond 32 a batch
+// gains nothing, beyond 64 it leaves the first-level cache.
+const batchSize = 64
+
+// queue is a worker's queue of one port, with what waits to be sent.
+type queue struct {
+	Queue
+	ifindex   uint32
+	port      int32 // index in the state's ports, -1 when the snapshot lacks it
+	continued bool  // the next descriptor belongs to a packet that was dropped
+	txLen     int
+	tx        [batchSize]afxdp.Desc
+	verdicts  [batchSize]Verdict // what each will have met when it is sent
+}
+
+// send queues a finished packet. Its verdict counts once the port has taken it.
+func (w *worker) send(f *frame, slot int32, v Verdict) {
+	q := &w.queues[slot]
+	if q.txLen == batchSize {
+		w.flushQueue(q)
+	}
+	q.tx[q.txLen] = afxdp.Desc{Addr: f.base + uint64(f.off), Len: uint32(f.end - f.off)}
+	q.verdicts[q.txLen] = v
+	q.txLen++
+}
+
+// flush gives every port what waits for it.
+func (w *worker) flush() {
+	for i := range w.queues {
+		if w.queues[i].txLen > 0 {
+			w.flushQueue(&w.queues[i])
+		}
+	}
+}
+
+// flushQueue sends and kicks. What finds no room even after the kernel was
+// told to send and its completions were taken back is dropped: the newest,
+// because the ring keeps what it has.
+func (w *worker) flushQueue(q *queue) {
+	sent := q.Send(q.tx[:q.txLen])
+	w.kick(q)
+	if sent < q.txLen {
+		q.Reclaim()
+		if more := q.Send(q.tx[sent:q.txLen]); more > 0 {
+			sent += more
+			w.kick(q)
+		}
+	}
+	for i, v := range q.verdicts[:q.txLen] {
+		if i >= sent {
+			v = TxFull
+			w.umem.Free(q.tx[i].Addr)
+		}
+		w.count(v)
+	}
+	q.txLen = 0
+}
+
+func (w *worker) kick(q *queue) {
+	if err := q.Kick(); err != nil {
+		// Counted, not logged: it may be so for every batch while a link is
+		// down. The packets stay in the ring or are dropped by the kernel.
+		w.kickErrors++
+	}
+}
+
+// drop ends a packet: its frame is free again.
+func (w *worker) drop(f *frame, v Verdict) {
+	w.count(v)
+	w.umem.Free(f.base)
+}
+
+func (w *worker) count(v Verdict) {
+	w.verdicts[v]++
+	w.dirty[v>>6] |= 1 << (v & 63)
+}

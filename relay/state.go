@@ -1,0 +1,291 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/sluicegw/sluice/internal/fib"
+	"github.com/sluicegw/sluice/internal/packet"
+	"github.com/sluicegw/sluice/relay/wireguard"
+)
+
+// state is a Snapshot made ready for workers: names are gone, references are
+// indexes, and what the pipeline asks per packet is a table.
+type state struct {
+	ports      []portState
+	vpcs       []vpcState
+	deliveries []deliveryState
+	peers      []peerState
+	local      addrSet // outer addresses that are ours
+	tunnel     addrSet // ours inside the tunnels
+	tunnel4    netip.Addr
+	tunnel6    netip.Addr
+	wireguard  uint16
+	defaultVPC int32     // index of VNI 0, -1 without
+	vniVPC     numberMap // VNI -> VPC
+	attached   numberMap // attachmentKey -> VPC
+}
+
+type portState struct {
+	ifindex  uint32
+	mac      [6]byte
+	mtu      int
+	virtual  bool
+	routed   int32 // the VPC it is a routed attachment of, -1 if of none
+	overlays []overlay
+	icmp4    netip.Addr // sources of ICMP errors towards what is behind it
+	icmp6    netip.Addr
+}
+
+// overlay is a UDP port that a port serves.
+type overlay struct {
+	udp  uint16
+	kind AttachmentKind
+}
+
+type vpcState struct {
+	vni      uint32
+	routes   *fib.Table
+	gateways addrSet
+	mac      [6]byte
+	icmp4    netip.Addr // source of ICMP errors; invalid: none can be sent
+	icmp6    netip.Addr
+}
+
+type deliveryState struct {
+	vpc     int32
+	kind    AttachmentKind
+	ifindex uint32
+	udp     uint16
+	vtep    netip.Addr
+	mac     [6]byte
+}
+
+type peerState struct {
+	wireguard *wireguard.Peer // nil: a hole
+	tunnel4   netip.Addr
+	tunnel6   netip.Addr
+	vnis      numberMap // VNI here -> VNI there, where they differ
+}
+
+// remoteVNI is what the peer calls the VPC.
+func (p *peerState) remoteVNI(vni uint32) uint32 {
+	if there := p.vnis.find(uint64(vni)); there >= 0 {
+		return uint32(there)
+	}
+	return vni
+}
+
+const maxVNI = 1<<24 - 1
+
+// attachmentKey tells overlay attachments apart: the same VNI may mean
+// different VPCs on different ports or UDP ports.
+func attachmentKey(port int, udp uint16, vni uint32) uint64 {
+	return uint64(port)<<40 | uint64(udp)<<24 | uint64(vni)
+}
+
+// compile checks a snapshot and builds the state. The error names every problem.
+func compile(s *Snapshot) (*state, error) {
+	c := compiler{in: s, out: &state{wireguard: s.WireGuardPort, defaultVPC: -1},
+		portAt: make(map[uint32]int), vpcAt: make(map[uint32]int32), attached: make(map[uint64]int32)}
+	c.ports()
+	c.tunnels()
+	c.peers()
+	c.vpcs()
+	c.deliveries()
+	c.routes()
+	if c.errs != nil {
+		return nil, fmt.Errorf("snapshot: %w", errors.Join(c.errs...))
+	}
+	return c.out, nil
+}
+
+type compiler struct {
+	in       *Snapshot
+	out      *state
+	portAt   map[uint32]int
+	vpcAt    map[uint32]int32
+	attached map[uint64]int32
+	errs     []error
+}
+
+func (c *compiler) problem(format string, args ...any) {
+	c.errs = append(c.errs, fmt.Errorf(format, args...))
+}
+
+func (c *compiler) ports() {
+	local := append([]netip.Addr(nil), c.in.Local...)
+	for i, p := range c.in.Ports {
+		if _, twice := c.portAt[p.Ifindex]; twice {
+			c.problem("port %s: ifindex %d occurs twice", p.Name, p.Ifindex)
+		}
+		c.portAt[p.Ifindex] = i
+		ps := portState{ifindex: p.Ifindex, mac: p.MAC, mtu: p.MTU, virtual: p.Virtual, routed: -1}
+		if ps.mtu == 0 {
+			ps.mtu = 1500
+		}
+		ps.icmp4, ps.icmp6 = firstOfEach(p.Addresses)
+		local = append(local, p.Addresses...)
+		c.out.ports = append(c.out.ports, ps)
+	}
+	c.out.local = newAddrSet(local)
+}
+
+// firstOfEach picks the first IPv4 and the first global IPv6 address.
+func firstOfEach(addrs []netip.Addr) (four, six netip.Addr) {
+	for _, a := range addrs {
+		a = a.Unmap().WithZone("")
+		switch {
+		case a.Is4() && !four.IsValid():
+			four = a
+		case a.Is6() && !six.IsValid() && !a.IsLinkLocalUnicast():
+			six = a
+		}
+	}
+	return four, six
+}
+
+func (c *compiler) tunnels() {
+	c.out.tunnel = newAddrSet(c.in.Tunnel)
+	c.out.tunnel4, c.out.tunnel6 = firstOfEach(c.in.Tunnel)
+}
+
+func (c *compiler) peers() {
+	c.out.peers = make([]peerState, len(c.in.Peers))
+	for i, p := range c.in.Peers {
+		if p.WireGuard == nil {
+			continue
+		}
+		ps := &c.out.peers[i]
+		ps.wireguard = p.WireGuard
+		ps.tunnel4, ps.tunnel6 = firstOfEach(p.Tunnel)
+		vnis := make(map[uint64]int32)
+		for _, v := range p.VPCs {
+			if v.RemoteVNI > maxVNI || v.RemoteVNI == 0 != (v.VNI == 0) {
+				c.problem("peer %s vpc %d: vni %d at the peer is out of range", p.Name, v.VNI, v.RemoteVNI)
+			}
+			vnis[uint64(v.VNI)] = int32(v.RemoteVNI)
+		}
+		ps.vnis = newNumberMap(vnis)
+	}
+}
+
+func (c *compiler) vpcs() {
+	vnis := make(map[uint64]int32)
+	for i, v := range c.in.VPCs {
+		index := int32(i)
+		if _, twice := c.vpcAt[v.VNI]; twice {
+			c.problem("vpc %s: vni %d occurs twice", v.Name, v.VNI)
+		}
+		if v.VNI > maxVNI {
+			c.problem("vpc %s: vni %d has more than 24 bits", v.Name, v.VNI)
+		}
+		c.vpcAt[v.VNI] = index
+		vnis[uint64(v.VNI)] = index
+		if v.VNI == 0 {
+			c.out.defaultVPC = index
+		}
+		vs := vpcState{vni: v.VNI, routes: v.Routes, mac: v.GatewayMAC, gateways: newAddrSet(v.GatewayAddresses)}
+		if vs.routes == nil {
+			vs.routes = new(fib.Table)
+		}
+		vs.icmp4, vs.icmp6 = firstOfEach(v.GatewayAddresses)
+		c.out.vpcs = append(c.out.vpcs, vs)
+		for _, a := range v.Attachments {
+			c.attachment(index, v.Name, a)
+		}
+	}
+	c.out.vniVPC = newNumberMap(vnis)
+	c.out.attached = newNumberMap(c.attached)
+}
+
+func (c *compiler) attachment(vpc int32, name string, a Attachment) {
+	at, ok := c.portAt[a.Ifindex]
+	if !ok {
+		c.problem("vpc %s: %v attachment to ifindex %d, which is no port", name, a.Kind, a.Ifindex)
+		return
+	}
+	port, vs := &c.out.ports[at], &c.out.vpcs[vpc]
+	if a.Kind == Routed {
+		if port.routed >= 0 {
+			c.problem("vpc %s: ifindex %d is routed for another vpc already", name, a.Ifindex)
+		}
+		port.routed = vpc
+		if !vs.icmp4.IsValid() {
+			vs.icmp4 = port.icmp4
+		}
+		if !vs.icmp6.IsValid() {
+			vs.icmp6 = port.icmp6
+		}
+		return
+	}
+	udp := a.port()
+	for _, o := range port.overlays {
+		if o.udp == udp && o.kind != a.Kind {
+			c.problem("vpc %s: UDP port %d of ifindex %d is both %v and %v", name, udp, a.Ifindex, o.kind, a.Kind)
+		}
+	}
+	if !port.serves(udp) {
+		port.overlays = append(port.overlays, overlay{udp: udp, kind: a.Kind})
+	}
+	key := attachmentKey(at, udp, vs.vni)
+	if _, twice := c.attached[key]; twice {
+		c.problem("vpc %s: attached twice to UDP port %d of ifindex %d", name, udp, a.Ifindex)
+	}
+	c.attached[key] = vpc
+}
+
+func (p *portState) serves(udp uint16) bool {
+	for _, o := range p.overlays {
+		if o.udp == udp {
+			return true
+		}
+	}
+	return false
+}
+
+// port is the UDP port with its default.
+func (a Attachment) port() uint16 {
+	switch {
+	case a.UDPPort != 0:
+		return a.UDPPort
+	case a.Kind == VXLAN:
+		return packet.PortVXLAN
+	}
+	return packet.PortGeneve
+}
+
+func (c *compiler) deliveries() {
+	for i, d := range c.in.Deliveries {
+		vpc, ok := c.vpcAt[d.VNI]
+		if !ok || d.Attachment < 0 || d.Attachment >= len(c.in.VPCs[vpc].Attachments) {
+			c.problem("delivery %d: no attachment %d in a vpc with vni %d", i, d.Attachment, d.VNI)
+			c.out.deliveries = append(c.out.deliveries, deliveryState{vpc: -1})
+			continue
+		}
+		a := c.in.VPCs[vpc].Attachments[d.Attachment]
+		if a.Kind != Routed && !d.VTEP.IsValid() {
+			c.problem("delivery %d: a %v host needs a VTEP", i, a.Kind)
+		}
+		c.out.deliveries = append(c.out.deliveries, deliveryState{vpc: vpc, kind: a.Kind, ifindex: a.Ifindex,
+			udp: a.port(), vtep: d.VTEP.Unmap().WithZone(""), mac: d.MAC})
+	}
+}
+
+func (c *compiler) routes() {
+	for i := range c.out.vpcs {
+		for r := range c.out.vpcs[i].routes.All() {
+			for _, hop := range r.NextHops {
+				switch {
+				case hop.Kind == fib.Local && int(hop.ID) >= len(c.out.deliveries):
+					c.problem("vpc %s route %v: no delivery %d", c.in.VPCs[i].Name, r.Prefix, hop.ID)
+				case hop.Kind == fib.Local && c.out.deliveries[hop.ID].vpc != int32(i):
+					c.problem("vpc %s route %v: delivery %d belongs to another vpc", c.in.VPCs[i].Name, r.Prefix, hop.ID)
+				case hop.Kind == fib.Remote && int(hop.ID) >= len(c.out.peers):
+					c.problem("vpc %s route %v: no peer %d", c.in.VPCs[i].Name, r.Prefix, hop.ID)
+				}
+			}
+		}
+	}
+}
