@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -36,6 +37,7 @@ func (m Mode) String() string {
 type Attachment struct {
 	program *Program
 	ifindex int
+	name    string
 	link    link.Link
 	mode    Mode
 	native  error
@@ -48,27 +50,23 @@ type Attachment struct {
 func (p *Program) Attach(ifindex int, mode Mode) (*Attachment, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	name := interfaceName(ifindex)
+	i, err := net.InterfaceByIndex(ifindex)
+	if err != nil {
+		return nil, fmt.Errorf("attach ifindex %d: find interface: %w", ifindex, err)
+	}
+	name := i.Name
 	if p.closed {
 		return nil, fmt.Errorf("attach %s: program is closed", name)
 	}
 	if p.attachments[ifindex] != nil {
 		return nil, fmt.Errorf("attach %s: already attached", name)
 	}
-	a := &Attachment{program: p, ifindex: ifindex}
+	a := &Attachment{program: p, ifindex: ifindex, name: name}
 	if err := a.attach(mode); err != nil {
 		return nil, fmt.Errorf("attach %s: %w", name, err)
 	}
 	p.attachments[ifindex] = a
 	return a, nil
-}
-
-// interfaceName is for error texts: the name, when the interface can be found.
-func interfaceName(ifindex int) string {
-	if i, err := net.InterfaceByIndex(ifindex); err == nil {
-		return i.Name
-	}
-	return fmt.Sprintf("ifindex %d", ifindex)
 }
 
 func (a *Attachment) attach(mode Mode) error {
@@ -117,8 +115,6 @@ func hint(err error, mode Mode) string {
 		return " (another XDP program is on the interface)"
 	case errors.Is(err, unix.EPERM):
 		return " (needs CAP_BPF and CAP_NET_ADMIN)"
-	case errors.Is(err, unix.ENODEV):
-		return " (no such interface in this network namespace)"
 	case mode != Native:
 		return ""
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, ebpf.ErrNotSupported):
@@ -160,6 +156,42 @@ func (a *Attachment) takeOver(mode Mode) (bool, error) {
 	return false, nil
 }
 
+// Prune detaches the pinned links of an earlier process that this Program has not taken over: those of interfaces that are
+// no ports any more. Call it when everything is attached that should be.
+func (p *Program) Prune() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pins == nil || p.closed {
+		return nil
+	}
+	var ours []string
+	for _, a := range p.attachments {
+		ours = append(ours, a.pin)
+	}
+	paths, err := p.pins.links()
+	if err != nil {
+		return fmt.Errorf("list pinned links: %w", err)
+	}
+	var errs []error
+	for _, path := range paths {
+		if !slices.Contains(ours, path) {
+			errs = append(errs, removePinned(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func removePinned(path string) error {
+	l, err := link.LoadPinnedLink(path, nil)
+	if err == nil {
+		err = errors.Join(l.Unpin(), l.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("remove pinned link %s: %w", path, err)
+	}
+	return nil
+}
+
 // Mode is the mode got: Native or Generic.
 func (a *Attachment) Mode() Mode { return a.mode }
 
@@ -183,7 +215,7 @@ func (a *Attachment) detach() error {
 		err = a.link.Unpin()
 	}
 	if err = errors.Join(err, a.link.Close()); err != nil {
-		return fmt.Errorf("detach %s: %w", interfaceName(a.ifindex), err)
+		return fmt.Errorf("detach %s: %w", a.name, err)
 	}
 	return nil
 }

@@ -188,13 +188,19 @@ func actionOf(v Verdict) uint32 {
 	return 2
 }
 
-// inNamespace moves the rest of the test to a network namespace of its own, which ends with the test: its thread stays
-// locked, so that the runtime ends the thread, and with it the namespace, when the test's goroutine ends.
+// inNamespace moves the rest of the test to network and mount namespaces of its own, which end with the test: its thread
+// stays locked, so that the runtime ends the thread, and with it the namespaces, when the test's goroutine ends.
 func inNamespace(t testing.TB) {
 	t.Helper()
 	testenv.RequireNamespaces(t)
 	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Fatalf("make network namespace: %v", err)
+	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
+		t.Fatalf("make namespaces: %v", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatalf("keep mounts private: %v", err)
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0); err != nil {
+		t.Fatalf("keep ipv6 silent: %v", err)
 	}
 }

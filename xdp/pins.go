@@ -81,6 +81,21 @@ func (p *pins) link(ifindex int, mode Mode) string {
 	return filepath.Join(p.dir, fmt.Sprintf("link-%d-%s", ifindex, mode))
 }
 
+// links are the paths of all pinned links, of whatever process.
+func (p *pins) links() ([]string, error) {
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "link-") {
+			paths = append(paths, filepath.Join(p.dir, e.Name()))
+		}
+	}
+	return paths, nil
+}
+
 func (m *bpfMaps) byName() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		bpfMapCounters:         m.Counters,
