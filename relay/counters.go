@@ -15,6 +15,7 @@ type Counters struct {
 	Made       uint64              // ICMP errors and answers
 	Parked     uint64              // packets waiting now
 	KickErrors uint64              // times the kernel refused to send
+	Batches    uint64              // batches that held at least one packet
 	Sleeps     uint64              // times a worker slept for want of work
 	VPCs       []VPCCounters       // by VNI, ascending
 }
@@ -37,6 +38,7 @@ func (c *Counters) add(o Counters) {
 	c.Made += o.Made
 	c.Parked += o.Parked
 	c.KickErrors += o.KickErrors
+	c.Batches += o.Batches
 	c.Sleeps += o.Sleeps
 	for _, v := range o.VPCs {
 		i, found := slices.BinarySearchFunc(c.VPCs, v.VNI, func(a VPCCounters, vni uint32) int { return int(a.VNI) - int(vni) })
@@ -58,6 +60,7 @@ type tally struct {
 	received   uint64
 	injected   uint64
 	made       uint64
+	batches    uint64
 	sleeps     uint64
 	kickErrors uint64
 	vpcs       []*vpcTally // by the state's index
@@ -76,6 +79,7 @@ type published struct {
 	made       atomic.Uint64
 	parked     atomic.Uint64
 	kickErrors atomic.Uint64
+	batches    atomic.Uint64
 	sleeps     atomic.Uint64
 	vpcs       atomic.Pointer[[]*vpcTally] // every VPC there ever was, by VNI
 	_          [64]byte
@@ -144,6 +148,7 @@ func (w *worker) publish() {
 	store(&p.made, w.made)
 	store(&p.parked, uint64(len(w.park.list)))
 	store(&p.kickErrors, w.kickErrors)
+	store(&p.batches, w.batches)
 	store(&p.sleeps, w.sleeps)
 	for _, t := range w.dirtyVPC {
 		for i := range t.counts {
@@ -165,7 +170,7 @@ func store(to *atomic.Uint64, n uint64) {
 func (w *worker) counters() Counters {
 	p := &w.published
 	c := Counters{Received: p.received.Load(), Injected: p.injected.Load(), Made: p.made.Load(),
-		Parked: p.parked.Load(), KickErrors: p.kickErrors.Load(), Sleeps: p.sleeps.Load()}
+		Parked: p.parked.Load(), KickErrors: p.kickErrors.Load(), Batches: p.batches.Load(), Sleeps: p.sleeps.Load()}
 	for v := range c.Verdicts {
 		c.Verdicts[v] = p.verdicts[v].Load()
 	}

@@ -17,13 +17,13 @@ type mailbox struct {
 	count     atomic.Int32
 	mu        sync.Mutex
 	datagrams []wireguard.Datagram
-	changes   []queueChange
+	calls     []call
 }
 
-// queueChange is a new set of queues; done hears when it is in force.
-type queueChange struct {
-	queues []PortQueue
-	done   chan error
+// call is something to do on the worker's goroutine; done is closed afterwards.
+type call struct {
+	do   func()
+	done chan struct{}
 }
 
 func (m *mailbox) post(d wireguard.Datagram) bool {
@@ -37,34 +37,35 @@ func (m *mailbox) post(d wireguard.Datagram) bool {
 	return true
 }
 
-func (m *mailbox) change(c queueChange) {
+func (m *mailbox) call(c call) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.changes = append(m.changes, c)
+	m.calls = append(m.calls, c)
 	m.count.Add(1)
 }
 
 // take empties the mailbox and leaves the memory of datagrams in it.
-func (m *mailbox) take(datagrams []wireguard.Datagram) ([]wireguard.Datagram, []queueChange) {
+func (m *mailbox) take(datagrams []wireguard.Datagram) ([]wireguard.Datagram, []call) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	got, changes := m.datagrams, m.changes
-	m.datagrams, m.changes = datagrams[:0], nil
+	got, calls := m.datagrams, m.calls
+	m.datagrams, m.calls = datagrams[:0], nil
 	m.count.Store(0)
-	return got, changes
+	return got, calls
 }
 
-// mail does what was posted: queue changes first, then the engine's datagrams.
+// mail does what was posted: calls first, then the engine's datagrams.
 func (w *worker) mail() bool {
 	if w.mailbox.count.Load() == 0 {
 		return false
 	}
-	datagrams, changes := w.mailbox.take(w.spareMail)
-	for _, c := range changes {
-		c.done <- w.setQueues(c.queues)
+	datagrams, calls := w.mailbox.take(w.spareMail)
+	for _, c := range calls {
+		c.do()
+		close(c.done)
 	}
-	if len(changes) > 0 {
-		w.begin()
+	if len(calls) > 0 {
+		w.begin() // a call may have taken its time
 	}
 	for i := range datagrams {
 		w.inject(&w.frames[0], &datagrams[i])

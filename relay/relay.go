@@ -174,17 +174,28 @@ func (r *Relay) SetQueues(worker int, queues []PortQueue) error {
 			}
 		}
 	}
-	w := r.workers[worker]
+	var err error
+	r.Do(worker, func() { err = r.workers[worker].setQueues(queues) })
+	return err
+}
+
+// Do calls f on worker i's goroutine between two batches, or right here while
+// the relay does not run, and returns when f has returned. That is where
+// sockets are opened, because a worker owns the pool of its UMEM. f must be
+// short, and must not call Do or SetQueues.
+func (r *Relay) Do(i int, f func()) {
+	w := r.workers[i]
 	r.mu.Lock()
 	if !r.running {
 		defer r.mu.Unlock()
-		return w.setQueues(queues)
+		f()
+		return
 	}
-	done := make(chan error, 1)
-	w.mailbox.change(queueChange{queues: queues, done: done})
+	done := make(chan struct{})
+	w.mailbox.call(call{do: f, done: done})
 	r.mu.Unlock()
 	w.waker.wake()
-	return <-done
+	<-done
 }
 
 // Run runs the workers until ctx ends, then returns nil; parked packets are

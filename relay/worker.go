@@ -233,6 +233,7 @@ func (w *worker) receive(slot int) bool {
 		return false
 	}
 	w.received += uint64(n)
+	w.batches++
 	for i := range n {
 		w.take(&w.frames[i], w.descs[i], slot)
 		w.classify(&w.frames[i], w.descs[i].Options)

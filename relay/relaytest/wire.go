@@ -1,0 +1,37 @@
+package relaytest
+
+import "math/rand/v2"
+
+// Wire carries what one queue has sent to another, in one direction.
+type Wire struct {
+	From, To *Queue
+	// Loss is the share of packets that get lost, 0 to 1.
+	Loss float64
+	// Reorder shuffles the packets of each Carry.
+	Reorder bool
+	// Rand decides; nil: nothing is lost or shuffled.
+	Rand *rand.Rand
+	// Tap sees each packet that arrives; nil: nobody does.
+	Tap func([]byte)
+}
+
+// Carry moves everything that was sent so far and returns how much arrived.
+func (w *Wire) Carry() int {
+	packets := w.From.Collect()
+	if w.Reorder && w.Rand != nil {
+		w.Rand.Shuffle(len(packets), func(i, j int) { packets[i], packets[j] = packets[j], packets[i] })
+	}
+	arrived := 0
+	for _, b := range packets {
+		if w.Rand != nil && w.Rand.Float64() < w.Loss {
+			continue
+		}
+		if w.Tap != nil {
+			w.Tap(b)
+		}
+		if w.To.Inject(b) {
+			arrived++
+		}
+	}
+	return arrived
+}
