@@ -148,6 +148,25 @@ func TestAutoTakesNativeWhereTheDriverCanAndSaysWhyNotElsewhere(t *testing.T) {
 	}
 }
 
+func TestAnMTUThatDoesNotFitAPageIsNamedAsTheLikelyReason(t *testing.T) {
+	inNamespace(t)
+	port, far := newVeth(t, "sla", "slb", 1)
+	for _, ifindex := range []int{port, far} {
+		l, err := netlink.LinkByIndex(ifindex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.LinkSetMTU(l, 9000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := newHarness(t, Options{}, stateOf(port))
+	a := h.attach(t, port, Auto)
+	if err := a.NativeError(); a.Mode() != Generic || err == nil || !strings.Contains(err.Error(), "usually the MTU does not fit a page") {
+		t.Errorf("%s, %v", a.Mode(), err)
+	}
+}
+
 func TestWhatCannotBeAttachedIsRefusedWithTheReason(t *testing.T) {
 	inNamespace(t)
 	port, _ := newVeth(t, "sla", "slb", 1)

@@ -1,2 +1,84 @@
-// Package xdp is the eBPF program that picks out, on a gateway's NICs, exactly the packets that the relay handles.
+// Package xdp is the eBPF program that picks out, on a gateway's NICs, exactly the packets that the relay handles, and
+// the loader that attaches it and tells it what to look for. All other packets go on to the kernel, untouched.
+//
+// It is not the relay: it forwards nothing, changes no byte and holds no state of a flow. What it picks out goes to the
+// AF_XDP socket of the NIC's queue, which others open (package afxdp); without a socket, or when the process has died,
+// such packets pass to the kernel like the rest.
+//
+// # Verdicts
+//
+// Each packet gets exactly one [Verdict], by the first line below that holds, and one per-CPU counter of that name.
+// Pass leaves it to the kernel, divert gives it to the socket, drop ends it.
+//
+//	the Ethernet frame
+//	  ends inside the header or a VLAN tag                         pass_bad_ethernet
+//	  more than two tags, or no Port for (interface, tags)         pass_unknown_vlan
+//	  no tag, and no Port for the interface                        pass_no_port
+//	  neither IPv4 nor IPv6                                        pass_not_ip
+//	  the destination is not the Port's MAC                        pass_other_mac
+//	  the IP header is cut off, contradicts itself, or its
+//	  checksum is wrong                                            pass_bad_ip
+//	to one of Local
+//	  a fragment (the kernel reassembles it)                       pass_fragment
+//	  an IPv6 extension header comes before the payload            pass_extension
+//	  not UDP, or no UDP port of ours, or an overlay's UDP port
+//	  where Port.Overlay is not set                                pass_local
+//	  the UDP header is cut off or contradicts the IP header       pass_bad_udp
+//	  WireGuard: the type is not 1 to 4, a reserved byte is not
+//	  zero, or the length is not that of the type                  drop_bad_wireguard
+//	  WireGuard type 1 or 2, above the rate of the source          drop_handshake_rate
+//	  WireGuard type 1 to 3                                        divert_handshake
+//	  WireGuard type 4                                             divert_transport
+//	  Geneve: cut off in header or options, or not version 0       pass_bad_geneve
+//	  Geneve: a control message (O bit)                            pass_geneve_control
+//	  VXLAN: cut off, or without I flag                            pass_bad_vxlan
+//	  the VNI is not one of VNIs                                   pass_unknown_vni
+//	  inner frame with a VLAN tag                                  pass_inner_vlan
+//	  inner packet is neither IP nor (in Ethernet) ARP             pass_inner_other
+//	  inner headers are cut off or contradict each other           pass_bad_inner
+//	  inner ARP request or valid neighbour solicitation for one
+//	  of Gateways                                                  divert_neighbour
+//	  other inner ARP                                              pass_inner_arp
+//	  inner destination is one of Gateways                         divert_gateway
+//	  inner destination is multicast, broadcast, loopback,
+//	  link-local                                                   pass_inner_link_scope
+//	  inner destination is in Remote                               divert_geneve, divert_vxlan
+//	  inner destination is not: the site's own traffic             pass_inner_no_route
+//	to another address
+//	  Port.Routed is not set                                       pass_not_ours
+//	  one of Gateways of Port.VNI                                  divert_gateway
+//	  multicast, broadcast, loopback, link-local                   pass_link_scope
+//	  in Remote of Port.VNI; any TTL, fragments too                divert_routed
+//	  not in Remote                                                pass_no_route
+//	and instead of any divert
+//	  no socket for the queue                                      pass_no_socket
+//
+// IPv4 options are read over; Geneve options of any length and kind, critical ones too, are left to the relay. The
+// checksums of UDP and of what is in it are not looked at: virtual links leave them unfinished.
+//
+// # Use
+//
+// Memory: SetState copies what it needs, the caller keeps its slices. All methods may be called from any goroutine;
+// Attach looks for the interface in the network namespace of the calling thread.
+//
+//	p, err := xdp.Load(xdp.Options{PinPath: "/sys/fs/bpf/sluice"})
+//	if err != nil { ... }
+//	defer p.Close()
+//	err = p.SetState(xdp.State{
+//		Ports:     []xdp.Port{{Ifindex: 2, MAC: mac, Overlay: true}},
+//		Local:     []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+//		VXLAN:     []uint16{xdp.DefaultVXLANPort},
+//		WireGuard: []uint16{51820},
+//		VNIs:      []uint32{100},
+//		Remote:    []xdp.Remote{{VNI: 100, Prefix: netip.MustParsePrefix("10.2.0.0/16")}},
+//	})
+//	err = p.SetSocket(2, 0, socket.FD())
+//	a, err := p.Attach(2, xdp.Auto) // a.Mode() says which mode it became, a.NativeError() why
+//
+// An upgrade without a gap: the new process loads, sets state and sockets and attaches with the same PinPath, which
+// replaces the program on the pinned links; then the old one ends with Handover. After a crash it is the same, only that
+// meanwhile what would be diverted has passed to the kernel. Prune detaches from interfaces that are no ports any more.
+//
+// It runs on Linux 5.15 and later, little-endian. It needs CAP_BPF, CAP_PERFMON (the verifier allows pointers into
+// packets to be compared and kept only with it) and CAP_NET_ADMIN.
 package xdp
