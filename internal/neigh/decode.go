@@ -104,6 +104,66 @@ func decodeRoutePrefix(data []byte) (p netip.Prefix, ok bool, err error) {
 	return p, true, nil
 }
 
+// decodeRoute reads the answer to RTM_GETROUTE for dst: a struct rtmsg and its attributes.
+func decodeRoute(data []byte, dst netip.Addr) (routing, error) {
+	if len(data) < unix.SizeofRtMsg {
+		return routing{}, fmt.Errorf("route message of %d bytes", len(data))
+	}
+	family, kind := data[0], data[7]
+	answer := routing{state: Resolved, hop: dst}
+	encap := uint16(0)
+	err := attributes(data[unix.SizeofRtMsg:], func(kind uint16, value []byte) (err error) {
+		switch kind {
+		case unix.RTA_OIF:
+			answer.egress, err = uint32Value(value)
+		case unix.RTA_GATEWAY:
+			answer.hop, err = address(family, value)
+		case unix.RTA_PREFSRC:
+			answer.src, err = address(family, value)
+		case unix.RTA_VIA: // a gateway of another family (RFC 5549): struct rtvia is the family and the address
+			if len(value) < 2 {
+				return fmt.Errorf("gateway of %d bytes", len(value))
+			}
+			answer.hop, err = address(uint8(binary.NativeEndian.Uint16(value)), value[2:])
+		case unix.RTA_ENCAP_TYPE:
+			if len(value) == 2 {
+				encap = binary.NativeEndian.Uint16(value)
+			}
+		case unix.RTA_METRICS:
+			err = attributes(value, func(kind uint16, value []byte) error {
+				if kind != unix.RTAX_MTU {
+					return nil
+				}
+				mtu, err := uint32Value(value)
+				answer.mtu = int(mtu)
+				return err
+			})
+		}
+		return err
+	})
+	no := func(s State, reason string) (routing, error) { return routing{state: s, reason: reason}, nil }
+	switch {
+	case err != nil:
+		return routing{}, fmt.Errorf("route message: %w", err)
+	case kind == unix.RTN_LOCAL:
+		return no(Local, "an address of this host")
+	case kind == unix.RTN_BROADCAST:
+		return no(Unreachable, "broadcast")
+	case kind != unix.RTN_UNICAST: // blackhole and its like are errors, see noRoute
+		return no(Unreachable, fmt.Sprintf("route of type %d", kind))
+	case encap != 0: // a light-weight tunnel (MPLS, SRv6, IP); sent as it is, the packet would go astray
+		return no(Unreachable, fmt.Sprintf("route with encapsulation of type %d", encap))
+	}
+	return answer, nil
+}
+
+func uint32Value(value []byte) (uint32, error) {
+	if len(value) != 4 {
+		return 0, fmt.Errorf("number of %d bytes", len(value))
+	}
+	return binary.NativeEndian.Uint32(value), nil
+}
+
 // nlaTypeMask leaves out the flags of an attribute's type (NLA_TYPE_MASK in linux/netlink.h).
 const nlaTypeMask = 0x3fff
 

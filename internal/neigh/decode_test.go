@@ -110,6 +110,51 @@ func TestDecodeRefusesWhatIsNotFormedWell(t *testing.T) {
 	}
 }
 
+func TestDecodeRoute(t *testing.T) {
+	rt := func(kind byte, attrs ...[]byte) []byte {
+		b := rtmsg(unix.AF_INET, 32, 0, append([][]byte{attr(unix.RTA_DST, 192, 0, 2, 1)}, attrs...)...)
+		b[7] = kind
+		return b
+	}
+	num := func(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
+	oif, src := attr(unix.RTA_OIF, num(3)...), attr(unix.RTA_PREFSRC, 10, 0, 0, 1)
+	dst := ip("192.0.2.1")
+	for _, c := range []struct {
+		name string
+		data []byte
+		want routing
+	}{
+		{"on the link", rt(unix.RTN_UNICAST, oif, src), routing{state: Resolved, egress: 3, hop: dst, src: ip("10.0.0.1")}},
+		{"through a gateway", rt(unix.RTN_UNICAST, oif, attr(unix.RTA_GATEWAY, 10, 0, 0, 2)), routing{state: Resolved, egress: 3, hop: ip("10.0.0.2")}},
+		{"through an IPv6 gateway", rt(unix.RTN_UNICAST, oif, attr(unix.RTA_VIA, append(binary.NativeEndian.AppendUint16(nil, unix.AF_INET6), v6.AsSlice()...)...)),
+			routing{state: Resolved, egress: 3, hop: v6}},
+		{"with an MTU", rt(unix.RTN_UNICAST, oif, attr(unix.RTA_METRICS, slices.Concat(attr(unix.RTAX_HOPLIMIT, num(9)...), attr(unix.RTAX_MTU, num(1400)...))...)),
+			routing{state: Resolved, egress: 3, hop: dst, mtu: 1400}},
+		{"local", rt(unix.RTN_LOCAL, oif), routing{state: Local, reason: "an address of this host"}},
+		{"broadcast", rt(unix.RTN_BROADCAST, oif), routing{state: Unreachable, reason: "broadcast"}},
+		{"anycast", rt(unix.RTN_ANYCAST, oif), routing{state: Unreachable, reason: "route of type 4"}},
+		{"with an encapsulation that only the kernel can do", rt(unix.RTN_UNICAST, oif, attr(unix.RTA_ENCAP_TYPE, 2, 0)), routing{state: Unreachable, reason: "route with encapsulation of type 2"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got, err := decodeRoute(c.data, dst); err != nil || got != c.want {
+				t.Errorf("got %+v %v, want %+v", got, err, c.want)
+			}
+		})
+	}
+	for name, data := range map[string][]byte{
+		"short message":           make([]byte, 11),
+		"short interface":         rt(unix.RTN_UNICAST, attr(unix.RTA_OIF, 1, 2)),
+		"IPv6 gateway of IPv4":    rt(unix.RTN_UNICAST, attr(unix.RTA_GATEWAY, v6.AsSlice()...)),
+		"gateway without address": rt(unix.RTN_UNICAST, attr(unix.RTA_VIA, 10, 0)),
+		"gateway without family":  rt(unix.RTN_UNICAST, attr(unix.RTA_VIA, 10)),
+		"broken metrics":          rt(unix.RTN_UNICAST, attr(unix.RTA_METRICS, 9, 0, 2, 0)),
+	} {
+		if got, err := decodeRoute(data, dst); err == nil {
+			t.Errorf("%s: got %+v", name, got)
+		}
+	}
+}
+
 // FuzzDecode: whatever comes, decode neither panics nor lets pass an event that the cache could not work with.
 func FuzzDecode(f *testing.F) {
 	f.Add(uint16(unix.RTM_NEWNEIGH), ndmsg(unix.AF_INET, 3, unix.NUD_REACHABLE, 0, dst4, lladr))
@@ -118,6 +163,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add(uint16(unix.RTM_NEWROUTE), rtmsg(unix.AF_INET, 0, 0))
 	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
 		ev, ok, err := decode(kind, data)
+		if r, err := decodeRoute(data, v6); err == nil && r.state == Resolved && !r.hop.IsValid() {
+			t.Fatalf("a route without a next hop: %+v", r)
+		}
 		if ok && err != nil {
 			t.Fatalf("both an event and an error: %v", err)
 		}

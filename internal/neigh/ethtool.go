@@ -13,8 +13,7 @@ import (
 // ethtool asks drivers what rtnetlink does not tell: their name, by ioctl, and the number of queues in use, by generic
 // netlink (Linux 5.7). Both are extras: a driver or kernel that does not answer is normal.
 type ethtool struct {
-	fd       int // any socket will do for the ioctl; it names the namespace
-	generic  *nl.SocketHandle
+	generic  map[int]*nl.SocketHandle
 	channels uint16 // the number of the family "ethtool"; 0: this kernel has none
 
 	// Names of drivers, which never change, by interface: kept from one reading of the links to the next.
@@ -26,32 +25,20 @@ type device struct {
 	name    string
 }
 
-func openEthtool(ns netns.NsHandle) (_ *ethtool, err error) {
-	e := &ethtool{fd: -1, drivers: make(map[device]string)}
-	defer func() {
-		if err != nil {
-			e.close()
-		}
-	}()
-	// A netlink socket does for the ioctl as well as any other, and needs no protocol to be loaded.
-	raw, err := nl.GetNetlinkSocketAt(ns, netns.None(), unix.NETLINK_GENERIC)
+func openEthtool(ns netns.NsHandle) (*ethtool, error) {
+	generic, err := openRequests(ns, unix.NETLINK_GENERIC)
 	if err != nil {
 		return nil, fmt.Errorf("open generic netlink: %w", err)
 	}
-	timeout := unix.NsecToTimeval(requestTimeout.Nanoseconds())
-	e.generic, e.fd = &nl.SocketHandle{Socket: raw}, raw.GetFd()
-	if err := errors.Join(raw.SetSendTimeout(&timeout), raw.SetReceiveTimeout(&timeout)); err != nil {
-		return nil, fmt.Errorf("open generic netlink: set timeout: %w", err)
+	e := &ethtool{generic: generic, drivers: make(map[device]string)}
+	if e.channels, err = e.family("ethtool"); err != nil {
+		e.close()
+		return nil, err
 	}
-	e.channels, err = e.family("ethtool")
-	return e, err
+	return e, nil
 }
 
-func (e *ethtool) close() {
-	if e.generic != nil {
-		e.generic.Close()
-	}
-}
+func (e *ethtool) close() { e.generic[unix.NETLINK_GENERIC].Close() }
 
 // begin and end frame one reading of all links: what was not asked for in between is gone.
 func (e *ethtool) begin() { e.seen = make(map[device]string, len(e.drivers)) }
@@ -62,7 +49,8 @@ func (e *ethtool) driver(ifindex int, name string) string {
 	d := device{ifindex, name}
 	driver, known := e.drivers[d]
 	if !known {
-		if info, err := unix.IoctlGetEthtoolDrvinfo(e.fd, name); err == nil {
+		// Any socket does for the ioctl: it names the namespace.
+		if info, err := unix.IoctlGetEthtoolDrvinfo(e.generic[unix.NETLINK_GENERIC].Socket.GetFd(), name); err == nil {
 			driver = unix.ByteSliceToString(info.Driver[:])
 		}
 	}
@@ -115,7 +103,7 @@ func (e *ethtool) family(name string) (id uint16, err error) {
 // request sends a generic netlink request and returns the attributes of the first answer.
 func (e *ethtool) request(family uint16, command, version uint8, attr *nl.RtAttr) ([]byte, error) {
 	req := nl.NewNetlinkRequest(int(family), 0)
-	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_GENERIC: e.generic}
+	req.Sockets = e.generic
 	req.AddData(&nl.Genlmsg{Command: command, Version: version})
 	req.AddData(attr)
 	answers, err := req.Execute(unix.NETLINK_GENERIC, 0)

@@ -3,6 +3,7 @@ package neigh
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -74,4 +75,10 @@ func prefix(a netlink.Addr) netip.Prefix {
 	}
 	bits, _ := a.Mask.Size()
 	return netip.PrefixFrom(fromIP(a.IP), bits)
+}
+
+// fromIP: the netlink package has IPv4 addresses of four bytes and no IPv4-mapped ones.
+func fromIP(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a
 }

@@ -3,7 +3,6 @@ package neigh
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
@@ -29,6 +28,7 @@ var groups = []uint{
 // groups share a socket, so that events come in the order in which they happened.
 type rtnetlink struct {
 	requests *netlink.Handle
+	own      map[int]*nl.SocketHandle // for requests of our own making, as the netlink package wants it
 	events   *nl.NetlinkSocket
 	ethtool  *ethtool
 }
@@ -56,10 +56,27 @@ func open(ns netns.NsHandle, buffer int) (_ *rtnetlink, err error) {
 	if err := n.requests.SetSocketTimeout(requestTimeout); err != nil {
 		return nil, fmt.Errorf("open rtnetlink: set timeout: %w", err)
 	}
+	if n.own, err = openRequests(ns, unix.NETLINK_ROUTE); err != nil {
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
 	if n.ethtool, err = openEthtool(ns); err != nil {
 		return nil, err
 	}
 	return n, nil
+}
+
+// openRequests opens a socket for requests of our own making.
+func openRequests(ns netns.NsHandle, protocol int) (map[int]*nl.SocketHandle, error) {
+	s, err := nl.GetNetlinkSocketAt(ns, netns.None(), protocol)
+	if err != nil {
+		return nil, err
+	}
+	timeout := unix.NsecToTimeval(requestTimeout.Nanoseconds())
+	if err := errors.Join(s.SetSendTimeout(&timeout), s.SetReceiveTimeout(&timeout)); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("set timeout: %w", err)
+	}
+	return map[int]*nl.SocketHandle{protocol: {Socket: s}}, nil
 }
 
 func (n *rtnetlink) close() {
@@ -69,6 +86,9 @@ func (n *rtnetlink) close() {
 	if n.requests != nil {
 		n.requests.Close()
 	}
+	for _, s := range n.own {
+		s.Close()
+	}
 	if n.ethtool != nil {
 		n.ethtool.close()
 	}
@@ -76,31 +96,40 @@ func (n *rtnetlink) close() {
 
 // route implements system.
 func (n *rtnetlink) route(k Key) (routing, error) {
-	routes, err := n.requests.RouteGetWithOptions(k.Dst.AsSlice(), &netlink.RouteGetOptions{OifIndex: int(k.Ifindex)})
+	answer, err := n.askRoute(k, 0)
 	if err != nil {
 		return noRoute(err)
 	}
-	if len(routes) == 0 {
-		return routing{}, fmt.Errorf("route of %v: empty answer", k)
+	return decodeRoute(answer, k.Dst)
+}
+
+// routed implements system. RTM_F_FIB_MATCH (Linux 4.13) asks for the route that matches instead of what becomes of it.
+func (n *rtnetlink) routed(k Key) (bool, error) {
+	_, err := n.askRoute(k, unix.RTM_F_FIB_MATCH)
+	if err == nil {
+		return true, nil
 	}
-	r := &routes[0]
-	answer := routing{state: Resolved, egress: uint32(r.LinkIndex), hop: k.Dst, src: fromIP(r.Src), mtu: r.MTU}
-	switch r.Type {
-	case unix.RTN_UNICAST:
-	case unix.RTN_LOCAL:
-		return routing{state: Local, reason: "an address of this host"}, nil
-	case unix.RTN_BROADCAST:
-		return routing{state: Unreachable, reason: "broadcast"}, nil
-	default: // blackhole and its like are errors, see noRoute
-		return routing{state: Unreachable, reason: fmt.Sprintf("route of type %d", r.Type)}, nil
+	_, err = noRoute(err)
+	return false, err
+}
+
+// askRoute is our own request because netlink.RouteGet does not tell of encapsulations that it does not know.
+func (n *rtnetlink) askRoute(k Key, flags uint32) ([]byte, error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETROUTE, 0)
+	req.Sockets = n.own
+	req.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family(k.Dst)), Dst_len: uint8(k.Dst.BitLen()), Flags: flags}})
+	req.AddData(nl.NewRtAttr(unix.RTA_DST, k.Dst.AsSlice()))
+	if k.Ifindex != 0 {
+		req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(k.Ifindex)))
 	}
-	if gw := fromIP(r.Gw); gw.IsValid() {
-		answer.hop = gw
+	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
+	if err != nil {
+		return nil, err
 	}
-	if via, ok := r.Via.(*netlink.Via); ok { // an IPv4 route through an IPv6 gateway (RFC 5549)
-		answer.hop = fromIP(via.Addr)
+	if len(answers) == 0 {
+		return nil, errors.New("empty answer")
 	}
-	return answer, nil
+	return answers[0], nil
 }
 
 // noRoute tells the answers that mean no from the failures. The numbers are those of fib_props (IPv4) and
@@ -122,16 +151,6 @@ func noRoute(err error) (routing, error) {
 		return no("the interface is down")
 	}
 	return routing{}, fmt.Errorf("ask for route: %w", err)
-}
-
-// routed implements system.
-func (n *rtnetlink) routed(k Key) (bool, error) {
-	_, err := n.requests.RouteGetWithOptions(k.Dst.AsSlice(), &netlink.RouteGetOptions{OifIndex: int(k.Ifindex), FIBMatch: true})
-	if err == nil {
-		return true, nil
-	}
-	_, err = noRoute(err)
-	return false, err
 }
 
 // probe implements system. NTF_USE (Linux 2.6.32) makes the kernel do what it does when it sends a packet to the neighbour.
@@ -156,20 +175,24 @@ func probeError(h hopKey, err error) error {
 	return fmt.Errorf("resolve %v: the kernel's neighbour table is full (raise net.%s.neigh.default.gc_thresh3): %w", h.addr, ip, err)
 }
 
-// neighbours reads the kernel's neighbour tables.
+// neighbours reads the kernel's neighbour tables. A dump that a change has interrupted is good enough: the change is an
+// event of the subscription, which is older than the dump.
 func (n *rtnetlink) neighbours() ([]neighbourEvent, error) {
 	var out []neighbourEvent
-	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
-		all, err := n.requests.NeighList(0, f)
-		if err != nil {
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
+		req.Sockets = n.own
+		req.AddData(&netlink.Ndmsg{Family: family})
+		answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH)
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return nil, fmt.Errorf("read neighbours: %w", err)
 		}
-		for _, e := range all {
-			ev := neighbourEvent{key: hopKey{uint32(e.LinkIndex), fromIP(e.IP)}, nud: uint16(e.State)}
-			if len(e.HardwareAddr) == len(ev.mac) {
-				ev.mac, ev.hasMAC = [6]byte(e.HardwareAddr), true
+		for _, a := range answers {
+			ev, ok, err := decodeNeighbour(unix.RTM_NEWNEIGH, a)
+			if err != nil {
+				return nil, fmt.Errorf("read neighbours: %w", err)
 			}
-			if ev.key.addr.IsValid() && e.Flags&unix.NTF_PROXY == 0 {
+			if ok {
 				out = append(out, ev)
 			}
 		}
@@ -231,10 +254,4 @@ func family(a netip.Addr) int {
 		return unix.AF_INET
 	}
 	return unix.AF_INET6
-}
-
-// fromIP: the netlink package has IPv4 addresses of four bytes and no IPv4-mapped ones.
-func fromIP(ip net.IP) netip.Addr {
-	a, _ := netip.AddrFromSlice(ip)
-	return a
 }
