@@ -20,7 +20,7 @@ func (s *Socket) bind(mode Mode) error {
 			continue
 		}
 		addr.Flags, addr.SharedUmemFD = unix.XDP_SHARED_UMEM, uint32(other.fd)
-		err := unix.Bind(s.fd, &addr)
+		err := patiently(unix.EBUSY, func() error { return unix.Bind(s.fd, &addr) })
 		switch {
 		case err == nil:
 			return nil
@@ -35,7 +35,19 @@ func (s *Socket) bind(mode Mode) error {
 		return err
 	}
 	addr.Flags, addr.SharedUmemFD = s.options.bindFlags(mode), 0
-	return bindError(mode, unix.Bind(s.fd, &addr))
+	return bindError(mode, patiently(unix.EBUSY, func() error { return unix.Bind(s.fd, &addr) }))
+}
+
+// patiently repeats what answers an errno that a socket which was closed a moment ago can be the
+// reason of: the kernel gives up its queue and its locked memory in a work queue, after close(2) has returned.
+func patiently(errno unix.Errno, f func() error) (err error) {
+	const patience = 100 * time.Millisecond // 100 times what it takes on an idle machine
+	for wait := time.Millisecond; ; wait *= 2 {
+		if err = f(); !errors.Is(err, errno) || wait > patience {
+			return err
+		}
+		time.Sleep(wait)
+	}
 }
 
 // bindError explains what an operator can do something about.
@@ -65,13 +77,7 @@ func (s *Socket) register() error {
 	}
 	err := registerUMEM(s.fd, &reg)
 	if errors.Is(err, unix.ENOBUFS) && raiseMemlock() == nil {
-		err = registerUMEM(s.fd, &reg)
-	}
-	// A registration that ended a moment ago (a try in another mode) is still counted: the
-	// kernel releases the memory in a work queue.
-	for wait := time.Millisecond; errors.Is(err, unix.ENOBUFS) && wait < 100*time.Millisecond; wait *= 2 {
-		time.Sleep(wait)
-		err = registerUMEM(s.fd, &reg)
+		err = patiently(unix.ENOBUFS, func() error { return registerUMEM(s.fd, &reg) })
 	}
 	switch {
 	case err == nil:

@@ -52,6 +52,9 @@ func (u *UMEM) open(o SocketOptions) (*Socket, error) {
 			u.sockets[side] = s
 			return s, nil
 		}
+		if errors.Is(err, unix.EBUSY) { // in every mode
+			break
+		}
 	}
 	return nil, err
 }
