@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,19 +30,35 @@ type facing struct {
 	us   *live
 	them *stock
 	peer *Peer
-	see  func(fromUs bool, data []byte) bool
+
+	mu  sync.Mutex // held in see
+	see func(fromUs bool, data []byte) bool
+}
+
+// watch sets see, which is called by one goroutine at a time; synctest.Wait
+// comes before reading what it wrote.
+func (f *facing) watch(see func(fromUs bool, data []byte) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.see = see
+}
+
+func (f *facing) passes(fromUs bool, data []byte) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.see == nil || f.see(fromUs, data)
 }
 
 func face(t *testing.T, psk PresharedKey) *facing {
-	f := &facing{see: func(bool, []byte) bool { return true }}
+	f := &facing{}
 	toUs := make(chan []byte, 4096)
 	f.them = startStock(t, func(s sent) {
-		if s.to == ourOuter && f.see(false, s.data) {
+		if s.to == ourOuter && f.passes(false, s.data) {
 			toUs <- s.data
 		}
 	})
 	f.us = startLive(t, func(dg Datagram) {
-		if dg.Remote == theirOuter && f.see(true, dg.Data) {
+		if dg.Remote == theirOuter && f.passes(true, dg.Data) {
 			f.them.bind.in <- sent{from: ourOuter, data: dg.Data}
 		}
 	})
@@ -57,8 +74,7 @@ func face(t *testing.T, psk PresharedKey) *facing {
 		}
 	}()
 	t.Cleanup(func() { close(stop) })
-	f.them.set(t, "public_key=%s\npreshared_key=%s\nallowed_ip=%s/32\nendpoint=%s",
-		hexKey(f.us.key.PublicKey()), hexKey(psk.bytes()), ourInner, ourOuter)
+	f.them.addPeer(t, f.us.key.PublicKey(), psk)
 	p, err := f.us.d.SetPeer(PeerConfig{PublicKey: f.them.public, PresharedKey: psk, Endpoint: Endpoint{Remote: theirOuter}})
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +142,7 @@ func TestWireguardGoTalksToUs(t *testing.T) {
 func TestRekeyWithWireguardGoLosesNothing(t *testing.T) {
 	bothRoles(t, func(t *testing.T, f *facing, weBegin bool) {
 		initiations := [2]int{}
-		f.see = func(fromUs bool, data []byte) bool {
+		f.watch(func(fromUs bool, data []byte) bool {
 			if data[0] == device.MessageInitiationType {
 				if fromUs {
 					initiations[0]++
@@ -135,7 +151,7 @@ func TestRekeyWithWireguardGoLosesNothing(t *testing.T) {
 				}
 			}
 			return true
-		}
+		})
 		if weBegin {
 			f.say("first")
 			expect(t, f.them.tun.Inbound, ip(ourInner, theirInner, "first"))
@@ -148,6 +164,7 @@ func TestRekeyWithWireguardGoLosesNothing(t *testing.T) {
 			expect(t, f.them.tun.Inbound, ip(ourInner, theirInner, text))
 			time.Sleep(250 * time.Millisecond)
 		}
+		synctest.Wait()
 		want := [2]int{0, 5}
 		if weBegin {
 			want = [2]int{5, 0}
@@ -159,36 +176,51 @@ func TestRekeyWithWireguardGoLosesNothing(t *testing.T) {
 }
 
 func TestSimultaneousInitiationWithWireguardGo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := face(t, PresharedKey{})
-		// Their first initiation crosses ours: hold both back.
-		var held []func()
-		holding := true
-		f.see = func(fromUs bool, data []byte) bool {
-			if !holding || data[0] != device.MessageInitiationType {
-				return true
-			}
-			if fromUs {
-				held = append(held, func() { f.them.bind.in <- sent{from: ourOuter, data: data} })
-			} else {
-				held = append(held, func() { f.us.receive(data, Endpoint{Remote: theirOuter}) })
-			}
-			return false
+	for _, oursFirst := range []bool{true, false} {
+		t.Run(fmt.Sprintf("ours arrives first %v", oursFirst), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { crossInitiations(t, oursFirst) })
+		})
+	}
+}
+
+// crossInitiations holds back an initiation of each side until both are under
+// way.
+func crossInitiations(t *testing.T, oursFirst bool) {
+	f := face(t, PresharedKey{})
+	var ours, theirs []byte
+	f.watch(func(fromUs bool, data []byte) bool {
+		if data[0] != device.MessageInitiationType {
+			return true
 		}
-		f.peer.ask()
-		synctest.Wait()
-		f.theySay("crossing")
-		synctest.Wait()
-		if len(held) != 2 {
-			t.Fatalf("%d initiations, want one of each", len(held))
+		if fromUs {
+			ours = data
+		} else {
+			theirs = data
 		}
-		holding = false
-		for _, h := range held {
-			h()
-		}
-		expect(t, f.us.got, ip(theirInner, ourInner, "crossing"))
-		f.talk(t)
+		return false
 	})
+	f.peer.ask()
+	synctest.Wait()
+	f.theySay("crossing")
+	synctest.Wait()
+	if ours == nil || theirs == nil {
+		t.Fatal("want an initiation of each side")
+	}
+	f.watch(nil)
+	// One after the other: wireguard-go handles messages on several
+	// goroutines, and can lose a session to a response and an initiation of
+	// the same peer at the same time.
+	if oursFirst {
+		f.them.bind.in <- sent{from: ourOuter, data: ours}
+		synctest.Wait()
+		f.us.receive(theirs, Endpoint{Remote: theirOuter})
+	} else {
+		f.us.receive(theirs, Endpoint{Remote: theirOuter})
+		synctest.Wait()
+		f.them.bind.in <- sent{from: ourOuter, data: ours}
+	}
+	expect(t, f.us.got, ip(theirInner, ourInner, "crossing"))
+	f.talk(t)
 }
 
 func TestKeepalivesOfBothSides(t *testing.T) {
@@ -198,7 +230,7 @@ func TestKeepalivesOfBothSides(t *testing.T) {
 		expect(t, f.them.tun.Inbound, ip(ourInner, theirInner, "first"))
 		time.Sleep(20 * time.Second)
 		var at [2]time.Time
-		f.see = func(fromUs bool, data []byte) bool {
+		f.watch(func(fromUs bool, data []byte) bool {
 			if len(data) == Overhead {
 				if fromUs {
 					at[0] = time.Now()
@@ -207,7 +239,7 @@ func TestKeepalivesOfBothSides(t *testing.T) {
 				}
 			}
 			return true
-		}
+		})
 		start := time.Now()
 		f.say("they answer in 10s")
 		<-f.them.tun.Inbound
@@ -215,6 +247,7 @@ func TestKeepalivesOfBothSides(t *testing.T) {
 		f.theySay("we answer in 10s")
 		<-f.us.got
 		time.Sleep(20 * time.Second)
+		synctest.Wait()
 		for i, want := range []time.Duration{30 * time.Second, 10 * time.Second} {
 			if got := at[i].Sub(start); got < want || got > want+200*time.Millisecond {
 				t.Errorf("keepalive of side %d after %v, want %v", i, got, want)
@@ -240,13 +273,13 @@ func TestWireguardGoUnderLoadGetsItsCookie(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := face(t, PresharedKey{})
 		var macs [][]byte
-		f.see = func(fromUs bool, data []byte) bool {
+		f.watch(func(fromUs bool, data []byte) bool {
 			if fromUs && data[0] == device.MessageInitiationType {
 				macs = append(macs, data[len(data)-16:])
 				return true
 			}
 			return true
-		}
+		})
 		f.flood()
 		f.peer.ask()
 		synctest.Wait()
@@ -318,7 +351,8 @@ func TestWireguardGoChangesItsKeyAndWeChangeOurs(t *testing.T) {
 		if err := f.us.d.SetPrivateKey(key); err != nil {
 			t.Fatal(err)
 		}
-		f.them.set(t, "replace_peers=true\npublic_key=%s\nallowed_ip=%s/32\nendpoint=%s", hexKey(key.PublicKey()), ourInner, ourOuter)
+		f.them.dev.RemoveAllPeers()
+		f.them.addPeer(t, key.PublicKey(), PresharedKey{})
 		time.Sleep(10 * time.Second)
 		f.talk(t)
 	})

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"net"
@@ -201,6 +200,23 @@ func (s *stock) set(t testing.TB, format string, args ...any) {
 	}
 }
 
+// stockPeers keeps every peer of every stock device from the garbage collector,
+// which would drain its queues from outside of the test's bubble, and that
+// ends the program.
+var stockPeers struct {
+	sync.Mutex
+	all []*device.Peer
+}
+
+// addPeer makes one of ours its peer.
+func (s *stock) addPeer(t testing.TB, public PublicKey, psk PresharedKey) {
+	t.Helper()
+	s.set(t, "public_key=%x\npreshared_key=%x\nallowed_ip=%s/32\nendpoint=%s", public[:], psk.bytes(), ourInner, ourOuter)
+	stockPeers.Lock()
+	defer stockPeers.Unlock()
+	stockPeers.all = append(stockPeers.all, s.dev.LookupPeer(device.NoisePublicKey(public)))
+}
+
 // status returns a value of the peer's status, of which there must be one.
 func (s *stock) status(t testing.TB, name string) string {
 	t.Helper()
@@ -213,8 +229,6 @@ func (s *stock) status(t testing.TB, name string) string {
 	t.Fatalf("no %s in %s", name, text)
 	return ""
 }
-
-func hexKey(k [keySize]byte) string { return hex.EncodeToString(k[:]) }
 
 // ip makes an IPv4 packet of UDP with the text in it. wireguard-go looks at
 // lengths and addresses only.
