@@ -61,7 +61,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 
-	d := &demo{Options: o, report: newReport(o.Out)}
+	d := newDemo(o)
 	defer func() { err = errors.Join(err, d.close()) }()
 	if err := d.build(); err != nil {
 		return err
@@ -98,6 +98,12 @@ type demo struct {
 	*report
 	lab     *lab
 	capture *capture
+
+	patience, silence time.Duration
+}
+
+func newDemo(o Options) *demo {
+	return &demo{Options: o, report: newReport(o.Out), patience: patience, silence: silence}
 }
 
 // build makes the sites.

@@ -69,7 +69,7 @@ func (g *gateway) waitReady(ctx context.Context) error {
 		case <-g.command.Done():
 			err = errors.New("it ended: " + exit(g.command.Wait()))
 		case <-ctx.Done():
-			err = fmt.Errorf("not ready after %v: %w", time.Since(g.started).Round(time.Second), err)
+			err = fmt.Errorf("not ready after %v: %w: %w", time.Since(g.started).Round(time.Second), ctx.Err(), err)
 		case <-time.After(20 * time.Millisecond):
 			continue
 		}

@@ -1,9 +1,9 @@
 package demo
 
 import (
-	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/internal/netnstest"
@@ -26,7 +26,11 @@ func testLab(t *testing.T, bergen config.AttachmentType) *demo {
 			t.Error(err)
 		}
 	})
-	return &demo{Options: Options{Out: os.Stderr, CopySize: 1e6}, report: newReport(testWriter{t}), lab: l}
+	d := newDemo(Options{Out: testWriter{t}, CopySize: 1e6})
+	d.lab = l
+	// What is wanted takes microseconds here, and much is not.
+	d.patience, d.silence = 600*time.Millisecond, 300*time.Millisecond
+	return d
 }
 
 // testWriter shows the demo's progress in the test's log.

@@ -13,7 +13,7 @@ import (
 
 // pathMTU sends packets of size bytes that may not be fragmented, until the
 // kernel has been told of a smaller limit, and returns what it then knows.
-func (e *endpoint) pathMTU(ctx context.Context, to netip.Addr, size int) (int, error) {
+func (e *endpoint) pathMTU(ctx context.Context, to netip.Addr, size int, patience time.Duration) (int, error) {
 	conn, err := e.dial(ctx, "udp", to, patience)
 	if err != nil {
 		return 0, err

@@ -39,13 +39,21 @@ func (s *sight) add(o sight) {
 	s.Forbidden += o.Forbidden
 	s.Marked += o.Marked
 	s.Lost += o.Lost
-	s.Why = append(s.Why, o.Why...)
-	s.Why = s.Why[:min(len(s.Why), maxWhy)]
+	for _, why := range o.Why {
+		s.explain(why)
+	}
 	if s.Kinds == nil {
 		s.Kinds = make(map[string]int)
 	}
 	for kind, n := range o.Kinds {
 		s.Kinds[kind] += n
+	}
+}
+
+// explain notes why a packet is forbidden, each reason once.
+func (s *sight) explain(why string) {
+	if len(s.Why) < maxWhy && !slices.Contains(s.Why, why) {
+		s.Why = append(s.Why, why)
 	}
 }
 
@@ -85,9 +93,7 @@ func (j *judge) see(frame []byte) {
 		return
 	}
 	j.Forbidden++
-	if len(j.Why) < maxWhy {
-		j.Why = append(j.Why, err.Error())
-	}
+	j.explain(err.Error())
 }
 
 // kind names a packet that may be on the WAN, and says of any other why it may not.

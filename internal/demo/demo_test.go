@@ -1,0 +1,148 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/sluicegw/sluice/internal/netnstest"
+	"github.com/sluicegw/sluice/internal/testenv"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// sluice builds the program.
+func sluice(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "sluice")
+	build := exec.Command("go", "build", "-o", path, "github.com/sluicegw/sluice/cmd/sluice")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return path
+}
+
+func TestDemo(t *testing.T) {
+	testenv.RequireRoot(t)
+	testenv.RequireNamespaces(t)
+	testenv.RequireTool(t, netnstest.OVSTools...)
+	file := filepath.Join(t.TempDir(), "report.json")
+	err := Run(t.Context(), Options{Executable: sluice(t), Out: testWriter{t}, JSON: file, RequireOVS: true})
+	if err != nil {
+		t.Error(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got report
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Overlays["oslo"] != "vxlan" || got.Overlays["bergen"] != "geneve" {
+		t.Errorf("overlays were %v", got.Overlays)
+	}
+	groups := make(map[string]int)
+	for _, c := range got.Checks {
+		groups[c.Group]++
+	}
+	for _, group := range []string{"local", "cross", "separation", "copy", "wan", "status", "stop"} {
+		if groups[group] == 0 {
+			t.Errorf("no check of group %q is in the report", group)
+		}
+	}
+	if len(got.Copies) != 4 {
+		t.Errorf("%d copies are in the report, want 4", len(got.Copies))
+	}
+	if left, err := netnstest.Find(label); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// program is a shell script in the place of sluice.
+func program(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestDemoSaysWhyAGatewayDoesNotStart(t *testing.T) {
+	testenv.RequireNamespaces(t)
+	var out strings.Builder
+	err := Run(t.Context(), Options{Executable: program(t, "echo the reason is this; exit 3"), Out: &out})
+	if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "the reason is this") {
+		t.Errorf("the error is %v", err)
+	}
+	if !strings.Contains(out.String(), "removing everything") {
+		t.Errorf("it did not clean up:\n%s", out.String())
+	}
+	if left, err := netnstest.Find(label); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+func TestDemoEndsWithItsContextAndCleansUp(t *testing.T) {
+	testenv.RequireNamespaces(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(2*time.Second, cancel)
+	// A gateway that runs and never gets ready.
+	err := Run(ctx, Options{Executable: program(t, "exec sleep 1000")})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+	if left, err := netnstest.Find(label); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+func TestReportCountsFailuresAndShowsThem(t *testing.T) {
+	var out strings.Builder
+	r := newReport(&out)
+	r.record("one", "good", "seen this", nil)
+	r.record("two", "bad", "", errors.New("seen\nthat"))
+	r.table()
+	if r.failures() != 1 {
+		t.Errorf("%d failures, want 1", r.failures())
+	}
+	for _, want := range []string{"ok    good", "FAIL  bad", "seen; that", "1 of 2 checks passed"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table does not say %q:\n%s", want, out.String())
+		}
+	}
+}
+
+func TestCopyNoticesWhatIsLostOrChanged(t *testing.T) {
+	var sent strings.Builder
+	if _, err := newData(3*block/2, []byte("marker")).WriteTo(&sent); err != nil {
+		t.Fatal(err)
+	}
+	text := sent.String()
+	if len(text) != 3*block/2 || strings.Count(text, "marker") < len(text)/markerEvery {
+		t.Errorf("%d bytes with %d markers", len(text), strings.Count(text, "marker"))
+	}
+	if text[:block/2] == text[block:] {
+		t.Error("the data repeats, so a block that is lost or doubled might not be noticed")
+	}
+	good, err := hash(strings.NewReader(text), int64(len(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hash(strings.NewReader(text[1:]), int64(len(text))); err == nil {
+		t.Error("a lost byte was not noticed")
+	}
+	if bad, _ := hash(strings.NewReader("x"+text[1:]), int64(len(text))); bad == good {
+		t.Error("a changed byte was not noticed")
+	}
+}
