@@ -113,6 +113,8 @@ func explainLoad(err, limitErr error) error {
 	switch {
 	case limitErr != nil && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOMEM)):
 		return fmt.Errorf("%w (raise RLIMIT_MEMLOCK to unlimited, it could not be done here: %w)", err, limitErr)
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w (the verifier refuses the program; without CAP_PERFMON it always does)", err)
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w (needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN)", err)
 	}
