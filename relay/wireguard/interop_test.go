@@ -341,7 +341,7 @@ func TestWireguardGoChangesItsKeyAndWeChangeOurs(t *testing.T) {
 		f := face(t, PresharedKey{})
 		f.talk(t)
 		key := must(NewPrivateKey())
-		f.them.set(t, "private_key=%x", *key.p)
+		f.them.set(t, "private_key=%x", *key.key())
 		f.us.d.RemovePeer(f.them.public)
 		f.peer = must(f.us.d.SetPeer(PeerConfig{PublicKey: key.PublicKey(), Endpoint: Endpoint{Remote: theirOuter}}))
 		time.Sleep(10 * time.Second)

@@ -31,8 +31,17 @@ type PrivateKey struct{ secret }
 // with one peer. It behaves like PrivateKey.
 type PresharedKey struct{ secret }
 
-// secret is what the two have in common.
-type secret struct{ p *[keySize]byte }
+// secret is what the two have in common. There are two pointers on the way to
+// the bytes because fmt follows one: a wrong verb (%s of a struct that has a key
+// in an unexported field) prints what it points to.
+type secret struct{ p *box }
+
+type box struct{ key *[keySize]byte }
+
+func newBox() secret { return secret{&box{new([keySize]byte)}} }
+
+// key is only for a secret that is not zero.
+func (s secret) key() *[keySize]byte { return s.p.key }
 
 var errKeyText = errors.New("want 44 characters of base64")
 
@@ -79,11 +88,11 @@ func ParsePresharedKey(text string) (PresharedKey, error) {
 }
 
 func parseSecret(text []byte) (secret, error) {
-	s := secret{new([keySize]byte)}
-	if err := decodeKey(s.p, text); err != nil {
+	s := newBox()
+	if err := decodeKey(s.key(), text); err != nil {
 		return secret{}, err
 	}
-	if *s.p == ([keySize]byte{}) {
+	if *s.key() == ([keySize]byte{}) {
 		return secret{}, errors.New("the key is all zero")
 	}
 	return s, nil
@@ -96,8 +105,9 @@ func NewPrivateKey() (PrivateKey, error) {
 	if err != nil {
 		return PrivateKey{}, fmt.Errorf("make private key: %w", err)
 	}
-	s.p[0] &= 248
-	s.p[31] = s.p[31]&127 | 64
+	b := s.key()
+	b[0] &= 248
+	b[31] = b[31]&127 | 64
 	return PrivateKey{s}, nil
 }
 
@@ -111,8 +121,8 @@ func NewPresharedKey() (PresharedKey, error) {
 }
 
 func newSecret() (secret, error) {
-	s := secret{new([keySize]byte)}
-	_, err := io.ReadFull(rand.Reader, s.p[:])
+	s := newBox()
+	_, err := io.ReadFull(rand.Reader, s.key()[:])
 	return s, err
 }
 
@@ -121,7 +131,7 @@ func (k PrivateKey) PublicKey() PublicKey {
 	if k.p == nil {
 		return PublicKey{}
 	}
-	key, err := ecdh.X25519().NewPrivateKey(k.p[:])
+	key, err := ecdh.X25519().NewPrivateKey(k.key()[:])
 	if err != nil { // only for a wrong length, which the type excludes
 		panic(err)
 	}
@@ -161,15 +171,16 @@ func (s secret) clone() secret {
 	if s.p == nil {
 		return s
 	}
-	c := *s.p
-	return secret{&c}
+	c := newBox()
+	*c.key() = *s.key()
+	return c
 }
 
 func (s secret) equal(o secret) bool {
 	if s.p == nil || o.p == nil {
 		return s.p == o.p
 	}
-	return subtle.ConstantTimeCompare(s.p[:], o.p[:]) == 1
+	return subtle.ConstantTimeCompare(s.key()[:], o.key()[:]) == 1
 }
 
 // bytes is the key, or zeros when there is none: the protocol's meaning of no
@@ -178,7 +189,7 @@ func (s secret) bytes() [keySize]byte {
 	if s.p == nil {
 		return [keySize]byte{}
 	}
-	return *s.p
+	return *s.key()
 }
 
 // IsZero tells whether there is no key.
@@ -187,7 +198,7 @@ func (s secret) IsZero() bool { return s.p == nil }
 // Zero overwrites the key, and with it all copies that are not a Clone.
 func (s secret) Zero() {
 	if s.p != nil {
-		clear(s.p[:])
+		clear(s.key()[:])
 	}
 }
 
@@ -197,7 +208,7 @@ func (s secret) RevealBase64() []byte {
 	if s.p == nil {
 		return nil
 	}
-	return base64.StdEncoding.AppendEncode(nil, s.p[:])
+	return base64.StdEncoding.AppendEncode(nil, s.key()[:])
 }
 
 // redacted stands for a secret in every text.

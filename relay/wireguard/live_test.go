@@ -185,7 +185,7 @@ func startStock(t testing.TB, out func(sent)) *stock {
 	key := must(NewPrivateKey())
 	s := &stock{tun: tuntest.NewChannelTUN(), bind: &memoryBind{in: make(chan sent, 4096), out: out}, public: key.PublicKey()}
 	s.dev = device.NewDevice(s.tun.TUN(), s.bind, device.NewLogger(device.LogLevelError, ""))
-	s.set(t, "private_key=%x", *key.p)
+	s.set(t, "private_key=%x", *key.key())
 	if err := s.dev.Up(); err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func suite() noise.CipherSuite {
 
 // checkPublicKey refuses a peer's key that no handshake can succeed with.
 func checkPublicKey(own PrivateKey, peer PublicKey) error {
-	if _, err := curve25519.X25519(own.p[:], peer[:]); err != nil {
+	if _, err := curve25519.X25519(own.key()[:], peer[:]); err != nil {
 		return errLowOrder
 	}
 	return nil
@@ -70,7 +70,7 @@ func noiseConfig(own PrivateKey, public PublicKey) noise.Config {
 		Prologue:              []byte(device.WGIdentifier),
 		PresharedKeyPlacement: 2,
 		// flynn/noise keeps this slice and does not copy what it points to.
-		StaticKeypair: noise.DHKey{Private: own.p[:], Public: public[:]},
+		StaticKeypair: noise.DHKey{Private: own.key()[:], Public: public[:]},
 	}
 }
 

@@ -274,7 +274,7 @@ func TestSetPrivateKeyRenewsSessions(t *testing.T) {
 	if err := a.d.SetPrivateKey(key); err != nil {
 		t.Fatal(err)
 	}
-	if *old.p != ([32]byte{}) {
+	if *old.key() != ([32]byte{}) {
 		t.Error("the old private key is not zeroed")
 	}
 	if a.d.PublicKey() != key.PublicKey() {
