@@ -5,6 +5,7 @@
 #   demo      what `sluice demo` runs, and what one looks around in it with
 #   test      the real peers of the namespace tests, and all of demo
 #   generate  the compiler of the eBPF program
+#   lint      what checks the shell scripts
 #   bench     what the baselines are built from and measured with
 #
 # No service that was not running before runs afterwards, or will after a boot.
@@ -39,6 +40,7 @@ needs() {
 		/usr/include/linux/bpf.h linux-libc-dev
 	END
 	;;
+	lint) echo "shellcheck shellcheck" ;;
 	bench) cat <<-'END'
 		gcc gcc
 		/usr/include/stdio.h libc6-dev
@@ -51,7 +53,7 @@ needs() {
 		wg wireguard-tools
 	END
 	;;
-	*) die "unknown group $1 (demo, test, generate, bench)" ;;
+	*) die "unknown group $1 (demo, test, generate, lint, bench)" ;;
 	esac
 }
 
@@ -74,7 +76,7 @@ exists() {
 	return $found
 }
 
-[ $# -gt 0 ] || die "name a group: demo, test, generate, bench"
+[ $# -gt 0 ] || die "name a group: demo, test, generate, lint, bench"
 # A plain user's PATH often lacks the folders where these commands are.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
@@ -90,27 +92,33 @@ missing=$(echo "$list" | sort -u | while read -r what package; do
 	exists "$what" || echo "$package"
 done | sort -u)
 [ -n "$missing" ] || exit 0
-missing=$(echo $missing)
+# shellcheck disable=SC2086 # package names, to be split into words
+set -- $missing
 
 if ! command -v apt-get >/dev/null 2>&1; then
-	die "no apt-get on this system; install by hand (Debian's package names): $missing"
+	die "no apt-get on this system; install by hand (Debian's package names): $*"
 fi
 root=
 if [ "$(id -u)" -ne 0 ]; then
-	command -v sudo >/dev/null 2>&1 || die "run as root, or install sudo, to install: $missing"
+	command -v sudo >/dev/null 2>&1 || die "run as root, or install sudo, to install: $*"
 	root="sudo"
 fi
 
 # From here on as root: the packages' scripts ask policy-rc.d before they start
 # a service (Debian policy 9.3.3). Ours says no, and goes away afterwards; what
 # stood in its place comes back.
-echo "setup: installing $missing"
-exec $root sh -eu -s -- $missing <<'END'
+echo "setup: installing $*"
+exec $root sh -eu -s -- "$@" <<'END'
 policy=/usr/sbin/policy-rc.d
-saved=
+saved=$policy.before-sluice-setup
+mark='Of internal/testenv/setup.sh of Sluice'
 restore() {
-	rm -f "$policy"
-	[ -z "$saved" ] || mv -f "$saved" "$policy"
+	if grep -qs "$mark" "$policy"; then
+		rm -f "$policy"
+	fi
+	if [ -e "$saved" ] || [ -L "$saved" ]; then
+		mv -f "$saved" "$policy"
+	fi
 }
 units() {
 	[ -d /run/systemd/system ] || return 0
@@ -118,19 +126,19 @@ units() {
 		awk '{print $1}' | sort
 }
 before=$(units)
+restore # after a run that was killed
 if [ -e "$policy" ] || [ -L "$policy" ]; then
-	saved=$policy.before-sluice-setup
-	[ ! -e "$saved" ] || { echo "setup: $saved exists: another setup runs, or was killed; put it back to $policy first" >&2; exit 1; }
 	mv "$policy" "$saved"
 fi
 trap restore EXIT
 trap 'exit 1' HUP INT TERM
-printf '#!/bin/sh\n# Of internal/testenv/setup.sh of Sluice, while it installs packages.\nexit 101\n' >"$policy"
+printf '#!/bin/sh\n# %s, while it installs packages.\nexit 101\n' "$mark" >"$policy"
 chmod 0755 "$policy"
 
+# This script comes by standard input, which they must not read.
 export DEBIAN_FRONTEND=noninteractive
-apt-get -q update
-apt-get -q install -y --no-install-recommends -o Dpkg::Options::=--force-confold "$@"
+apt-get -q update </dev/null
+apt-get -q install -y --no-install-recommends -o Dpkg::Options::=--force-confold "$@" </dev/null
 
 # Newly enabled services would start at the next boot.
 for unit in $(units); do
