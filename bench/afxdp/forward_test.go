@@ -1,0 +1,196 @@
+package afxdp
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/sluicegw/sluice/internal/netnstest"
+	"github.com/sluicegw/sluice/internal/testenv"
+)
+
+var (
+	quads = flag.Int("quads", 10, "how many times to measure ours, theirs, theirs, ours")
+	slice = flag.Duration("slice", 500*time.Millisecond, "how long to measure each time")
+)
+
+// The two CPUs: the generator, with the softirq that copies packets into the UMEM, on
+// one; the forwarder, with the softirq that counts and drops what it sends, on the other.
+const (
+	generatorCPU = 0
+	forwarderCPU = 1
+)
+
+// contestant is a forwarder, started anew for every slice with the same arguments.
+type contestant struct {
+	name    string
+	command func(ctx context.Context, args ...string) *netnstest.Cmd
+	pps     []float64
+}
+
+// BenchmarkForward floods one port and counts what arrives behind the other, with ours and the C forwarder in turns.
+func BenchmarkForward(b *testing.B) {
+	testenv.RequireRoot(b)
+	c := buildBaseline(b)
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, size := range []int{60, 1514} {
+		b.Run(fmt.Sprintf("%dB", size+4), func(b *testing.B) { // with the frame check sequence, as sizes are counted
+			n := *quads
+			if f := flag.Lookup("test.benchtime"); f != nil && f.Value.String() == "1x" {
+				n = 1
+			}
+			w := newWire(b, self, size)
+			ours := &contestant{name: "afxdp", command: func(ctx context.Context, args ...string) *netnstest.Cmd {
+				cmd := w.gateway.Command(ctx, self, args...)
+				cmd.Env = append(os.Environ(), roleVariable+"=forward")
+				return cmd
+			}}
+			theirs := &contestant{name: "xskfwd", command: func(ctx context.Context, args ...string) *netnstest.Cmd {
+				return w.gateway.Command(ctx, c, args...)
+			}}
+			var ratios []float64
+			for range n {
+				order := []*contestant{ours, theirs, theirs, ours}
+				if rand.IntN(2) == 0 {
+					order = []*contestant{theirs, ours, ours, theirs}
+				}
+				sum := map[*contestant]float64{}
+				for _, who := range order {
+					pps := w.measure(b, who)
+					who.pps = append(who.pps, pps)
+					sum[who] += math.Log(pps) / 2
+				}
+				ratios = append(ratios, math.Exp(sum[ours]-sum[theirs]))
+			}
+			low, high := bootstrap(ratios)
+			b.ReportMetric(0, "ns/op") // an op is nothing that has a duration
+			b.ReportMetric(median(ours.pps), "afxdp-pps")
+			b.ReportMetric(median(theirs.pps), "xskfwd-pps")
+			b.ReportMetric(median(ratios), "ratio")
+			b.Logf("%d B: %d quads of 4 x %v: afxdp/xskfwd median %.3f, 95%% of resampled medians in %.3f to %.3f; all %.3f",
+				size+4, n, *slice, median(ratios), low, high, ratios)
+		})
+	}
+}
+
+// buildBaseline compiles the C forwarder.
+func buildBaseline(b *testing.B) string {
+	b.Helper()
+	binary := filepath.Join(b.TempDir(), "xskfwd")
+	out, err := exec.CommandContext(b.Context(), "cc", "-O2", "-o", binary, "../baselines/xskfwd/xskfwd.c", "-lxdp", "-lbpf").CombinedOutput()
+	if err != nil {
+		b.Skipf("the C forwarder cannot be built (packages gcc, libxdp-dev, libbpf-dev): %v\n%s", err, out)
+	}
+	return binary
+}
+
+// wire is the way that packets take: generator host, gateway, sink host.
+type wire struct {
+	gateway     *netnstest.Host
+	left, right *ebpf.Map // XSKMAPs of the gateway's two ports
+	counter     *ebpf.Map
+}
+
+func newWire(b *testing.B, self string, size int) *wire {
+	b.Helper()
+	s := netnstest.New(b)
+	left, gateway, right := s.NewHost("generator"), s.NewHost("gateway"), s.NewHost("sink")
+	source, leftPort := s.Connect(netnstest.End{Host: left, Name: "eth0"}, netnstest.End{Host: gateway, Name: "left"})
+	rightPort, sink := s.Connect(netnstest.End{Host: gateway, Name: "right"}, netnstest.End{Host: right, Name: "eth0"})
+	w := &wire{gateway: gateway}
+	w.left, w.right = attachRedirect(b, leftPort), attachRedirect(b, rightPort)
+	w.counter = attachSink(b, sink)
+	start(b, func() *netnstest.Cmd {
+		cmd := left.Command(context.Background(), self, strconv.Itoa(source.Index), strconv.Itoa(size), strconv.Itoa(generatorCPU))
+		cmd.Env = append(os.Environ(), roleVariable+"=generate")
+		return cmd
+	})
+	return w
+}
+
+// measure runs a contestant for a slice and returns how many packets per second came through.
+func (w *wire) measure(b *testing.B, who *contestant) float64 {
+	b.Helper()
+	cmd := start(b, func() *netnstest.Cmd {
+		return who.command(context.Background(), "left", mapID(b, w.left), "right", mapID(b, w.right), strconv.Itoa(forwarderCPU))
+	})
+	time.Sleep(50 * time.Millisecond)
+	before, begin := total(b, w.counter), time.Now()
+	time.Sleep(*slice)
+	after, end := total(b, w.counter), time.Now()
+	select {
+	case <-cmd.Done():
+		b.Fatalf("%s ended early: %v", who.name, cmd.Wait())
+	default:
+	}
+	if err := cmd.Stop(); err != nil {
+		b.Fatalf("%s: %v", who.name, err)
+	}
+	if after == before {
+		b.Fatalf("%s forwarded nothing", who.name)
+	}
+	return float64(after-before) / end.Sub(begin).Seconds()
+}
+
+// start starts a program and waits until it says that it is ready.
+func start(b *testing.B, command func() *netnstest.Cmd) *netnstest.Cmd {
+	b.Helper()
+	for try := 1; ; try++ {
+		cmd := command()
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			b.Fatal(err)
+		}
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if strings.TrimSpace(line) == "ready" {
+			return cmd
+		}
+		// The kernel gives up the queues of a process some time after it has ended.
+		ended := cmd.Wait()
+		if try == 20 {
+			b.Fatalf("%s is not ready: %v, %v\n%s", cmd.Path, err, ended, &stderr)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+}
+
+// bootstrap is where the medians of 95 % of resamples are.
+func bootstrap(values []float64) (low, high float64) {
+	medians := make([]float64, 2000)
+	resample := make([]float64, len(values))
+	for i := range medians {
+		for j := range resample {
+			resample[j] = values[rand.IntN(len(values))]
+		}
+		medians[i] = median(resample)
+	}
+	slices.Sort(medians)
+	return medians[len(medians)*25/1000], medians[len(medians)*975/1000]
+}
