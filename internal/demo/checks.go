@@ -28,22 +28,24 @@ var family = [...]string{"IPv4", "IPv6"}
 // check runs all checks, in an order that matters: local traffic comes before
 // anything has asked the gateways for something.
 func (d *demo) check(ctx context.Context) {
-	d.say("\nwithin a site\n")
-	d.checkLocal(ctx)
-	d.say("\nbetween the sites\n")
-	d.checkFirstPacket(ctx)
-	d.checkPings(ctx)
-	d.checkServices(ctx)
-	d.checkSizes(ctx)
-	d.say("\nseparation\n")
-	d.checkTwins(ctx)
-	d.checkBlueOnly(ctx)
-	d.checkDefaultVPC(ctx)
-	d.say("\ncopies of %d MB\n", d.CopySize/1e6)
-	d.checkCopies(ctx)
-	d.say("\nthe WAN\n")
-	d.checkControl(ctx)
-	d.checkWAN(ctx)
+	for _, group := range []struct {
+		title  string
+		checks []func(context.Context)
+	}{
+		{"within a site", []func(context.Context){d.checkLocal}},
+		{"between the sites", []func(context.Context){d.checkFirstPacket, d.checkPings, d.checkServices, d.checkSizes}},
+		{"separation", []func(context.Context){d.checkTwins, d.checkBlueOnly, d.checkDefaultVPC}},
+		{fmt.Sprintf("copies of %d MB", d.CopySize/1e6), []func(context.Context){d.checkCopies}},
+		{"the WAN", []func(context.Context){d.checkControl, d.checkWAN}},
+	} {
+		if ctx.Err() != nil {
+			return
+		}
+		d.say("\n%s\n", group.title)
+		for _, check := range group.checks {
+			check(ctx)
+		}
+	}
 }
 
 // checkLocal: pods of one site meet as if there was no gateway, which sees their

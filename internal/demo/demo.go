@@ -76,15 +76,16 @@ func Run(ctx context.Context, o Options) (err error) {
 	d.status(ctx)
 	if o.Keep {
 		d.tour()
+		if err := d.writeJSON(); err != nil {
+			return err
+		}
 		<-ctx.Done()
 		d.say("stopping\n")
 	}
 	d.stopGateways()
 	d.table()
-	if o.JSON != "" {
-		if err := d.writeJSON(o.JSON); err != nil {
-			return err
-		}
+	if err := d.writeJSON(); err != nil {
+		return err
 	}
 	if failed := d.failures(); failed > 0 {
 		return fmt.Errorf("demo: %w: %d of %d checks failed", ErrFailed, failed, len(d.Checks))
@@ -190,12 +191,15 @@ func clean(out io.Writer) error {
 	return nil
 }
 
-func (d *demo) writeJSON(path string) error {
+func (d *demo) writeJSON() error {
+	if d.JSON == "" {
+		return nil
+	}
 	data, err := json.MarshalIndent(d.report, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
-	if err := os.WriteFile(path, append(data, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(d.JSON, append(data, '\n'), 0o644); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
 	return nil
