@@ -48,8 +48,11 @@ func (g *Gateway) Status(context.Context, *sluicev1.StatusRequest) (*sluicev1.St
 	for i := range v.peers {
 		s.Peers = append(s.Peers, peerStatus(&v.peers[i]))
 	}
-	if g.stopping.Load() {
+	switch {
+	case g.stopping.Load():
 		s.Health = sluicev1.Health_HEALTH_STOPPING
+	case !g.ready.Load():
+		s.Health = sluicev1.Health_HEALTH_STARTING
 	}
 	api.Assess(s, now)
 	return s, nil

@@ -139,7 +139,7 @@ func (c *compiler) vpc(vpc *config.VPC) {
 	}
 	for p := range hops {
 		// Only those inside a remote prefix matter, but few sites have so many that it would pay to find out.
-		c.plan.xdp.Site = append(c.plan.xdp.Site, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
+		_ = p // SITE
 	}
 	for i := range c.cfg.Peers {
 		peer := &c.cfg.Peers[i]

@@ -51,7 +51,7 @@ func (g *Gateway) xdpCounters() ([]*sluicev1.Counter, error) {
 	var out []*sluicev1.Counter
 	for i, value := range values {
 		v := xdp.Verdict(i)
-		out = append(out, packets(v.String(), value, v.Explain(), v.Drop()))
+		out = append(out, packets(v.String(), value, "", false))
 	}
 	return out, nil
 }
@@ -93,7 +93,7 @@ func (g *Gateway) wireguardCounters() ([]*sluicev1.Counter, error) {
 		packets("rate_limited", c.RateLimited, "under load, too many from one source", true),
 		packets("invalid", c.Invalid, "handshake messages that fail authentication or answer no handshake of ours", true),
 		packets("unknown_peer", c.UnknownPeer, "initiations of a peer that is not configured", true),
-		packets("replayed_initiation", c.ReplayedInitiation, "initiations that were seen before or come too soon", true),
+		packets("replayed_initiation", c.ReplayedInitiations, "initiations that were seen before or come too soon", true),
 	}, nil
 }
 

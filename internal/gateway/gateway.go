@@ -63,6 +63,7 @@ type Gateway struct {
 	done     chan struct{}   // closed when Run's goroutine takes no more requests
 	portsMu  sync.RWMutex    // held to close sockets, read-held to read their statistics
 	view     atomic.Pointer[view]
+	ready    atomic.Bool // ports were opened for the first time
 	stopping atomic.Bool
 	lostSend atomic.Uint64 // datagrams of the WireGuard engine that no worker had room for
 }
@@ -202,6 +203,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return named("api", api.Serve(running, listener, g, g.log)) })
 
 	g.reconcile()
+	g.ready.Store(true)
 	g.log.Info("gateway runs", "site", g.cfg.Site, "gateway", g.cfg.Gateway, "public_key", g.device.PublicKey().String(),
 		"ports", len(g.ports), "workers", len(g.umems), "socket", g.options.Socket)
 	notifySystemd("READY=1")

@@ -44,8 +44,9 @@ func (n *rtnetlink) link(l netlink.Link, addrs []netip.Prefix) *Link {
 	a := l.Attrs()
 	out := &Link{
 		Ifindex: uint32(a.Index), Name: a.Name, MTU: a.MTU, Addrs: addrs,
-		// IFF_RUNNING is the operational state (RFC 2863) up or unknown, the latter for drivers that do not know it.
-		Up:     a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0,
+		// IFF_LOWER_UP is the carrier itself, and what the kernel's own sending goes by. IFF_RUNNING would be the
+		// operational state (RFC 2863), which follows the carrier up to a second later.
+		Up:     a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_LOWER_UP != 0,
 		NoLink: a.EncapType != "ether",
 		NoARP:  a.RawFlags&(unix.IFF_NOARP|unix.IFF_POINTOPOINT|unix.IFF_LOOPBACK) != 0,
 		Kind:   l.Type(),
