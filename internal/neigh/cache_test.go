@@ -379,6 +379,23 @@ func TestStaleNeighbourIsVerifiedOnlyInUse(t *testing.T) {
 	}
 	w.probed(2) // one per reprobeInterval
 	w.is("10.0.0.2", "resolved 7")
+	w.says("10.0.0.2", unix.NUD_REACHABLE, 7)
+	for range 20 {
+		w.get("10.0.0.2").Use()
+		w.after(500 * time.Millisecond)
+	}
+	w.probed(0)
+}
+
+func TestMarkMovesToTheEntryThatFollows(t *testing.T) {
+	w := newWorld(t)
+	w.kernel.onLink("10.0.0.2")
+	w.says("10.0.0.2", unix.NUD_REACHABLE, 7)
+	w.asks("10.0.0.2")
+	w.get("10.0.0.2").Use()
+	w.says("10.0.0.2", unix.NUD_STALE, 8)
+	w.after(time.Second)
+	w.probed(1)
 }
 
 func TestVerificationsOfOneScanAreBounded(t *testing.T) {

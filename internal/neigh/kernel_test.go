@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sluicegw/sluice/internal/netnstest"
+	"github.com/sluicegw/sluice/internal/testenv"
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -403,6 +405,8 @@ func TestOverlappingSubnets(t *testing.T) {
 func TestLinksShowWhatChanges(t *testing.T) {
 	x := newSite(t)
 	w := watch(t, x.gw, Options{})
+	// The kernel tells of a carrier with a delay (linkwatch), which is not over when the test begins.
+	w.untilLinks("p0 up", func(l *Links) bool { return l.LinkByName("p0").Up })
 	l := w.Links().LinkByName("p0")
 	want := &Link{
 		Ifindex: uint32(x.p0.Index), Name: "p0", MAC: mac("02:00:00:00:00:f0"), MTU: 1500, Up: true, RxQueues: 1, Kind: "veth",
@@ -410,6 +414,9 @@ func TestLinksShowWhatChanges(t *testing.T) {
 	}
 	if !l.same(want) || !l.Has(ip("10.0.0.1")) || !l.Has(ip("fd00::1")) || l != w.Links().LinkByIndex(l.Ifindex) {
 		t.Errorf("p0 is %+v", *l)
+	}
+	if n := w.Links().Len(); n != 3 || len(slices.Collect(w.Links().All())) != n {
+		t.Errorf("%d links, want lo, p0 and p1", n)
 	}
 	lo := w.Links().LinkByName("lo")
 	if lo == nil || !lo.Up || !lo.NoLink || !lo.Virtual {
@@ -446,6 +453,19 @@ func TestLinksShowWhatChanges(t *testing.T) {
 	s := x.scope
 	s.Connect(netnstest.End{Host: x.gw, Name: "multi", Queues: 2}, netnstest.End{Host: x.a, Name: "multi", Queues: 2})
 	w.untilLinks("two queues", func(l *Links) bool { m := l.LinkByName("multi"); return m != nil && m.RxQueues == 2 })
+}
+
+// TestOnlyQueuesInUseCount: the driver has four, the administrator wants two.
+func TestOnlyQueuesInUseCount(t *testing.T) {
+	testenv.RequireTool(t, "ethtool")
+	s := netnstest.New(t)
+	gw, a := s.NewHost("gw"), s.NewHost("a")
+	s.Connect(netnstest.End{Host: gw, Name: "p0", Queues: 4}, netnstest.End{Host: a, Name: "eth0", Queues: 4})
+	run(t, gw, "ethtool -L p0 rx 2")
+	w := watch(t, gw, Options{})
+	if l := w.Links().LinkByName("p0"); l.RxQueues != 2 {
+		t.Errorf("%d queues, want 2", l.RxQueues)
+	}
 }
 
 func TestHostsBehindABridge(t *testing.T) {

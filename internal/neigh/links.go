@@ -21,7 +21,8 @@ type Link struct {
 	NoLink bool
 	// NoARP: it resolves no neighbours.
 	NoARP bool
-	// RxQueues is the number of receive queues in use, at least 1.
+	// RxQueues is the number of receive queues in use, at least 1. A change (ethtool -L) shows when something else of the
+	// interfaces changes: the kernel does not announce it.
 	RxQueues int
 	// Kind is rtnetlink's (veth, bridge, tun, ...), empty for hardware; Driver is what ethtool says, empty if it does not.
 	Kind, Driver string
@@ -34,14 +35,9 @@ func (l *Link) Has(a netip.Addr) bool {
 	return slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
 }
 
-// onLink returns the address of the link whose subnet contains a.
-func (l *Link) onLink(a netip.Addr) (own netip.Addr, ok bool) {
-	for _, p := range l.Addrs {
-		if p.Masked().Contains(a) {
-			return p.Addr(), true
-		}
-	}
-	return netip.Addr{}, false
+// onLink says whether a subnet of the link contains a.
+func (l *Link) onLink(a netip.Addr) bool {
+	return slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Masked().Contains(a) })
 }
 
 func (l *Link) same(o *Link) bool {
