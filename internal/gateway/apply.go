@@ -38,7 +38,8 @@ func (g *Gateway) commit(cfg *config.Config, s *secrets, revision *sluicev1.Conf
 	g.cfg = cfg
 	g.nextRevision++
 	revision.Revision, revision.Applied = g.nextRevision, timestamppb.Now()
-	g.view.Store(&view{revision: revision})
+	g.revision = revision
+	g.refused.Store(nil)
 	err = g.update()
 	g.removePeers(gone)
 	return err
@@ -57,7 +58,8 @@ func (g *Gateway) update() error {
 	if err := g.program.SetState(p.xdp); err != nil {
 		return err
 	}
-	g.publishPlan(p, links)
+	g.plan, g.links = p, links
+	g.publish()
 	return nil
 }
 
@@ -136,11 +138,15 @@ func (g *Gateway) refuse(how change, problems []config.Problem) []config.Problem
 	for i, p := range problems {
 		lines[i] = p.Text("")
 	}
-	v := *g.view.Load()
-	v.refused, v.refusedAt = strings.Join(lines, "; "), time.Now()
-	g.view.Store(&v)
+	g.refused.Store(&refusal{why: strings.Join(lines, "; "), at: time.Now()})
 	g.log.Warn("configuration refused", "problems", lines)
 	return problems
+}
+
+// refusal is a change that was not made.
+type refusal struct {
+	why string
+	at  time.Time
 }
 
 // needRestart lists changes of what a running gateway is built on.

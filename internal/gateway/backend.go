@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -33,7 +34,7 @@ func (g *Gateway) Status(context.Context, *sluicev1.StatusRequest) (*sluicev1.St
 		Version:    g.options.Version,
 		Started:    timestamppb.New(g.started),
 		Uptime:     durationpb.New(now.Sub(g.started)),
-		Config:     v.configRevision(),
+		Config:     g.configRevision(),
 		Workers:    uint32(len(g.umems)),
 		PublicKey:  g.device.PublicKey().String(),
 		ListenPort: uint32(v.cfg.WireGuard.ListenPort),
@@ -58,13 +59,10 @@ func (g *Gateway) Status(context.Context, *sluicev1.StatusRequest) (*sluicev1.St
 	return s, nil
 }
 
-func (v *view) configRevision() *sluicev1.ConfigRevision {
-	r := &sluicev1.ConfigRevision{
-		Revision: v.revision.GetRevision(), Applied: v.revision.GetApplied(), Sha256: v.revision.GetSha256(), Path: v.revision.GetPath(),
-		LastError: v.refused,
-	}
-	if v.refused != "" {
-		r.LastErrorTime = timestamppb.New(v.refusedAt)
+func (g *Gateway) configRevision() *sluicev1.ConfigRevision {
+	r := proto.CloneOf(g.view.Load().revision)
+	if refused := g.refused.Load(); refused != nil {
+		r.LastError, r.LastErrorTime = refused.why, timestamppb.New(refused.at)
 	}
 	return r
 }
@@ -289,7 +287,7 @@ func (g *Gateway) Apply(ctx context.Context, r *sluicev1.ApplyRequest) (*sluicev
 	if err != nil {
 		return nil, err
 	}
-	return &sluicev1.ApplyResponse{Problems: problemMessages(problems), Changes: changes, Config: g.view.Load().configRevision()}, nil
+	return &sluicev1.ApplyResponse{Problems: problemMessages(problems), Changes: changes, Config: g.configRevision()}, nil
 }
 
 // Reload implements api.Backend.
@@ -298,7 +296,7 @@ func (g *Gateway) Reload(ctx context.Context, _ *sluicev1.ReloadRequest) (*sluic
 	if err != nil {
 		return nil, err
 	}
-	return &sluicev1.ReloadResponse{Problems: problemMessages(problems), Changes: changes, Config: g.view.Load().configRevision()}, nil
+	return &sluicev1.ReloadResponse{Problems: problemMessages(problems), Changes: changes, Config: g.configRevision()}, nil
 }
 
 func problemMessages(problems []config.Problem) []*sluicev1.Problem {

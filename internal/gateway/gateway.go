@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluicegw/sluice/afxdp"
 	"github.com/sluicegw/sluice/controlplane/api"
+	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/relay"
@@ -52,6 +53,9 @@ type Gateway struct {
 
 	// Owned by Run's goroutine.
 	cfg          *config.Config
+	revision     *sluicev1.ConfigRevision
+	plan         *plan
+	links        *neigh.Links // that plan was made for
 	peers        map[string]*peer
 	ports        map[string]*port
 	portProblems map[string]string
@@ -63,7 +67,8 @@ type Gateway struct {
 	done     chan struct{}   // closed when Run's goroutine takes no more requests
 	portsMu  sync.RWMutex    // held to close sockets, read-held to read their statistics
 	view     atomic.Pointer[view]
-	ready    atomic.Bool // ports were opened for the first time
+	refused  atomic.Pointer[refusal] // the last change, if it was refused
+	ready    atomic.Bool             // ports were opened for the first time
 	stopping atomic.Bool
 	lostSend atomic.Uint64 // datagrams of the WireGuard engine that no worker had room for
 }

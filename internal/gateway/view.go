@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"time"
-
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/internal/neigh"
@@ -11,14 +9,12 @@ import (
 
 // view is what the API reads: immutable, replaced as a whole by the assembly.
 type view struct {
-	cfg       *config.Config
-	revision  *sluicev1.ConfigRevision
-	refused   string // why the last change was refused
-	refusedAt time.Time
-	plan      *plan
-	links     *neigh.Links
-	peers     []peerView // in the order of the configuration
-	ports     []portView
+	cfg      *config.Config
+	revision *sluicev1.ConfigRevision
+	plan     *plan
+	links    *neigh.Links
+	peers    []peerView // in the order of the configuration
+	ports    []portView
 }
 
 type peerView struct {
@@ -34,17 +30,9 @@ type portView struct {
 	problem string
 }
 
-// publishPlan replaces the forwarding state that the API shows, and publish the rest.
-func (g *Gateway) publishPlan(p *plan, links *neigh.Links) {
-	v := *g.view.Load()
-	v.plan, v.links = p, links
-	g.view.Store(&v)
-	g.publish()
-}
-
+// publish shows the API what is in force now.
 func (g *Gateway) publish() {
-	v := *g.view.Load()
-	v.cfg = g.cfg
+	v := view{cfg: g.cfg, revision: g.revision, plan: g.plan, links: g.links}
 	v.peers = make([]peerView, 0, len(g.cfg.Peers))
 	for _, c := range g.cfg.Peers {
 		if p := g.peers[c.Name]; p != nil {
