@@ -24,8 +24,9 @@ type Options struct {
 	// process, and the next Attach replaces the program on them atomically. Each gateway process needs its own.
 	// Default: nothing is pinned, everything ends with the process.
 	PinPath string
-	// HandshakeRate limits WireGuard messages of type 1 and 2 per second and source address (IPv6: per /64).
-	// Default 200; negative: no limit.
+	// HandshakeRate limits WireGuard messages of type 1 and 2 per second and source address (IPv6: per /64), before they
+	// cost the relay anything. It is generous, for whoever can forge a peer's address can use up the peer's share; the
+	// finer means (cookies, which prove an address) are the relay's. Default 200; negative: no limit.
 	HandshakeRate int
 	// HandshakeBurst is how many of them may come at once. Default 500.
 	HandshakeBurst int

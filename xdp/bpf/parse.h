@@ -31,6 +31,8 @@ static __always_inline void *take(struct cursor *c, __u32 size)
 /* A header says that the packet ends `size` bytes from here. */
 static __always_inline bool limit(struct cursor *c, __u32 size)
 {
+	barrier_var(size); /* or clang, who knows that it has 16 bits, leaves out what old verifiers (6.1) need to know it */
+	size &= 0xffff;
 	if (c->left < size || c->pos + size > c->end)
 		return false;
 	c->left = size;

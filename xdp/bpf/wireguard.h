@@ -17,10 +17,7 @@
 #define WG_COOKIE_SIZE 64
 #define WG_TRANSPORT_MIN 32	/* header 16, tag 16: a keepalive */
 
-/*
- * Set by Load. One handshake per `handshake_interval` and source, `handshake_burst` is how
- * far ahead of that it may get. Interval 0: no limit.
- */
+/* Set by Load. A source may send one handshake per interval, and get ahead of that by `burst`. Interval 0: no limit. */
 const volatile __u64 handshake_interval = 0; /* ns */
 const volatile __u64 handshake_burst = 0;    /* ns */
 
