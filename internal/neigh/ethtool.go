@@ -104,8 +104,8 @@ func (e *ethtool) family(name string) (id uint16, err error) {
 func (e *ethtool) request(family uint16, command, version uint8, attr *nl.RtAttr) ([]byte, error) {
 	req := nl.NewNetlinkRequest(int(family), 0)
 	req.Sockets = e.generic
-	req.AddData(&nl.Genlmsg{Command: command, Version: version})
-	req.AddData(attr)
+	// Not nl.Genlmsg (v1.3.1), which is two bytes long and serializes as four, whatever the other two are.
+	req.AddRawData(append([]byte{command, version, 0, 0}, attr.Serialize()...))
 	answers, err := req.Execute(unix.NETLINK_GENERIC, 0)
 	if err != nil || len(answers) == 0 || len(answers[0]) < nl.SizeofGenlmsg {
 		return nil, err
