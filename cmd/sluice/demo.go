@@ -1,0 +1,29 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/sluicegw/sluice/internal/demo"
+)
+
+func newDemo() *cobra.Command {
+	var o demo.Options
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Two sites in network namespaces, traffic crossing, a table of checks",
+		Long: `Build two sites and a WAN of network namespaces, run a gateway at each, send
+traffic across and check what happens. Needs root. Nothing outside the namespaces
+is touched, and everything is removed at the end. Fails if any check fails.`,
+		GroupID: groupLocal,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Out = cmd.OutOrStdout()
+			return demo.Run(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().StringVar(&o.JSON, "json", "", "write the checks to this `file`, as JSON")
+	cmd.Flags().BoolVar(&o.Keep, "keep", false, "leave everything running after the checks, until interrupted")
+	cmd.Flags().BoolVar(&o.Clean, "clean", false, "remove what an earlier demo left, and do nothing else")
+	cmd.Flags().BoolVar(&o.RequireOVS, "require-ovs", false, "fail when Open vSwitch cannot run, instead of using VXLAN at both sites")
+	return cmd
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluicegw/sluice/controlplane/api"
+	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
+)
+
+func newPeers() *cobra.Command {
+	var c client
+	cmd := &cobra.Command{
+		Use:     "peers [NAME]",
+		Short:   "List the other gateways, or everything about one",
+		GroupID: groupRead,
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			request := &sluicev1.PeersRequest{}
+			if len(args) > 0 {
+				request.Name = args[0]
+			}
+			r, err := c.dial().Peers(cmd.Context(), request)
+			if err != nil {
+				return err
+			}
+			return c.print(cmd.OutOrStdout(), r, func(w io.Writer) error {
+				if len(args) == 0 {
+					return peerTable(r.GetPeers(), time.Now()).write(w)
+				}
+				return writePeers(w, r.GetPeers(), time.Now())
+			})
+		},
+	}
+	c.flags(cmd)
+	return cmd
+}
+
+func peerTable(peers []*sluicev1.Peer, now time.Time) *table {
+	t := newTable("PEER", "STATE", "ENDPOINT", "HANDSHAKE", ">RX", ">TX", "PUBLIC KEY")
+	for _, p := range peers {
+		t.add(p.GetName(), api.Word(p.GetState()), dash(p.GetEndpoint()), agoText(p.GetLastHandshake(), now),
+			traffic(p.GetRxPackets(), p.GetRxBytes()), traffic(p.GetTxPackets(), p.GetTxBytes()), p.GetPublicKey())
+	}
+	return t
+}
+
+// writePeers writes everything about each peer.
+func writePeers(w io.Writer, peers []*sluicev1.Peer, now time.Time) error {
+	var b strings.Builder
+	for i, p := range peers {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "%s: %s\n", p.GetName(), api.Word(p.GetState()))
+		if p.GetProblem() != "" {
+			fmt.Fprintf(&b, "  ! %s\n", p.GetProblem())
+		}
+		line := func(what, text string) { fmt.Fprintf(&b, "%-17s %s\n", what, text) }
+		line("public key", p.GetPublicKey())
+		line("pre-shared key", yesNo(p.GetHasPresharedKey()))
+		line("endpoint", dash(p.GetEndpoint()))
+		line("configured", dash(p.GetConfiguredEndpoint()))
+		line("last handshake", agoText(p.GetLastHandshake(), now))
+		line("session age", durationText(p.GetSessionAge()))
+		line("received", traffic(p.GetRxPackets(), p.GetRxBytes()))
+		line("sent", traffic(p.GetTxPackets(), p.GetTxBytes()))
+		line("keepalive", keepaliveText(p))
+		line("tunnel addresses", dash(strings.Join(p.GetTunnelAddresses(), " ")))
+		for _, v := range p.GetVpcs() {
+			line("vpc "+v.GetVpc(), fmt.Sprintf("vni %d  %s", v.GetVni(), dash(strings.Join(v.GetAllowedPrefixes(), " "))))
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func keepaliveText(p *sluicev1.Peer) string {
+	if d := p.GetPersistentKeepalive().AsDuration(); d > 0 {
+		return "every " + api.Age(d)
+	}
+	return "off"
+}
