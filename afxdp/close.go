@@ -57,7 +57,7 @@ func (s *Socket) release() error {
 		}
 	}
 	s.umem.pool.takeBack(s.rxPlace, s.txPlace)
-	s.rxHeld, s.txHeld, s.rxTarget = 0, 0, 0
+	s.rxHeld, s.txHeld, s.fillDue = 0, 0, false
 	return errors.Join(problems...)
 }
 

@@ -6,6 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// kickRetries are the calls of a Kick that need not move a packet: one after a Reclaim, and
+// some to spare, as the kernel shows what it has taken later when it dropped it.
+const kickRetries = 4
+
 // Kick has the kernel send what is in the TX ring, unless it does so by itself
 // (zero-copy, while the device is busy). It never loses a frame: whatever the
 // outcome, a frame is in the TX ring, on its way, or in the completion ring.
@@ -34,7 +38,7 @@ func (s *Socket) Kick() error {
 	}
 	// Every call but the last few takes at least one packet away, so this ends.
 	reclaimed := false
-	for tries := int(pending) + s.kickLimit; tries > 0; tries-- {
+	for tries := int(pending) + kickRetries; tries > 0; tries-- {
 		s.kicks.Add(1)
 		switch errno := s.kick(s.fd); errno {
 		case 0:

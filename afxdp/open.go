@@ -77,8 +77,7 @@ func (u *UMEM) openMode(o SocketOptions, mode Mode, side int) (_ *Socket, err er
 		calls:       calls{kick: kick, wake: wake},
 		rxPlace:     rxSide(side),
 		txPlace:     txSide(side),
-		rxTarget:    o.FillSize,
-		kickLimit:   kickRetries,
+		fillDue:     true,
 		multiBuffer: o.MultiBuffer,
 		busyPoll:    o.BusyPoll > 0,
 		side:        side,
@@ -106,10 +105,6 @@ func (u *UMEM) openMode(o SocketOptions, mode Mode, side int) (_ *Socket, err er
 	s.zeroCopy = flags&unix.XDP_OPTIONS_ZEROCOPY != 0
 	return s, nil
 }
-
-// kickRetries are the calls of a Kick that need not move a packet: one after a Reclaim, and
-// as many as a signal or a spurious wake-up may cost.
-const kickRetries = 4
 
 // makeRings has the kernel make the four rings, and maps them.
 func (s *Socket) makeRings() error {

@@ -55,8 +55,8 @@ type SocketOptions struct {
 	Mode Mode
 	// RxSize, TxSize, FillSize and CompletionSize are the numbers of entries of
 	// the rings: powers of two up to 1048576. Default 2048, and CompletionSize
-	// TxSize where that is more. FillSize is also the number of frames that the
-	// socket holds for receiving, so RxSize should not be less.
+	// TxSize where that is more. The socket holds up to
+	// FillSize + RxSize frames for receiving, TxSize + CompletionSize while sending.
 	RxSize, TxSize, FillSize, CompletionSize int
 	// TxBudget is how many packets one system call sends in Copy mode, from 32 to TxSize.
 	// Default 64. Needs Linux 6.18; before, it is always 32.

@@ -78,7 +78,7 @@ func newSimSocket(tb testing.TB, u *UMEM, o SocketOptions, start uint32) (*Socke
 	}
 	s := &Socket{
 		umem: u, fd: fd, options: o, side: side,
-		rxPlace: rxSide(side), txPlace: txSide(side), rxTarget: o.FillSize, kickLimit: kickRetries,
+		rxPlace: rxSide(side), txPlace: txSide(side), fillDue: true,
 		multiBuffer: o.MultiBuffer, busyPoll: o.BusyPoll > 0,
 		fill:       newAddrRing(fill, at, uint32(o.FillSize)),
 		completion: newAddrRing(completion, at, uint32(o.CompletionSize)),

@@ -27,8 +27,9 @@ const (
 
 // UMEMOptions say how much memory there is and how it is cut.
 type UMEMOptions struct {
-	// Frames is the number of frames. Default 8192. Each socket holds up to
-	// FillSize frames for receiving, and up to TxSize + CompletionSize while sending.
+	// Frames is the number of frames. Default 8192. Each socket holds up to FillSize + RxSize for
+	// receiving, and up to TxSize + CompletionSize while sending. With fewer than all that, sockets
+	// under load may leave none for others: see Reserve.
 	Frames int
 	// FrameSize is 2048 or 4096 (a power of two up to the page size). Default
 	// 2048. A packet longer than FrameSize - KernelHeadroom - Headroom is not received,
