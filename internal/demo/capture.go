@@ -177,6 +177,7 @@ func (t *tap) lost() (n int, err error) {
 	return n, errors.Join(e, err)
 }
 
+// close may be called twice.
 func (c *capture) close() error {
 	var errs []error
 	for _, t := range c.taps {
@@ -186,5 +187,6 @@ func (c *capture) close() error {
 	for _, t := range c.taps {
 		errs = append(errs, t.file.Close())
 	}
+	c.taps = nil
 	return errors.Join(errs...)
 }

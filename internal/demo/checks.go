@@ -211,20 +211,20 @@ func (d *demo) checkSizes(ctx context.Context) {
 			return nil
 		}
 	}
-	d.record("cross", "a pod's full packets fit, IPv4 and IPv6", fmt.Sprintf("%d bytes, not fragmented", podMTU),
-		first(full(oslo.pick("red", 1), bergen.pick("red", 2), podMTU), full(bergen.pick("blue", 1), oslo.pick("blue", 2), podMTU)))
-	d.record("cross", "a host's full packets fit, IPv4 and IPv6", fmt.Sprintf("%d bytes, not fragmented", hostMTU),
-		first(full(oslo.host, bergen.host, hostMTU), full(bergen.host, oslo.host, hostMTU)))
+	d.record("cross", "a pod's full packets fit, IPv4 and IPv6", fmt.Sprintf("%d bytes, not fragmented", d.lab.podMTU),
+		first(full(oslo.pick("red", 1), bergen.pick("red", 2), d.lab.podMTU), full(bergen.pick("blue", 1), oslo.pick("blue", 2), d.lab.podMTU)))
+	d.record("cross", "a host's full packets fit, IPv4 and IPv6", fmt.Sprintf("%d bytes, not fragmented", d.lab.hostMTU),
+		first(full(oslo.host, bergen.host, d.lab.hostMTU), full(bergen.host, oslo.host, d.lab.hostMTU)))
 	told := func(f int) func() error {
 		return func() error {
 			mtu, err := oslo.host.pathMTU(ctx, bergen.host.addrs[f], wireMTU, d.patience)
-			if err == nil && mtu != hostMTU {
-				err = fmt.Errorf("%s was told that the path to %s carries %d bytes, not %d", oslo.host.name, bergen.host.addrs[f], mtu, hostMTU)
+			if err == nil && mtu != d.lab.hostMTU {
+				err = fmt.Errorf("%s was told that the path to %s carries %d bytes, not %d", oslo.host.name, bergen.host.addrs[f], mtu, d.lab.hostMTU)
 			}
 			return err
 		}
 	}
-	d.record("cross", "a host that sends longer ones is told (ICMP too big)", fmt.Sprintf("it learned %d from the gateway", hostMTU), first(told(0), told(1)))
+	d.record("cross", "a host that sends longer ones is told (ICMP too big)", fmt.Sprintf("it learned %d from the gateway", d.lab.hostMTU), first(told(0), told(1)))
 }
 
 // first runs steps until one fails.

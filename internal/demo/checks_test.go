@@ -21,8 +21,8 @@ func kernelGateways(d *demo, osloVNI, bergenVNI uint32) {
 		g.Sysctl("net.ipv4.ip_forward", "1")
 		g.Sysctl("net.ipv6.conf.all.forwarding", "1")
 		g.NewVXLAN(netnstest.VXLAN{
-			Name: "vx", VNI: []uint32{osloVNI, bergenVNI}[i], Local: s.addrs("192.168.%d.1")[0],
-			Remote: []netip.Addr{s.vtep(1), s.vtep(2)}, MTU: podMTU,
+			Name: "vx", VNI: []uint32{osloVNI, bergenVNI}[i], Local: s.vtep(0).Addr(),
+			Remote: []netip.Addr{s.vtep(1).Addr(), s.vtep(2).Addr()}, MTU: d.lab.podMTU,
 			Addrs: s.prefixes("10.%d.0.1/16", "fd10:%d::1/64"),
 		})
 		for _, p := range s.prefixes("172.16.%d.0/24", "fd16:%d::/64", "10.%d.0.0/16", "fd10:%d::/64") {
@@ -34,8 +34,8 @@ func kernelGateways(d *demo, osloVNI, bergenVNI uint32) {
 		}
 	}
 	// The WAN carries no more than the tunnels would.
-	(&netnstest.Link{Host: d.lab.wan, Name: "bergen"}).SetMTU(hostMTU)
-	(&netnstest.Link{Host: d.lab.sites[1].gateway.host, Name: "wan0"}).SetMTU(hostMTU)
+	(&netnstest.Link{Host: d.lab.wan, Name: "bergen"}).SetMTU(d.lab.hostMTU)
+	(&netnstest.Link{Host: d.lab.sites[1].gateway.host, Name: "wan0"}).SetMTU(d.lab.hostMTU)
 }
 
 // find returns the outcome of the check whose name begins so.
@@ -73,7 +73,7 @@ func startCapture(t *testing.T, d *demo) {
 }
 
 func TestNothingCrossesWithoutGateways(t *testing.T) {
-	d := testLab(t, config.VXLAN)
+	d := testLab(t, config.VXLAN, false)
 	startCapture(t, d)
 	ctx := t.Context()
 	d.checkLocal(ctx)
@@ -98,7 +98,7 @@ func TestNothingCrossesWithoutGateways(t *testing.T) {
 }
 
 func TestClearTextGatewaysPassWhatCrossesAndFailTheWAN(t *testing.T) {
-	d := testLab(t, config.VXLAN)
+	d := testLab(t, config.VXLAN, false)
 	kernelGateways(d, d.lab.sites[0].vnis["red"], d.lab.sites[1].vnis["red"])
 	startCapture(t, d)
 	ctx := t.Context()
@@ -134,7 +134,7 @@ func TestClearTextGatewaysPassWhatCrossesAndFailTheWAN(t *testing.T) {
 }
 
 func TestGatewaysThatMixUpVPCsFailTheSeparation(t *testing.T) {
-	d := testLab(t, config.VXLAN)
+	d := testLab(t, config.VXLAN, false)
 	// Red of oslo is connected with blue of bergen.
 	kernelGateways(d, d.lab.sites[0].vnis["red"], d.lab.sites[1].vnis["blue"])
 	ctx := t.Context()
@@ -184,7 +184,7 @@ func TestUntouchedLooksAtWhatTheRelayGets(t *testing.T) {
 }
 
 func TestConfigurationsAreValidAndOfOneMind(t *testing.T) {
-	d := testLab(t, config.Geneve)
+	d := testLab(t, config.Geneve, false)
 	var files [2]*config.Config
 	for i, s := range d.lab.sites {
 		text, err := os.ReadFile(s.gateway.configFile())

@@ -45,7 +45,7 @@ vpcs:
         hosts:
 {{- range .Pods}}
           - prefixes: [{{.Addr4}}/32, "{{.Addr6}}/128"]
-            vtep: {{.VTEP}}
+            vtep: "{{.VTEP}}"
             mac: "{{.MAC}}"
 {{- end}}
 {{- end}}
@@ -53,7 +53,7 @@ peers:
   - name: {{.Peer.Gateway}}
     publicKey: {{.Peer.PublicKey}}
     presharedKeyFile: {{.SharedFile}}
-    endpoint: {{.Peer.Endpoint}}
+    endpoint: "{{.Peer.Endpoint}}"
     tunnelAddresses: [{{.Peer.Tunnel4}}, "{{.Peer.Tunnel6}}"]
     vpcs:
       - name: default
@@ -135,7 +135,7 @@ func (s *site) settings(shared wireguard.PresharedKey) (*settings, error) {
 		SharedFile: filepath.Join(s.gateway.host.Dir(), "wg.psk"),
 		Socket:     s.gateway.socket(),
 		Port:       wireGuardPort, PublicKey: private.PublicKey(),
-		Endpoint: netip.AddrPortFrom(s.wan(2, 4).Addr(), wireGuardPort),
+		Endpoint: netip.AddrPortFrom(s.wan(2, s.lab.outer).Addr(), wireGuardPort),
 		Tunnel4:  tunnels[0], Tunnel6: tunnels[1],
 		HostPrefix4: hosts[0], HostPrefix6: hosts[1],
 		PodPrefix4: pods[0], PodPrefix6: pods[1],
@@ -145,7 +145,7 @@ func (s *site) settings(shared wireguard.PresharedKey) (*settings, error) {
 		v := vpcSettings{Name: vpc, VNI: s.vnis[vpc]}
 		for _, e := range s.pods {
 			if e.vpc == vpc {
-				v.Pods = append(v.Pods, podSettings{Addr4: e.addrs[0], Addr6: e.addrs[1], VTEP: s.vtep(e.node), MAC: e.mac.String()})
+				v.Pods = append(v.Pods, podSettings{Addr4: e.addrs[0], Addr6: e.addrs[1], VTEP: s.vtep(e.node).Addr(), MAC: e.mac.String()})
 			}
 		}
 		out.VPCs = append(out.VPCs, v)

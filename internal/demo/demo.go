@@ -8,11 +8,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/internal/netnstest"
+	"github.com/sluicegw/sluice/internal/testenv"
 )
 
 // label finds the demo's namespaces again.
@@ -30,6 +32,8 @@ type Options struct {
 	// RequireOVS makes it an error when Open vSwitch cannot run here. Otherwise
 	// both sites then use the kernel's VXLAN.
 	RequireOVS bool
+	// IPv6 uses IPv6 on the outside: between the nodes, and on the WAN.
+	IPv6 bool
 	// Out gets the progress, the table and the gateways' status.
 	Out io.Writer
 	// Executable is the sluice program; by default the running one.
@@ -46,6 +50,9 @@ var ErrFailed = errors.New("not everything works")
 func Run(ctx context.Context, o Options) (err error) {
 	if o.Out == nil {
 		o.Out = io.Discard
+	}
+	if err := testenv.Namespaces(); err != nil {
+		return fmt.Errorf("demo: %w", err)
 	}
 	if o.Clean {
 		return clean(o.Out)
@@ -70,6 +77,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	d.check(ctx)
+	if err := d.capture.close(); err != nil { // a socket that nobody reads would fill up
+		return err
+	}
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
@@ -120,7 +130,7 @@ func (d *demo) build() error {
 	}
 	d.step("building two sites and a WAN")
 	var err error
-	if d.lab, err = newLab(overlay); err != nil {
+	if d.lab, err = newLab(overlay, d.IPv6); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
 	d.Overlays = map[string]string{}
@@ -151,10 +161,11 @@ func (d *demo) start(ctx context.Context) error {
 
 // status shows what the gateways say about themselves.
 func (d *demo) status(ctx context.Context) {
+	d.say("\nthe gateways\n")
 	for _, s := range d.lab.sites {
 		out, err := s.gateway.cli(ctx, "status")
 		d.record("status", "sluice status of "+s.gateway.name, "answers", err)
-		d.say("\n$ sluice status --socket %s\n%s", s.gateway.socket(), out)
+		d.say("\n$ sluice status --socket %s\n%s\n", s.gateway.socket(), strings.TrimSpace(out))
 	}
 }
 
@@ -166,6 +177,7 @@ func (d *demo) stopGateways() {
 }
 
 func (d *demo) close() error {
+	d.done()
 	var errs []error
 	if d.capture != nil {
 		errs = append(errs, d.capture.close())

@@ -33,13 +33,25 @@ func sluice(t *testing.T) string {
 
 func TestDemo(t *testing.T) {
 	testenv.RequireRoot(t)
-	testenv.RequireNamespaces(t)
 	testenv.RequireTool(t, netnstest.OVSTools...)
-	file := filepath.Join(t.TempDir(), "report.json")
-	err := Run(t.Context(), Options{Executable: sluice(t), Out: testWriter{t}, JSON: file, RequireOVS: true})
-	if err != nil {
-		t.Error(err)
+	executable := sluice(t)
+	for name, ipv6 := range map[string]bool{"with IPv4 on the outside": false, "with IPv6 on the outside": true} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "report.json")
+			err := Run(t.Context(), Options{Executable: executable, Out: testWriter{t}, JSON: file, RequireOVS: true, IPv6: ipv6})
+			if err != nil {
+				t.Error(err)
+			}
+			assertReport(t, file)
+			if left, err := netnstest.Find(label); err != nil || len(left) != 0 {
+				t.Errorf("left: %v, %v", left, err)
+			}
+		})
 	}
+}
+
+func assertReport(t *testing.T, file string) {
+	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -62,9 +74,6 @@ func TestDemo(t *testing.T) {
 	}
 	if len(got.Copies) != 4 {
 		t.Errorf("%d copies are in the report, want 4", len(got.Copies))
-	}
-	if left, err := netnstest.Find(label); err != nil || len(left) != 0 {
-		t.Errorf("left: %v, %v", left, err)
 	}
 }
 

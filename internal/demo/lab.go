@@ -12,14 +12,10 @@ import (
 	"github.com/sluicegw/sluice/internal/netnstest"
 )
 
-// What the links carry. A pod's packets must fit the site's overlay (VXLAN and
-// Geneve over IPv4 add 50 bytes) and, in a VPC, the tunnel over a 1500-byte WAN
-// (96 bytes: 1404 are left). The hosts have to find out their limit (1440).
-const (
-	wireMTU = 1500
-	podMTU  = 1400
-	hostMTU = wireMTU - 60
-)
+// wireMTU is what the links carry. What is left of it for packets of a host is
+// the lab's hostMTU, which the hosts have to find out; pods get a podMTU that
+// fits in every case, as one sets it in a real cluster.
+const wireMTU = 1500
 
 // vpcs are the tenants; the default VPC is that of the hosts.
 var vpcs = [...]string{"red", "blue"}
@@ -30,6 +26,9 @@ type lab struct {
 	wan    *netnstest.Host
 	sites  [2]*site
 	marker []byte // in all that the endpoints send; never to be seen on the WAN
+
+	outer           int // family of outer packets, 4 or 6
+	hostMTU, podMTU int
 }
 
 // site is a site's nodes, pods, host and gateway.
@@ -46,12 +45,16 @@ type site struct {
 }
 
 // newLab builds the two sites and the WAN, and starts the endpoints' services.
-func newLab(bergen config.AttachmentType) (_ *lab, err error) {
+func newLab(bergen config.AttachmentType, ipv6 bool) (_ *lab, err error) {
 	scope, err := netnstest.Open(netnstest.Options{Label: label})
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{scope: scope}
+	// WireGuard over UDP over IP adds 60 or 80 bytes, Geneve in it another 36.
+	l := &lab{scope: scope, outer: 4, hostMTU: wireMTU - 60, podMTU: 1400}
+	if ipv6 {
+		l.outer, l.hostMTU, l.podMTU = 6, wireMTU-80, 1360
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.close())
@@ -105,7 +108,7 @@ func (s *site) build() {
 	s.sw = scope.NewSwitch(s.name + "-switch")
 	s.gateway = &gateway{name: s.name + "-1", host: scope.NewHost(s.name + "-gw")}
 	// The gateway's three ports, and the ways out of it.
-	s.sw.Plug(netnstest.End{Host: s.gateway.host, Name: "site0", MTU: wireMTU, Addrs: s.prefixes("192.168.%d.1/24")})
+	s.sw.Plug(netnstest.End{Host: s.gateway.host, Name: "site0", MTU: wireMTU, Addrs: s.prefixes("192.168.%d.1/24", "fd92:%d::1/64")})
 	scope.Connect(
 		netnstest.End{Host: s.gateway.host, Name: "wan0", MTU: wireMTU, Addrs: []netip.Prefix{s.wan(2, 4), s.wan(2, 6)}},
 		netnstest.End{Host: s.lab.wan, Name: s.name, MTU: wireMTU, Addrs: []netip.Prefix{s.wan(1, 4), s.wan(1, 6)}},
@@ -136,9 +139,9 @@ func (s *site) node(number int) {
 	}
 	o := netnstest.NodeOptions{
 		Name: fmt.Sprintf("%s-node%d", s.name, number), Switch: s.sw,
-		VTEP:    netip.PrefixFrom(s.vtep(number), 24),
+		VTEP:    s.vtep(number),
 		MAC:     net.HardwareAddr{2, 0, 0, byte(s.number), byte(number), 1},
-		Remotes: []netip.Addr{s.vtep(3 - number), s.addrs("192.168.%d.1")[0]},
+		Remotes: []netip.Addr{s.vtep(3 - number).Addr(), s.vtep(0).Addr()},
 	}
 	for _, vpc := range vpcs {
 		o.Segments = append(o.Segments, netnstest.Segment{Name: vpc, VNI: s.vnis[vpc]})
@@ -163,7 +166,7 @@ func (s *site) pod(node *netnstest.Node, number int, vpc, last string) {
 		e.name, e.only = e.name+"-only", true
 	}
 	e.host = node.NewPod(netnstest.PodOptions{
-		Name: e.name, Segment: vpc, MAC: e.mac, MTU: podMTU,
+		Name: e.name, Segment: vpc, MAC: e.mac, MTU: s.lab.podMTU,
 		Addrs:    []netip.Prefix{netip.PrefixFrom(e.addrs[0], 16), netip.PrefixFrom(e.addrs[1], 64)},
 		Gateways: s.addrs("10.%d.0.1", "fd10:%d::1"),
 	})
@@ -198,8 +201,16 @@ func (s *site) prefixes(patterns ...string) []netip.Prefix {
 	return all
 }
 
-func (s *site) vtep(node int) netip.Addr {
-	return netip.MustParseAddr(fmt.Sprintf("192.168.%d.%d", s.number, 10+node))
+// vtep is the outer address of a node, or with 0 of the gateway.
+func (s *site) vtep(node int) netip.Prefix {
+	last := 1
+	if node > 0 {
+		last = 10 + node
+	}
+	if s.lab.outer == 6 {
+		return netip.MustParsePrefix(fmt.Sprintf("fd92:%d::%d/64", s.number, last))
+	}
+	return netip.MustParsePrefix(fmt.Sprintf("192.168.%d.%d/24", s.number, last))
 }
 
 // wan is an address of the site's WAN link, from the ranges for documentation

@@ -99,12 +99,11 @@ func (r *report) failures() (n int) {
 
 // table shows all checks again, by group.
 func (r *report) table() {
-	name, detail := len("check"), len("what was seen")
+	name := len("check")
 	for _, c := range r.Checks {
 		name = max(name, utf8.RuneCountInString(c.Name))
-		detail = max(detail, min(utf8.RuneCountInString(c.Detail), 100))
 	}
-	rule := strings.Repeat("─", name+detail+12) + "\n"
+	rule := strings.Repeat("─", 120) + "\n"
 	r.say("\n%s", rule)
 	r.say("  %-4s  %-*s  %s\n", "", name, "check", "what was seen")
 	group := ""

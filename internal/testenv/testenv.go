@@ -17,6 +17,7 @@
 package testenv
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -65,16 +66,21 @@ func RequireRoot(t TB) {
 	}
 }
 
-// RequireNamespaces ends the test unless it may make network namespaces and
-// mount them by name: CAP_NET_ADMIN and CAP_SYS_ADMIN.
+// Namespaces reports why this process may not make network namespaces and mount
+// them by name; nil if it may.
+func Namespaces() error {
+	caps, err := effective()
+	if err == nil && !(caps.has(unix.CAP_NET_ADMIN) && caps.has(unix.CAP_SYS_ADMIN)) {
+		err = errors.New("needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN)")
+	}
+	return err
+}
+
+// RequireNamespaces ends the test unless it may make network namespaces.
 func RequireNamespaces(t TB) {
 	t.Helper()
-	caps, err := effective()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !caps.has(unix.CAP_NET_ADMIN) || !caps.has(unix.CAP_SYS_ADMIN) {
-		Missing(t, "needs CAP_NET_ADMIN and CAP_SYS_ADMIN")
+	if err := Namespaces(); err != nil {
+		Missing(t, "%v", err)
 	}
 }
 
