@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"connectrpc.com/connect"
@@ -55,7 +56,8 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errs io.Writ
 		fmt.Fprintln(errs, problems)
 		return exitUsage
 	case !started || errors.As(err, &usage):
-		fmt.Fprintf(errs, "sluice: %v (see `%s --help`)\n", err, cmd.CommandPath())
+		text := strings.Join(strings.Fields(err.Error()), " ") // cobra's suggestions are lines
+		fmt.Fprintf(errs, "sluice: %s (see `%s --help`)\n", text, cmd.CommandPath())
 		return exitUsage
 	}
 	fmt.Fprintf(errs, "sluice: %s\n", message(err))

@@ -70,5 +70,5 @@ func portTable(ports []*sluicev1.Port) *table {
 
 // traffic returns packets and bytes in one cell.
 func traffic(packets, bytes uint64) string {
-	return fmt.Sprintf("%d pkt %8s", packets, bytesText(bytes))
+	return fmt.Sprintf("%d pkt, %s", packets, bytesText(bytes))
 }

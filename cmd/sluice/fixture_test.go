@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sluicegw/sluice/controlplane/api"
+	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
+	"github.com/sluicegw/sluice/controlplane/config"
+)
+
+// fixture is a gateway with one healthy peer and one that does not answer, as it
+// is at the time now.
+type fixture struct{ now time.Time }
+
+var _ api.Backend = fixture{}
+
+func (f fixture) ago(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(f.now.Add(-d)) }
+
+func (f fixture) peers() []*sluicev1.Peer {
+	return []*sluicev1.Peer{{
+		Name: "bergen-1", PublicKey: "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=",
+		Endpoint: "198.51.100.2:51820", ConfiguredEndpoint: "198.51.100.2:51820",
+		State: sluicev1.PeerState_PEER_STATE_UP, LastHandshake: f.ago(72 * time.Second), SessionAge: durationpb.New(72 * time.Second),
+		RxBytes: 1536, RxPackets: 12, TxBytes: 104857600, TxPackets: 73000,
+		PersistentKeepalive: durationpb.New(25 * time.Second), HasPresharedKey: true,
+		TunnelAddresses: []string{"100.64.0.2", "fd64::2"},
+		Vpcs: []*sluicev1.PeerVPC{
+			{Vpc: "default", AllowedPrefixes: []string{"172.16.2.0/24", "fd16:2::/64"}},
+			{Vpc: "red", Vni: 300, AllowedPrefixes: []string{"10.2.0.0/16"}},
+		},
+	}, {
+		Name: "narvik-1", PublicKey: "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=",
+		Endpoint: "[2001:db8::7]:51820", ConfiguredEndpoint: "[2001:db8::7]:51820",
+		State: sluicev1.PeerState_PEER_STATE_CONNECTING, PersistentKeepalive: durationpb.New(0),
+	}}
+}
+
+func (f fixture) revision() *sluicev1.ConfigRevision {
+	return &sluicev1.ConfigRevision{Revision: 3, Applied: f.ago(26 * time.Hour), Sha256: "00ff", Path: "/etc/sluice/sluice.yaml"}
+}
+
+func (f fixture) Status(context.Context, *sluicev1.StatusRequest) (*sluicev1.StatusResponse, error) {
+	s := &sluicev1.StatusResponse{
+		Site: "oslo", Gateway: "oslo-1", Version: "v0.1.0", Started: f.ago(50 * time.Hour), Uptime: durationpb.New(50 * time.Hour),
+		Ports: []*sluicev1.Port{
+			{Name: "site0", Ifindex: 2, XdpMode: "native", Queues: 2, Mtu: 1500, LinkUp: true, Mac: "02:00:00:00:01:01",
+				Addresses: []string{"192.168.1.1/24", "fd19::1/64"}, Driver: "veth", RxPackets: 9, RxBytes: 900, TxPackets: 10, TxBytes: 1000},
+			{Name: "wan0", Ifindex: 3, XdpMode: "generic", ZeroCopy: true, Queues: 2, Mtu: 9000, LinkUp: false, RxDropped: 7},
+		},
+		Peers: f.peers(), Config: f.revision(), Workers: 2, PublicKey: "gN65BkIKy1eCE9pP1wdc8ROUtkHLF2PfAqYdyYBz6EA=",
+		ListenPort: 51820, VpcCount: 2, RouteCount: 1,
+	}
+	api.Assess(s, f.now)
+	return s, nil
+}
+
+func (f fixture) Peers(_ context.Context, r *sluicev1.PeersRequest) (*sluicev1.PeersResponse, error) {
+	var found []*sluicev1.Peer
+	for _, p := range f.peers() {
+		if r.GetName() == "" || r.GetName() == p.GetName() {
+			found = append(found, p)
+		}
+	}
+	if len(found) == 0 {
+		return nil, connect.NewError(connect.CodeNotFound, errors.New("there is no peer "+r.GetName()))
+	}
+	return &sluicev1.PeersResponse{Peers: found}, nil
+}
+
+func (fixture) VPCs(context.Context, *sluicev1.VPCsRequest) (*sluicev1.VPCsResponse, error) {
+	return &sluicev1.VPCsResponse{Vpcs: []*sluicev1.VPC{
+		{Name: "default", Attachments: []*sluicev1.Attachment{{Type: "routed", Port: "host0", Entries: 2}}, LocalRoutes: 2, RemoteRoutes: 2, Peers: []string{"bergen-1"}},
+		{Name: "red", Vni: 100, GatewayAddresses: []string{"10.1.0.1"}, GatewayMac: "02:51:ce:00:00:64",
+			Attachments: []*sluicev1.Attachment{{Type: "vxlan", Port: "site0", UdpPort: 4789, Entries: 1}, {Type: "geneve", Port: "site0", UdpPort: 6081, Entries: 1}}, LocalRoutes: 2},
+	}}, nil
+}
+
+func (fixture) Routes(_ context.Context, r *sluicev1.RoutesRequest) (*sluicev1.RoutesResponse, error) {
+	all := []*sluicev1.Route{
+		{Vpc: "default", Prefix: "172.16.2.0/24", Kind: sluicev1.RouteKind_ROUTE_KIND_REMOTE, NextHops: []*sluicev1.NextHop{
+			{Peer: "bergen-1", Address: "198.51.100.2:51820", Usable: true}, {Peer: "narvik-1"}}},
+		{Vpc: "red", Prefix: "10.1.1.11/32", Kind: sluicev1.RouteKind_ROUTE_KIND_LOCAL, NextHops: []*sluicev1.NextHop{
+			{Attachment: "vxlan site0", Address: "192.168.1.11", Mac: "02:00:00:00:01:11", Vni: 100, Usable: true}}},
+	}
+	var found []*sluicev1.Route
+	for _, route := range all {
+		if r.GetVpc() == "" || r.GetVpc() == route.GetVpc() {
+			found = append(found, route)
+		}
+	}
+	return &sluicev1.RoutesResponse{Routes: found}, nil
+}
+
+func (f fixture) Counters(_ context.Context, r *sluicev1.CountersRequest) (*sluicev1.CountersResponse, error) {
+	worker := uint32(0)
+	all := []*sluicev1.Counter{
+		{Component: "relay", Name: "forwarded", Value: 1000, Unit: sluicev1.CounterUnit_COUNTER_UNIT_PACKETS, Explanation: "sent on", Worker: &worker},
+		{Component: "relay", Name: "no-route", Value: 3, Unit: sluicev1.CounterUnit_COUNTER_UNIT_PACKETS, Explanation: "no prefix of the VPC holds the destination", Worker: &worker, Drop: true},
+		{Component: "xdp", Name: "divert", Value: 0, Unit: sluicev1.CounterUnit_COUNTER_UNIT_PACKETS, Explanation: "handed to the relay", Port: "site0"},
+		{Component: "xdp", Name: "pass", Value: 1 << 60, Unit: sluicev1.CounterUnit_COUNTER_UNIT_PACKETS, Explanation: "left to the kernel", Port: "site0"},
+	}
+	var found []*sluicev1.Counter
+	for _, c := range all {
+		if r.GetComponent() == "" || r.GetComponent() == c.GetComponent() {
+			found = append(found, c)
+		}
+	}
+	return &sluicev1.CountersResponse{Time: timestamppb.New(f.now), Counters: found}, nil
+}
+
+// Apply checks as a gateway does, and says that something changed.
+func (f fixture) Apply(_ context.Context, r *sluicev1.ApplyRequest) (*sluicev1.ApplyResponse, error) {
+	_, err := config.Parse(r.GetConfig(), r.GetName())
+	var found *config.Error
+	if !errors.As(err, &found) {
+		return &sluicev1.ApplyResponse{Changes: []string{"peer bergen-1: endpoint changed"}, Config: f.revision()}, err
+	}
+	answer := &sluicev1.ApplyResponse{Config: f.revision()}
+	for _, p := range found.Problems {
+		answer.Problems = append(answer.Problems, &sluicev1.Problem{Line: uint32(p.Line), Column: uint32(p.Column), Path: p.Path, Message: p.Message})
+	}
+	return answer, nil
+}
+
+func (f fixture) Reload(context.Context, *sluicev1.ReloadRequest) (*sluicev1.ReloadResponse, error) {
+	return &sluicev1.ReloadResponse{Config: f.revision()}, nil
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sluicegw/sluice/controlplane/api"
+	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files and the files in scripts")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"sluice": main})
+}
+
+// TestCommandLine runs the scripts beside a gateway that is a fixture, served
+// over a real socket: $SOCKET.
+func TestCommandLine(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: *update,
+		Setup: func(e *testscript.Env) error {
+			socket := filepath.Join(e.WorkDir, "api.sock")
+			e.Setenv("SOCKET", socket)
+			l, err := api.Listen(socket)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			served := make(chan error, 1)
+			go func() { served <- api.Serve(ctx, l, fixture{time.Now()}, nil) }()
+			e.Defer(func() {
+				cancel()
+				if err := <-served; err != nil {
+					t.Errorf("serve: %v", err)
+				}
+			})
+			return nil
+		},
+	})
+}
+
+func TestTablesLookAsTheyShould(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	f, ctx := fixture{now}, t.Context()
+	status, err := f.Status(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers, err := f.Peers(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vpcs, err := f.VPCs(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes, err := f.Routes(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counters, err := f.Counters(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, err := fixture{now.Add(2 * time.Second)}.Counters(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later.Counters[0].Value += 500
+	later.Counters[1].Value-- // started anew
+	for name, write := range map[string]func(io.Writer) error{
+		"status":   func(w io.Writer) error { return writeStatus(w, status, now) },
+		"peers":    func(w io.Writer) error { return peerTable(peers.GetPeers(), now).write(w) },
+		"peer":     func(w io.Writer) error { return writePeers(w, peers.GetPeers(), now) },
+		"vpcs":     func(w io.Writer) error { return vpcTable(vpcs.GetVpcs()).write(w) },
+		"routes":   func(w io.Writer) error { return routeTable(routes.GetRoutes()).write(w) },
+		"counters": func(w io.Writer) error { return counterTable(counters, false).write(w) },
+		"rates":    func(w io.Writer) error { return rateTable(counters, later, false).write(w) },
+		"json": func(w io.Writer) error {
+			c := client{json: true}
+			return c.print(w, &sluicev1.StatusResponse{Peers: peers.GetPeers(), Config: f.revision()}, nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			if err := write(&b); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join("testdata/golden", name+".txt")
+			if *update {
+				if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), b.String()); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", path, diff)
+			}
+		})
+	}
+}
+
+func TestBytesHaveThreeDigitsAndAUnit(t *testing.T) {
+	for n, want := range map[uint64]string{
+		0: "0 B", 1023: "1023 B", 1024: "1.00 KiB", 10239: "10.0 KiB", 102399: "100 KiB",
+		1<<20 - 1: "1.00 MiB", 1536 << 10: "1.50 MiB", 1 << 40: "1.00 TiB", 1<<64 - 1: "16.0 EiB",
+	} {
+		if got := bytesText(n); got != want {
+			t.Errorf("bytesText(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
