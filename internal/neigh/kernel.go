@@ -86,7 +86,7 @@ func Watch(o Options) (_ *Kernel, err error) {
 		return nil, err
 	}
 	k := &Kernel{options: o, questions: newQuestions(), closing: make(chan struct{}), ended: make(chan struct{})}
-	k.table.Store(new(Table))
+	k.table.Store(newTable())
 	k.links.Store(new(Links))
 	if k.ns, err = netns.Get(); err != nil {
 		return nil, fmt.Errorf("watch neighbours: open network namespace: %w", err)

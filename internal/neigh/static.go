@@ -27,7 +27,7 @@ type StaticSource struct {
 // Static returns a source that knows these entries. It takes them over.
 func Static(entries ...*Entry) *StaticSource {
 	s := new(StaticSource)
-	s.table.Store(new(Table))
+	s.table.Store(newTable())
 	s.Set(entries...)
 	return s
 }

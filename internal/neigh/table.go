@@ -4,14 +4,20 @@ import (
 	"encoding/binary"
 	"iter"
 	"math/bits"
+	"math/rand/v2"
 )
 
 // Table maps keys to entries. It never changes: a change makes a new Table that shares all shards that it did not touch,
 // so that publishing one entry among 16384 copies 15 KiB and not a megabyte. The zero value is an empty table.
 type Table struct {
+	seed   uint64
 	shards [shardCount]shard
 	len    int
 }
+
+// newTable returns an empty table with a hash that nobody can foresee: keys of routed attachments are addresses from
+// packets, and whoever chooses them could otherwise put them all into one shard.
+func newTable() *Table { return &Table{seed: rand.Uint64()} }
 
 // shardCount: 16384 entries, the default limit, make 32 per shard.
 const shardCount = 512
@@ -21,7 +27,7 @@ type shard []*Entry
 
 // Lookup returns the entry of k, or nil when nothing is known (yet). It does not allocate.
 func (t *Table) Lookup(k Key) *Entry {
-	h := hash(k)
+	h := t.hash(k)
 	s := t.shards[h%shardCount]
 	if len(s) == 0 {
 		return nil
@@ -54,7 +60,7 @@ func (t *Table) All() iter.Seq[*Entry] {
 func (t *Table) with(changes map[Key]*Entry) *Table {
 	byShard := make(map[uint64][]Key)
 	for k := range changes {
-		i := hash(k) % shardCount
+		i := t.hash(k) % shardCount
 		byShard[i] = append(byShard[i], k)
 	}
 	next := *t
@@ -76,19 +82,19 @@ func (t *Table) with(changes map[Key]*Entry) *Table {
 				next.len++
 			}
 		}
-		next.shards[i] = newShard(live)
+		next.shards[i] = t.newShard(live)
 	}
 	return &next
 }
 
-func newShard(live []*Entry) shard {
+func (t *Table) newShard(live []*Entry) shard {
 	if len(live) == 0 {
 		return nil
 	}
 	s := make(shard, 1<<bits.Len(uint(len(live)*2-1)))
 	mask := uint64(len(s) - 1)
 	for _, e := range live {
-		i := hash(e.Key) / shardCount & mask
+		i := t.hash(e.Key) / shardCount & mask
 		for s[i] != nil {
 			i = (i + 1) & mask
 		}
@@ -97,11 +103,11 @@ func newShard(live []*Entry) shard {
 	return s
 }
 
-// hash mixes a key into 64 bits with two multiplications (the constants are odd and chosen by us from the golden ratio
-// and the square root of 3). It needs no secret: keys come from configuration and authenticated peers, not from packets.
-func hash(k Key) uint64 {
+// hash mixes a key into 64 bits with two multiplications. The constants are odd and chosen by us from the golden ratio and
+// the square root of 3.
+func (t *Table) hash(k Key) uint64 {
 	a := k.Dst.As16()
-	hi, lo := bits.Mul64(binary.BigEndian.Uint64(a[:8])^0x9e3779b97f4a7c15, binary.BigEndian.Uint64(a[8:])^0xbb67ae8584caa73b)
-	hi, lo = bits.Mul64(hi^lo^uint64(k.Ifindex), 0x9e3779b97f4a7c15)
+	hi, lo := bits.Mul64(binary.BigEndian.Uint64(a[:8])^0x9e3779b97f4a7c15^t.seed, binary.BigEndian.Uint64(a[8:])^0xbb67ae8584caa73b)
+	hi, lo = bits.Mul64(hi^lo^uint64(k.Ifindex), t.seed|1)
 	return hi ^ lo
 }

@@ -21,7 +21,7 @@ func randomKey(rnd *rand.Rand) Key {
 
 func TestTableAgreesWithAMap(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
-	table, twin := new(Table), map[Key]*Entry{}
+	table, twin := newTable(), map[Key]*Entry{}
 	for step := range 400 {
 		changes := map[Key]*Entry{}
 		for range rnd.IntN(40) {
@@ -93,10 +93,10 @@ func TestHashSpreadsNeighbours(t *testing.T) {
 			return Key{Dst: netip.AddrFrom4(b)}
 		},
 	} {
-		var shards [shardCount]int
+		table, shards := newTable(), [shardCount]int{}
 		const n = 16384
 		for i := range n {
-			shards[hash(key(i))%shardCount]++
+			shards[table.hash(key(i))%shardCount]++
 		}
 		for i, count := range shards {
 			if count > 4*n/shardCount {
@@ -112,7 +112,7 @@ func manyEntries(n int) (*Table, []Key) {
 		keys[i] = Key{Dst: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}
 		changes[keys[i]] = &Entry{Key: keys[i], State: Resolved}
 	}
-	return new(Table).with(changes), keys
+	return newTable().with(changes), keys
 }
 
 func TestReadersDoNotAllocate(t *testing.T) {
