@@ -111,3 +111,42 @@ func BenchmarkOpen(b *testing.B) {
 		})
 	}
 }
+
+// A handshake from the initiation to the confirmation, both sides' work.
+func BenchmarkHandshake(b *testing.B) {
+	w, x, y, toY, toX := pair(b)
+	w.connect(x, toY)
+	for b.Loop() {
+		w.ns.Add(int64(20 * time.Millisecond))
+		toY.sentLast, toX.sentLast, w.log = 0, 0, nil
+		toY.ask()
+		w.settle()
+	}
+	if got := y.d.Counters().Initiations; got != uint64(b.N)+1 {
+		b.Fatalf("%d handshakes of %d", got-1, b.N)
+	}
+}
+
+// Packets of eight peers in turn: the cost of grouping.
+func BenchmarkSealToEightPeers(b *testing.B) {
+	w := newWorld(b)
+	x := w.add("192.0.2.1:1")
+	peers := make([]*Peer, 8)
+	for i := range peers {
+		y := w.add(fmt.Sprintf("192.0.2.2:%d", i+1))
+		peers[i] = x.peer(y, PeerConfig{})
+		y.peer(x, PeerConfig{})
+		w.connect(x, peers[i])
+	}
+	frames := benchFrames(64)
+	pkts := make([]Packet, BatchSize)
+	ops := make([]aead.Op, BatchSize)
+	key := &peers[0].current.Load().send
+	now := x.d.Clock()
+	turns(b, func() {
+		for i := range pkts {
+			pkts[i].Buf, pkts[i].Peer = frames[i], peers[i%len(peers)]
+			ops[i].Key, ops[i].Data = key, frames[i][HeaderSize:]
+		}
+	}, func() { x.batch.Seal(pkts, now) }, func() { aead.Generic().Seal(ops) })
+}

@@ -92,7 +92,7 @@ func parseSecret(text []byte) (secret, error) {
 	if err := decodeKey(s.key(), text); err != nil {
 		return secret{}, err
 	}
-	if *s.key() == ([keySize]byte{}) {
+	if s.IsZero() {
 		return secret{}, errors.New("the key is all zero")
 	}
 	return s, nil
@@ -192,8 +192,10 @@ func (s secret) bytes() [keySize]byte {
 	return *s.key()
 }
 
-// IsZero tells whether there is no key.
-func (s secret) IsZero() bool { return s.p == nil }
+// IsZero tells whether there is no key, or it was zeroed.
+func (s secret) IsZero() bool {
+	return s.p == nil || subtle.ConstantTimeCompare(s.key()[:], make([]byte, keySize)) == 1
+}
 
 // Zero overwrites the key, and with it all copies that are not a Clone.
 func (s secret) Zero() {

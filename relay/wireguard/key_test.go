@@ -172,6 +172,12 @@ func TestCopiesShareMemoryAndClonesDoNot(t *testing.T) {
 		t.Error("the clone was zeroed")
 	}
 	PrivateKey{}.Zero() // nothing to do
+	if !k.IsZero() || clone.IsZero() || !(PrivateKey{}).IsZero() {
+		t.Error("a zeroed key counts as a key, or a key as none")
+	}
+	if _, err := New(Options{PrivateKey: k, Send: func(Datagram) {}}); err == nil {
+		t.Error("a zeroed key was accepted")
+	}
 }
 
 func TestKeyFile(t *testing.T) {

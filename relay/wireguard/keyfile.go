@@ -57,7 +57,7 @@ func readSecret(path string) (secret, error) {
 
 // WriteFile writes the key to a new file with mode 0600. It does not overwrite.
 func (s secret) WriteFile(path string) (err error) {
-	if s.p == nil {
+	if s.IsZero() {
 		return fmt.Errorf("write key %s: there is no key", path)
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

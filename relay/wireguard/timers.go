@@ -1,6 +1,8 @@
 package wireguard
 
 import (
+	"context"
+	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
 )
@@ -57,8 +59,12 @@ func (p *Peer) keepaliveNow() {
 // tickPeer runs a peer's timers. The caller holds d.mu.
 func (d *Device) tickPeer(p *Peer, now int64) {
 	if at := p.handshakeAt.Load(); at != p.reported {
+		level := slog.LevelDebug // a rekey
+		if p.reported == 0 || at-p.reported >= rejectAfterTime {
+			level = slog.LevelInfo
+		}
 		p.reported = at
-		d.log.Info("session established", "peer", p.public, "endpoint", p.Endpoint().Remote)
+		d.log.Log(context.Background(), level, "session established", "peer", p.public, "endpoint", p.Endpoint().Remote)
 	}
 	if i := p.initiation; i != nil && now >= i.sentAt+rekeyTimeout+p.jitter {
 		d.retry(p, now)
