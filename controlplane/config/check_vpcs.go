@@ -127,7 +127,7 @@ func (c *checker) checkGatewayAddress(v *VPC, i, j int, a netip.Addr) {
 
 func (c *checker) mac(path string, m MAC) {
 	if m.IsZero() {
-		c.add(path, "must not be all zero: leave the key out or give a MAC address")
+		c.add(path, "must not be all zero")
 	} else if m[0]&1 != 0 {
 		c.add(path, "%s is a group address: the first byte must be even", m)
 	}

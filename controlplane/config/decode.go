@@ -50,7 +50,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, f *field) {
 func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, f *field) {
 	if n.Kind != yaml.SequenceNode {
 		hint := "start each item with a dash"
-		if n.Kind == yaml.ScalarNode {
+		if n.Kind == yaml.ScalarNode && isText(v.Type().Elem()) {
 			hint = "write [" + n.Value + "]"
 		}
 		d.addAt(position{n.Line, n.Column}, path, "must be a list, not %s: %s", kindText(n), hint)

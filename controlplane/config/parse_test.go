@@ -31,7 +31,7 @@ func golden(t *testing.T, path, got string) {
 	}
 }
 
-func files(t *testing.T, pattern string) []string {
+func filesOf(t testing.TB, pattern string) []string {
 	t.Helper()
 	paths, err := filepath.Glob(pattern)
 	if err != nil || len(paths) == 0 {
@@ -41,7 +41,7 @@ func files(t *testing.T, pattern string) []string {
 }
 
 func TestGoodFilesParseAndPrintWithTheirDefaults(t *testing.T) {
-	for _, path := range files(t, "testdata/good/*.yaml") {
+	for _, path := range filesOf(t, "testdata/good/*.yaml") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			data, err := os.ReadFile(path)
 			if err != nil {
@@ -68,7 +68,7 @@ func TestGoodFilesParseAndPrintWithTheirDefaults(t *testing.T) {
 }
 
 func TestBadFilesReportEveryProblemInOrder(t *testing.T) {
-	for _, path := range files(t, "testdata/bad/*.yaml") {
+	for _, path := range filesOf(t, "testdata/bad/*.yaml") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			data, err := os.ReadFile(path)
 			if err != nil {
@@ -88,5 +88,64 @@ func TestBadFilesReportEveryProblemInOrder(t *testing.T) {
 			}
 			golden(t, strings.TrimSuffix(path, ".yaml")+".want", err.Error()+"\n")
 		})
+	}
+}
+
+func TestConfigurationsBuiltInGoAreChecked(t *testing.T) {
+	c := &Config{
+		Site: "oslo", Gateway: "oslo-1",
+		Ports:     []Port{{Name: "wan0"}},
+		WireGuard: WireGuard{KeyFile: "/etc/sluice/wg.key"},
+		VPCs:      []VPC{{Name: DefaultVPC}, {Name: "red", VNI: 0x010203}},
+	}
+	if err := c.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if c.Workers != 1 || c.WireGuard.ListenPort != 51820 || c.API.Socket != DefaultSocket || c.Ports[0].Mode != ModeAuto {
+		t.Errorf("defaults are not applied: %+v", c)
+	}
+	if got := c.VPCs[1].GatewayMAC.String(); got != "02:51:ce:01:02:03" {
+		t.Errorf("gateway MAC = %s, not derived from the VNI", got)
+	}
+	c.Workers, c.Peers = 99, []Peer{{Name: "bergen-1"}}
+	want := `peers[0].publicKey: is required
+peers[0].vpcs: is required
+workers: must be 1 to 64, not 99`
+	if err := c.Check(); err == nil || err.Error() != want {
+		t.Errorf("Check = %v, want\n%s", err, want)
+	}
+}
+
+func TestProblemsNeverShowAKeyThatIsInTheWrongPlace(t *testing.T) {
+	const secret = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk="
+	for _, text := range []string{
+		"wireguard: {privateKey: " + secret + "}",
+		"wireguard: {keyFile: [" + secret + "]}",
+		"wireguard: " + secret,
+		"peers: " + secret,
+		"peers: [" + secret + "]",
+		"peers: [{presharedKeyFile: {key: " + secret + "}}]",
+		"peers: [{publicKey: x" + secret + "}]",
+		"peers: [{vpcs: " + secret + "}]",
+		"peers: [{endpoint: " + secret + "}]",
+	} {
+		_, err := Parse([]byte(text), "f")
+		if err == nil {
+			t.Errorf("%s: accepted", text)
+		} else if strings.Contains(err.Error(), secret[:20]) {
+			t.Errorf("%s: the error shows the value: %v", text, err)
+		}
+	}
+}
+
+func TestTheNearestKeyIsSuggested(t *testing.T) {
+	words := []string{"name", "mode", "zeroCopy", "udpPort", "gatewayMAC"}
+	for s, want := range map[string]string{
+		"nmae": "name", "Mode": "mode", "zero_copy": "zeroCopy", "zero-copy": "zeroCopy", "udpPrt": "udpPort",
+		"gatewayMac": "gatewayMAC", "moed": "mode", "bandwidth": "", "x": "", "": "",
+	} {
+		if got, _ := nearest(s, words); got != want {
+			t.Errorf("nearest(%q) = %q, want %q", s, got, want)
+		}
 	}
 }

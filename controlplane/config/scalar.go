@@ -72,6 +72,8 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, f *field) {
 		v.SetBool(strings.EqualFold(n.Value, "true"))
 	case reflect.String:
 		switch {
+		case n.Tag != "!!str" && f.enum != nil: // quotes would not help
+			fail("%s, not %s", enumText(f.enum), kindText(n))
 		case n.Tag != "!!str":
 			fail("must be a string, not %s: put quotes around it", kindText(n))
 		case strings.ContainsFunc(n.Value, func(c rune) bool { return !unicode.IsPrint(c) }):
