@@ -50,9 +50,11 @@ func (u *UMEM) Alloc(dst []uint64) int { return u.pool.take(dst, atCaller, 0) }
 
 // Free gives a frame of the caller's back to the pool; addr may be anywhere in it.
 func (u *UMEM) Free(addr uint64) {
-	if u.pool.move(addr, atCaller, inPool) {
-		u.pool.push(addr)
+	if !u.pool.move(addr, atCaller, inPool) {
+		u.pool.misuse(addr, atCaller, inPool)
+		return
 	}
+	u.pool.push(addr)
 }
 
 // FreeCount is the number of frames in the pool.
@@ -71,7 +73,7 @@ func (p *pool) take(dst []uint64, to place, leave int) int {
 	top := len(p.free) - n
 	for i, addr := range p.free[top:] {
 		dst[i] = addr
-		p.place[addr>>p.shift] = to
+		p.place[addr>>(p.shift&63)] = to
 	}
 	p.free = p.free[:top]
 	return n
@@ -79,16 +81,15 @@ func (p *pool) take(dst []uint64, to place, leave int) int {
 
 // push puts a frame whose place is already inPool on the stack.
 func (p *pool) push(addr uint64) {
-	p.free = append(p.free, addr>>p.shift<<p.shift) // within the capacity: newPool made it for all frames
+	p.free = append(p.free, addr&^(1<<(p.shift&63)-1)) // within the capacity: newPool made it for all frames
 }
 
-// move changes the place of the frame that holds addr, if it is where it must
-// be. If not, whoever says so is wrong, and believing it would have one frame
-// at two places: nothing is changed, and the misuse is counted.
+// move changes the place of the frame that holds addr, if it is where it must be. If not, whoever says so is
+// wrong, and believing it would have one frame at two places: nothing is changed, and the caller reports it by
+// misuse, which is a call of its own so that move is small enough to be inlined.
 func (p *pool) move(addr uint64, from, to place) bool {
-	i := addr >> p.shift
+	i := addr >> (p.shift & 63)
 	if i >= uint64(len(p.place)) || p.place[i] != from {
-		p.misuse(addr, from, to)
 		return false
 	}
 	p.place[i] = to
@@ -97,13 +98,14 @@ func (p *pool) move(addr uint64, from, to place) bool {
 
 func (p *pool) misuse(addr uint64, from, to place) {
 	p.misuses++
-	if p.strict {
-		at := "outside of the umem"
-		if i := addr >> p.shift; i < uint64(len(p.place)) {
-			at = p.place[i].String()
-		}
-		panic(fmt.Sprintf("afxdp: frame %#x moves from %v to %v, but is %v", addr, from, to, at))
+	if !p.strict {
+		return
 	}
+	at := "outside of the umem"
+	if i := addr >> p.shift; i < uint64(len(p.place)) {
+		at = p.place[i].String()
+	}
+	panic(fmt.Sprintf("afxdp: frame %#x moves from %v to %v, but is %v", addr, from, to, at))
 }
 
 // Census is the number of frames at each place.

@@ -67,11 +67,13 @@ func (s *Socket) Receive(dst []Desc) int {
 	got, pool, touched := 0, &s.umem.pool, byte(0)
 	for i := range n {
 		d := s.rx.entries[(s.rx.cons+i)&s.rx.mask]
-		if pool.move(d.Addr, s.rxPlace, atCaller) {
-			touched ^= s.umem.mem[d.Addr]
-			dst[got] = d
-			got++
+		if !pool.move(d.Addr, s.rxPlace, atCaller) {
+			pool.misuse(d.Addr, s.rxPlace, atCaller)
+			continue
 		}
+		touched ^= s.umem.mem[d.Addr]
+		dst[got] = d
+		got++
 	}
 	s.touched = touched
 	s.rx.cons += n
@@ -140,10 +142,12 @@ func (s *Socket) Send(src []Desc) int {
 			s.refuse(d)
 			continue
 		}
-		if pool.move(d.Addr, atCaller, s.txPlace) {
-			s.tx.entries[(s.tx.prod+put)&s.tx.mask] = d
-			put++
+		if !pool.move(d.Addr, atCaller, s.txPlace) {
+			pool.misuse(d.Addr, atCaller, s.txPlace)
+			continue
 		}
+		s.tx.entries[(s.tx.prod+put)&s.tx.mask] = d
+		put++
 	}
 	s.tx.prod += put
 	s.tx.publish()
@@ -171,10 +175,12 @@ func (s *Socket) Reclaim() int {
 	got, pool := 0, &s.umem.pool
 	for i := range n {
 		addr := s.completion.entries[(s.completion.cons+i)&s.completion.mask]
-		if pool.move(addr, s.txPlace, inPool) {
-			pool.push(addr)
-			got++
+		if !pool.move(addr, s.txPlace, inPool) {
+			pool.misuse(addr, s.txPlace, inPool)
+			continue
 		}
+		pool.push(addr)
+		got++
 	}
 	s.completion.cons += n
 	s.completion.release()

@@ -14,7 +14,16 @@ import (
 	"github.com/sluicegw/sluice/afxdp"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if arguments, is := os.LookupEnv(memlockVariable); is {
+		if err := openWithLimit(arguments); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func TestForwardsBetweenTwoDevicesOverOneUMEM(t *testing.T) {
 	for name, o := range map[string]afxdp.SocketOptions{
