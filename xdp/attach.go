@@ -45,8 +45,8 @@ type Attachment struct {
 }
 
 // Attach puts the program on an interface of the calling thread's network namespace. Where a link for it is pinned, from
-// a process before this one, Attach replaces the program on that link: no packet goes by without one or the other, and
-// the earlier process must end with Handover, for Close would remove the pin.
+// a process before this one, Attach replaces the program on that link: no packet goes by without one or the other. The
+// earlier process may still run; it can do no harm to what it has lost.
 func (p *Program) Attach(ifindex int, mode Mode) (*Attachment, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -149,11 +149,16 @@ func (a *Attachment) takeOver(mode Mode) (bool, error) {
 				return false, errors.Join(fmt.Errorf("replace the program on pinned link %s: %w", path, err), l.Close())
 			}
 		}
-		if err := errors.Join(l.Unpin(), l.Close()); err != nil {
+		if err := detachPinned(l); err != nil {
 			return false, fmt.Errorf("remove pinned link %s: %w", path, err)
 		}
 	}
 	return false, nil
+}
+
+// detachPinned detaches explicitly: up to Linux 6.6 a link that is only unpinned and closed goes some time later.
+func detachPinned(l link.Link) error {
+	return errors.Join(l.Detach(), l.Unpin(), l.Close())
 }
 
 // Prune detaches the pinned links of an earlier process that this Program has not taken over: those of interfaces that are
@@ -184,7 +189,7 @@ func (p *Program) Prune() error {
 func removePinned(path string) error {
 	l, err := link.LoadPinnedLink(path, nil)
 	if err == nil {
-		err = errors.Join(l.Unpin(), l.Close())
+		err = detachPinned(l)
 	}
 	if err != nil {
 		return fmt.Errorf("remove pinned link %s: %w", path, err)
@@ -198,7 +203,8 @@ func (a *Attachment) Mode() Mode { return a.mode }
 // NativeError says why native mode was not possible, when Auto fell back to Generic; else nil.
 func (a *Attachment) NativeError() error { return a.native }
 
-// Close detaches the program from the interface and removes its pin. Closing twice, or after the Program, is no error.
+// Close detaches the program from the interface and removes its pin, unless another process has taken over the link.
+// Closing twice, or after the Program, is no error.
 func (a *Attachment) Close() error {
 	a.program.mu.Lock()
 	defer a.program.mu.Unlock()
@@ -210,12 +216,23 @@ func (a *Attachment) Close() error {
 }
 
 func (a *Attachment) detach() error {
-	var err error
-	if a.pin != "" {
-		err = a.link.Unpin()
-	}
-	if err = errors.Join(err, a.link.Close()); err != nil {
+	err := a.detachLink()
+	if err != nil {
 		return fmt.Errorf("detach %s: %w", a.name, err)
 	}
 	return nil
+}
+
+func (a *Attachment) detachLink() error {
+	if a.pin == "" {
+		return a.link.Close()
+	}
+	info, err := a.link.Info()
+	if err != nil {
+		return errors.Join(err, a.link.Close())
+	}
+	if info.Program != a.program.id {
+		return a.link.Close() // taken over
+	}
+	return detachPinned(a.link)
 }

@@ -3,8 +3,9 @@ package xdp
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
-	"strconv"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -204,8 +205,17 @@ func TestWhatCannotBeAttachedIsRefusedWithTheReason(t *testing.T) {
 }
 
 func TestAnUpgradeReplacesTheProgramWithoutMissingAPacket(t *testing.T) {
-	for _, mode := range []Mode{Native, Generic} {
-		t.Run(mode.String(), func(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		mode Mode
+		end  func(*harness) error // of the first process, when the second has taken over
+	}{
+		{"native, the first process hands over", Native, func(h *harness) error { return h.Handover() }},
+		{"generic, the first process hands over", Generic, func(h *harness) error { return h.Handover() }},
+		{"native, the first process closes as if nothing had happened", Native, func(h *harness) error { return h.Close() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			mode := c.mode
 			inNamespace(t)
 			dir := t.TempDir() + "/pins"
 			port, far := newVeth(t, "sla", "slb", 1)
@@ -247,9 +257,10 @@ func TestAnUpgradeReplacesTheProgramWithoutMissingAPacket(t *testing.T) {
 				t.Errorf("%d of %d packets met a program", got, n)
 			}
 
-			if err := first.Handover(); err != nil {
+			if err := c.end(first); err != nil {
 				t.Fatal(err)
 			}
+			checkPins(t, dir, pinNames(port, mode)...)
 			if got, id := attached(t, port); got != mode.String() || id != secondID {
 				t.Errorf("after the first process: %q, program %d", got, id)
 			}
@@ -286,17 +297,23 @@ func checkPins(t *testing.T, dir string, want ...string) {
 	}
 }
 
-var mapPins = []string{"counters", "handshake_sources"}
+// pinNames is the map pins, and the link's when there is a mode, as a directory lists them.
+func pinNames(ifindex int, mode Mode) []string {
+	names := []string{"counters", "handshake_sources", "local_addresses", "ports", "routes4", "routes6", "sockets", "udp_ports", "vnis"}
+	if mode != Auto {
+		names = slices.Insert(names, 2, fmt.Sprintf("link-%d-%s", ifindex, mode))
+	}
+	return names
+}
 
 func TestPinsOutliveTheProcessOnlyAfterAHandover(t *testing.T) {
 	inNamespace(t)
 	dir := t.TempDir() + "/pins"
 	port, _ := newVeth(t, "sla", "slb", 1)
 	h := newHarness(t, Options{PinPath: dir}, stateOf(port))
-	all := append(mapPins, "local_addresses", "ports", "routes4", "routes6", "sockets", "udp_ports", "vnis")
+	all, withLink := pinNames(port, Auto), pinNames(port, Native)
 	checkPins(t, dir, all...)
 	a := h.attach(t, port, Native)
-	withLink := append([]string{"counters", "handshake_sources", "link-" + strconv.Itoa(port) + "-native"}, all[2:]...)
 	checkPins(t, dir, withLink...)
 	if err := a.Close(); err != nil {
 		t.Fatal(err)

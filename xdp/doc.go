@@ -76,8 +76,10 @@
 //	a, err := p.Attach(2, xdp.Auto) // a.Mode() says which mode it became, a.NativeError() why
 //
 // An upgrade without a gap: the new process loads, sets state and sockets and attaches with the same PinPath, which
-// replaces the program on the pinned links; then the old one ends with Handover. After a crash it is the same, only that
-// meanwhile what would be diverted has passed to the kernel. Prune detaches from interfaces that are no ports any more.
+// replaces the program on the pinned links; then the old one closes, which does not touch what was taken over. Where the
+// old one has to end first, it ends with Handover: the program stays attached, and what it would divert passes to the
+// kernel until the new one is there. After a crash it is the same. Prune detaches from interfaces that are no ports any
+// more.
 //
 // It runs on Linux 5.15 and later, little-endian. It needs CAP_BPF, CAP_PERFMON (the verifier allows pointers into
 // packets to be compared and kept only with it) and CAP_NET_ADMIN.

@@ -124,32 +124,63 @@ func (p *pins) replaceMaps(maps *bpfMaps) error {
 	return nil
 }
 
-// remove unpins the maps and undoes what openPins did. Links are unpinned by their attachments; those of interfaces that
-// were not attached by us stay, and with them the directory.
+// remove unpins our maps and undoes what openPins did. Where an upgrade has put another process's maps and links, those
+// stay, and with them directory and file system. Our links are unpinned by their attachments.
 func (p *pins) remove(maps *bpfMaps) error {
 	var errs []error
 	for name, m := range maps.byName() {
-		if !m.IsPinned() {
-			continue // Load did not come so far
-		}
-		if err := m.Unpin(); err != nil {
+		if err := removeMap(filepath.Join(p.dir, name), m); err != nil {
 			errs = append(errs, fmt.Errorf("unpin %s: %w", name, err))
 		}
 	}
 	return errors.Join(append(errs, p.removeDir())...)
 }
 
+func removeMap(path string, m *ebpf.Map) error {
+	pinned, err := ebpf.LoadPinnedMap(path, nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // Load did not come so far
+	}
+	if err != nil {
+		return err
+	}
+	defer pinned.Close()
+	same, err := sameMap(pinned, m)
+	if err != nil || !same {
+		return err
+	}
+	return os.Remove(path)
+}
+
+func sameMap(a, b *ebpf.Map) (bool, error) {
+	infoA, errA := a.Info()
+	infoB, errB := b.Info()
+	if err := errors.Join(errA, errB); err != nil {
+		return false, err
+	}
+	idA, okA := infoA.ID()
+	idB, okB := infoB.ID()
+	return okA && okB && idA == idB, nil
+}
+
+// removeDir does nothing while there are pins in the directory.
 func (p *pins) removeDir() error {
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".debug") { // the kernel's own, see CONFIG_BPF_PRELOAD
+			return nil
+		}
+	}
 	if p.mounted {
 		if err := unix.Unmount(p.dir, 0); err != nil {
 			return fmt.Errorf("unmount bpf file system on %s: %w", p.dir, err)
 		}
 	}
-	if !p.created {
-		return nil
-	}
-	if err := os.Remove(p.dir); err != nil && !errors.Is(err, unix.ENOTEMPTY) {
-		return err
+	if p.created {
+		return os.Remove(p.dir)
 	}
 	return nil
 }

@@ -48,6 +48,7 @@ func (o Options) Validate() error {
 type Program struct {
 	mu          sync.Mutex
 	objs        bpfObjects
+	id          ebpf.ProgramID
 	tables      *tables
 	sockets     *sockets
 	pins        *pins // nil: nothing is pinned
@@ -78,6 +79,9 @@ func Load(o Options) (*Program, error) {
 	if err := spec.LoadAndAssign(&p.objs, nil); err != nil {
 		return nil, fmt.Errorf("load xdp program: %w", explainLoad(err, limitErr))
 	}
+	if err := p.identify(); err != nil {
+		return nil, errors.Join(fmt.Errorf("read xdp program: %w", err), p.objs.Close())
+	}
 	p.tables = newTables(&p.objs.bpfMaps)
 	p.sockets = newSockets(p.objs.Sockets)
 
@@ -90,6 +94,20 @@ func Load(o Options) (*Program, error) {
 		}
 	}
 	return p, nil
+}
+
+// identify learns the id by which links name the program.
+func (p *Program) identify() error {
+	info, err := p.objs.Sluice.Info()
+	if err != nil {
+		return err
+	}
+	id, ok := info.ID()
+	if !ok {
+		return errors.New("the kernel tells no id (needs Linux 4.13)")
+	}
+	p.id = id
+	return nil
 }
 
 func setHandshakeLimit(spec *ebpf.CollectionSpec, o Options) error {
@@ -178,7 +196,8 @@ func (p *Program) Counters() (Counters, error) {
 	return c, nil
 }
 
-// Close detaches the program everywhere, removes all pins and frees it. Closing twice is no error.
+// Close detaches the program everywhere, removes its pins and frees it. What another process has taken over by now stays
+// as it is. Closing twice is no error.
 func (p *Program) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
