@@ -73,7 +73,7 @@ func startCapture(t *testing.T, d *demo) {
 }
 
 func TestNothingCrossesWithoutGateways(t *testing.T) {
-	d := testLab(t, config.VXLAN, false)
+	d := testLab(t, labOptions{bergen: config.VXLAN})
 	startCapture(t, d)
 	ctx := t.Context()
 	d.checkLocal(ctx)
@@ -98,7 +98,7 @@ func TestNothingCrossesWithoutGateways(t *testing.T) {
 }
 
 func TestClearTextGatewaysPassWhatCrossesAndFailTheWAN(t *testing.T) {
-	d := testLab(t, config.VXLAN, false)
+	d := testLab(t, labOptions{bergen: config.VXLAN})
 	kernelGateways(d, d.lab.sites[0].vnis["red"], d.lab.sites[1].vnis["red"])
 	startCapture(t, d)
 	ctx := t.Context()
@@ -134,7 +134,7 @@ func TestClearTextGatewaysPassWhatCrossesAndFailTheWAN(t *testing.T) {
 }
 
 func TestGatewaysThatMixUpVPCsFailTheSeparation(t *testing.T) {
-	d := testLab(t, config.VXLAN, false)
+	d := testLab(t, labOptions{bergen: config.VXLAN})
 	// Red of oslo is connected with blue of bergen.
 	kernelGateways(d, d.lab.sites[0].vnis["red"], d.lab.sites[1].vnis["blue"])
 	ctx := t.Context()
@@ -184,7 +184,7 @@ func TestUntouchedLooksAtWhatTheRelayGets(t *testing.T) {
 }
 
 func TestConfigurationsAreValidAndOfOneMind(t *testing.T) {
-	d := testLab(t, config.Geneve, false)
+	d := testLab(t, labOptions{bergen: config.Geneve})
 	var files [2]*config.Config
 	for i, s := range d.lab.sites {
 		text, err := os.ReadFile(s.gateway.configFile())

@@ -130,7 +130,7 @@ func (d *demo) build() error {
 	}
 	d.step("building two sites and a WAN")
 	var err error
-	if d.lab, err = newLab(overlay, d.IPv6); err != nil {
+	if d.lab, err = newLab(labOptions{bergen: overlay, ipv6: d.IPv6}); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
 	d.Overlays = map[string]string{}

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/internal/netnstest"
 	"github.com/sluicegw/sluice/internal/testenv"
 )
@@ -47,6 +48,28 @@ func TestDemo(t *testing.T) {
 				t.Errorf("left: %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// TestUnfinishedSumsAreCompleted: with offload on, what reaches the gateways has
+// no TCP or UDP sum yet, which nobody on a WAN would forgive.
+func TestUnfinishedSumsAreCompleted(t *testing.T) {
+	testenv.RequireRoot(t)
+	d := testLab(t, labOptions{bergen: config.VXLAN, offload: true})
+	d.Executable, d.patience = sluice(t), patience
+	if err := d.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.checkPings(t.Context())
+	d.checkServices(t.Context())
+	d.checkCopies(t.Context())
+	if d.failures() > 0 {
+		t.Errorf("%d checks failed", d.failures())
+	}
+	for _, s := range d.lab.sites {
+		if err := s.gateway.stop(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -27,8 +27,19 @@ type lab struct {
 	sites  [2]*site
 	marker []byte // in all that the endpoints send; never to be seen on the WAN
 
+	labOptions
 	outer           int // family of outer packets, 4 or 6
 	hostMTU, podMTU int
+}
+
+// labOptions vary the lab.
+type labOptions struct {
+	bergen config.AttachmentType // overlay of site bergen
+	ipv6   bool                  // on the outside
+	// offload leaves the sums of TCP and UDP, and of the overlays, to network cards
+	// that are not there, as virtual machines do. Open vSwitch's userspace datapath
+	// cannot cope with that, kernels and gateways have to.
+	offload bool
 }
 
 // site is a site's nodes, pods, host and gateway.
@@ -45,14 +56,14 @@ type site struct {
 }
 
 // newLab builds the two sites and the WAN, and starts the endpoints' services.
-func newLab(bergen config.AttachmentType, ipv6 bool) (_ *lab, err error) {
+func newLab(o labOptions) (_ *lab, err error) {
 	scope, err := netnstest.Open(netnstest.Options{Label: label})
 	if err != nil {
 		return nil, err
 	}
 	// WireGuard over UDP over IP adds 60 or 80 bytes, Geneve in it another 36.
-	l := &lab{scope: scope, outer: 4, hostMTU: wireMTU - 60, podMTU: 1400}
-	if ipv6 {
+	l := &lab{scope: scope, labOptions: o, outer: 4, hostMTU: wireMTU - 60, podMTU: 1400}
+	if o.ipv6 {
 		l.outer, l.hostMTU, l.podMTU = 6, wireMTU-80, 1360
 	}
 	defer func() {
@@ -66,7 +77,7 @@ func newLab(bergen config.AttachmentType, ipv6 bool) (_ *lab, err error) {
 	l.wan = scope.NewRouter("wan")
 	l.sites = [2]*site{
 		{lab: l, name: "oslo", number: 1, overlay: config.VXLAN, vnis: map[string]uint32{"red": 100, "blue": 200}},
-		{lab: l, name: "bergen", number: 2, overlay: bergen, vnis: map[string]uint32{"red": 200, "blue": 300}},
+		{lab: l, name: "bergen", number: 2, overlay: o.bergen, vnis: map[string]uint32{"red": 200, "blue": 300}},
 	}
 	for _, s := range l.sites {
 		s.build()
@@ -108,7 +119,7 @@ func (s *site) build() {
 	s.sw = scope.NewSwitch(s.name + "-switch")
 	s.gateway = &gateway{name: s.name + "-1", host: scope.NewHost(s.name + "-gw")}
 	// The gateway's three ports, and the ways out of it.
-	s.sw.Plug(netnstest.End{Host: s.gateway.host, Name: "site0", MTU: wireMTU, Addrs: s.prefixes("192.168.%d.1/24", "fd92:%d::1/64")})
+	s.sw.Plug(netnstest.End{Host: s.gateway.host, Name: "site0", MTU: wireMTU, Addrs: s.prefixes("192.168.%d.1/24", "fd92:%d::1/64"), Offload: s.lab.offload})
 	scope.Connect(
 		netnstest.End{Host: s.gateway.host, Name: "wan0", MTU: wireMTU, Addrs: []netip.Prefix{s.wan(2, 4), s.wan(2, 6)}},
 		netnstest.End{Host: s.lab.wan, Name: s.name, MTU: wireMTU, Addrs: []netip.Prefix{s.wan(1, 4), s.wan(1, 6)}},
@@ -120,7 +131,7 @@ func (s *site) build() {
 	s.host.host = scope.NewHost(s.host.name)
 	scope.Connect(
 		netnstest.End{Host: s.gateway.host, Name: "host0", MTU: wireMTU, Addrs: s.prefixes("172.16.%d.1/24", "fd16:%d::1/64")},
-		netnstest.End{Host: s.host.host, Name: "eth0", MTU: wireMTU, Addrs: s.prefixes("172.16.%d.10/24", "fd16:%d::10/64")},
+		netnstest.End{Host: s.host.host, Name: "eth0", MTU: wireMTU, Addrs: s.prefixes("172.16.%d.10/24", "fd16:%d::10/64"), Offload: s.lab.offload},
 	)
 	for _, via := range s.addrs("172.16.%d.1", "fd16:%d::1") {
 		s.host.host.Route(netip.Prefix{}, via)
@@ -142,6 +153,7 @@ func (s *site) node(number int) {
 		VTEP:    s.vtep(number),
 		MAC:     net.HardwareAddr{2, 0, 0, byte(s.number), byte(number), 1},
 		Remotes: []netip.Addr{s.vtep(3 - number).Addr(), s.vtep(0).Addr()},
+		Offload: s.lab.offload,
 	}
 	for _, vpc := range vpcs {
 		o.Segments = append(o.Segments, netnstest.Segment{Name: vpc, VNI: s.vnis[vpc]})
@@ -169,6 +181,7 @@ func (s *site) pod(node *netnstest.Node, number int, vpc, last string) {
 		Name: e.name, Segment: vpc, MAC: e.mac, MTU: s.lab.podMTU,
 		Addrs:    []netip.Prefix{netip.PrefixFrom(e.addrs[0], 16), netip.PrefixFrom(e.addrs[1], 64)},
 		Gateways: s.addrs("10.%d.0.1", "fd10:%d::1"),
+		Offload:  s.lab.offload,
 	})
 	s.pods = append(s.pods, e)
 }

@@ -11,13 +11,13 @@ import (
 )
 
 // testLab is a lab without gateways.
-func testLab(t *testing.T, bergen config.AttachmentType, ipv6 bool) *demo {
+func testLab(t *testing.T, o labOptions) *demo {
 	t.Helper()
 	testenv.RequireNamespaces(t)
-	if bergen == config.Geneve {
+	if o.bergen == config.Geneve {
 		testenv.RequireTool(t, netnstest.OVSTools...)
 	}
-	l, err := newLab(bergen, ipv6)
+	l, err := newLab(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 func TestPodsOfASiteMeetWithoutGateways(t *testing.T) {
 	for name, ipv6 := range map[string]bool{"over IPv4": false, "over IPv6": true} {
 		t.Run(name, func(t *testing.T) {
-			d := testLab(t, config.Geneve, ipv6)
+			d := testLab(t, labOptions{bergen: config.Geneve, ipv6: ipv6})
 			for _, s := range d.lab.sites {
 				if err := d.localTraffic(t.Context(), s); err != nil {
 					t.Errorf("%s (%s): %v", s.name, s.overlay, err)

@@ -28,7 +28,7 @@ func TestSoak(t *testing.T) {
 	}
 	testenv.RequireRoot(t)
 	testenv.RequireTool(t, netnstest.OVSTools...)
-	d := testLab(t, config.Geneve, false)
+	d := testLab(t, labOptions{bergen: config.Geneve})
 	d.Executable, d.CopySize, d.patience, d.silence = sluice(t), 100e6, patience, silence
 	if err := d.start(t.Context()); err != nil {
 		t.Fatal(err)

@@ -237,18 +237,6 @@ func (h *Host) Route(dst netip.Prefix, via netip.Addr) {
 	})
 }
 
-// Neighbour sets a permanent neighbour entry.
-func (h *Host) Neighbour(link *Link, addr netip.Addr, mac net.HardwareAddr) {
-	h.helper()
-	h.scope.try(func() error {
-		n := &netlink.Neigh{LinkIndex: link.Index, State: netlink.NUD_PERMANENT, IP: net.IP(addr.AsSlice()), HardwareAddr: mac}
-		if err := h.handle.NeighSet(n); err != nil {
-			return fmt.Errorf("host %s: neighbour %s: %w", h.name, addr, err)
-		}
-		return nil
-	})
-}
-
 func (h *Host) helper() {
 	if h.scope.t != nil {
 		h.scope.t.Helper()

@@ -168,21 +168,6 @@ func (l *Link) change(what string, f func(netlink.Link) error) {
 	})
 }
 
-// Stats returns the kernel's counters of the link.
-func (l *Link) Stats() (*netlink.LinkStatistics, error) {
-	link, err := l.read()
-	if err != nil {
-		return nil, err
-	}
-	return link.Attrs().Statistics, nil
-}
-
-// SetOffload switches checksum and segmentation offload of what is sent.
-func (l *Link) SetOffload(on bool) {
-	l.Host.helper()
-	l.Host.scope.try(func() error { return l.setOffload(on) })
-}
-
 func (l *Link) setOffload(on bool) error {
 	for _, command := range []uint32{unix.ETHTOOL_STXCSUM, unix.ETHTOOL_STSO} {
 		if err := l.ethtool(command, on); err != nil {

@@ -19,10 +19,11 @@ func (s *Scope) NewSwitch(name string) *Switch {
 	return &Switch{Host: h, bridge: h.NewBridge("br0")}
 }
 
-// Plug connects a link of another host with the switch.
+// Plug connects a link of another host with the switch; the switch's end has the
+// same MTU, queues and offload.
 func (sw *Switch) Plug(e End) *Link {
 	sw.ports++
-	link, _ := sw.scope.Connect(e, End{Host: sw.Host, Name: fmt.Sprint("port", sw.ports), MTU: e.MTU, Queues: e.Queues, Bridge: sw.bridge})
+	link, _ := sw.scope.Connect(e, End{Host: sw.Host, Name: fmt.Sprint("port", sw.ports), MTU: e.MTU, Queues: e.Queues, Bridge: sw.bridge, Offload: e.Offload})
 	return link
 }
 
@@ -49,6 +50,7 @@ type NodeOptions struct {
 	MAC      net.HardwareAddr
 	Remotes  []netip.Addr // the other VTEPs: nodes, gateways
 	Segments []Segment
+	Offload  bool // of its link, as in End
 }
 
 // Node carries pods. Its tunnels are the kernel's VXLAN (NewVXLANNode) or Open
@@ -64,7 +66,7 @@ type Node struct {
 // Broadcast goes to all remotes; addresses are learned.
 func (s *Scope) NewVXLANNode(o NodeOptions) *Node {
 	n := &Node{Host: s.NewHost(o.Name), attach: make(map[string]func(End, End))}
-	o.Switch.Plug(End{Host: n.Host, Name: "eth0", MAC: o.MAC, Addrs: []netip.Prefix{o.VTEP}})
+	o.Switch.Plug(End{Host: n.Host, Name: "eth0", MAC: o.MAC, Addrs: []netip.Prefix{o.VTEP}, Offload: o.Offload})
 	for _, segment := range o.Segments {
 		bridge := n.NewBridge("br-" + segment.Name)
 		n.NewVXLAN(VXLAN{
@@ -87,6 +89,7 @@ type PodOptions struct {
 	MTU      int
 	Addrs    []netip.Prefix
 	Gateways []netip.Addr // default routes, by family
+	Offload  bool         // of its link, as in End
 }
 
 // NewPod makes a pod: a host with one link, eth0, in a segment of the node.
@@ -100,7 +103,7 @@ func (n *Node) NewPod(o PodOptions) *Host {
 		return pod
 	}
 	attach(End{Host: n.Host, Name: fmt.Sprint("pod", n.ports), MTU: o.MTU},
-		End{Host: pod, Name: "eth0", MAC: o.MAC, MTU: o.MTU, Addrs: o.Addrs})
+		End{Host: pod, Name: "eth0", MAC: o.MAC, MTU: o.MTU, Addrs: o.Addrs, Offload: o.Offload})
 	for _, gateway := range o.Gateways {
 		pod.Route(netip.Prefix{}, gateway)
 	}

@@ -30,7 +30,7 @@ type openVSwitch struct {
 // segment and remote.
 func (s *Scope) NewOVSNode(o NodeOptions) *Node {
 	n := &Node{Host: s.NewHost(o.Name), attach: make(map[string]func(End, End))}
-	o.Switch.Plug(End{Host: n.Host, Name: "eth0", MAC: o.MAC})
+	o.Switch.Plug(End{Host: n.Host, Name: "eth0", MAC: o.MAC, Offload: o.Offload})
 	n.helper()
 	s.try(func() error {
 		ovs, err := n.startOVS()

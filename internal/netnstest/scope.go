@@ -95,13 +95,6 @@ func (s *Scope) Err() error {
 	return s.err
 }
 
-// Hosts returns the hosts in the order of their making.
-func (s *Scope) Hosts() []*Host {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]*Host(nil), s.hosts...)
-}
-
 // Defer has f called by Close, before the hosts go away; the last one first.
 func (s *Scope) Defer(f func() error) {
 	s.mu.Lock()

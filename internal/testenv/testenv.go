@@ -36,9 +36,9 @@ type TB interface {
 	Skip(args ...any)
 }
 
-// Promised reports whether this machine promises privilege and tools, so that
+// promised reports whether this machine promises privilege and tools, so that
 // what is missing is a failure.
-func Promised() bool {
+func promised() bool {
 	return os.Getenv("CI") == "true" || os.Getenv("SLUICE_REQUIRE_ROOT") == "1"
 }
 
@@ -47,7 +47,7 @@ func Promised() bool {
 func Missing(t TB, format string, args ...any) {
 	t.Helper()
 	reason := fmt.Sprintf(format, args...)
-	if Promised() {
+	if promised() {
 		t.Fatalf("%s (CI=true or SLUICE_REQUIRE_ROOT=1 promises it)", reason)
 	}
 	t.Skip(reason)
