@@ -17,11 +17,12 @@ type Counters struct {
 	Invalid             uint64 // dropped: does not authenticate, or answers nothing of ours
 	UnknownPeer         uint64 // dropped: authentic, but of nobody we know
 	ReplayedInitiations uint64 // dropped: timestamp not newer, or too soon after the last
+	Failed              uint64 // dropped: we could not answer (no free index, no randomness); logged
 }
 
 type counters struct {
 	initiations, responses, cookies, sent, queueFull, malformed, badMAC1,
-	cookieReplies, rateLimited, invalid, unknownPeer, replayed atomic.Uint64
+	cookieReplies, rateLimited, invalid, unknownPeer, replayed, failed atomic.Uint64
 }
 
 // Counters returns a picture of the counters.
@@ -40,5 +41,6 @@ func (d *Device) Counters() Counters {
 		Invalid:             c.invalid.Load(),
 		UnknownPeer:         c.unknownPeer.Load(),
 		ReplayedInitiations: c.replayed.Load(),
+		Failed:              c.failed.Load(),
 	}
 }

@@ -145,6 +145,7 @@ func (d *Device) admit(m *inbound, msg []byte) bool {
 	if !d.checker.CheckMAC2(msg, source) {
 		reply, err := d.checker.CreateReply(msg, binary.LittleEndian.Uint32(msg[4:]), source)
 		if err != nil {
+			d.counters.failed.Add(1)
 			d.log.Error("cookie not made", "error", err)
 			return false
 		}
@@ -199,6 +200,7 @@ func (d *Device) handleInitiation(msg []byte, from *Endpoint, now int64) {
 	}
 	s := d.newSession(p)
 	if s == nil {
+		d.counters.failed.Add(1)
 		return
 	}
 	reply := make([]byte, responseNoise, device.MessageResponseSize)
@@ -208,6 +210,7 @@ func (d *Device) handleInitiation(msg []byte, from *Endpoint, now int64) {
 	reply, keys, err := h.respond(p.config.PresharedKey, reply)
 	if err != nil {
 		d.index.remove(s)
+		d.counters.failed.Add(1)
 		d.log.Error("handshake not answered", "peer", p.public, "error", err)
 		return
 	}

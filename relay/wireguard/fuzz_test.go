@@ -72,7 +72,7 @@ func FuzzReceive(f *testing.F) {
 		c := to.d.Counters()
 		total := func(c Counters) uint64 {
 			return c.Initiations + c.Responses + c.Cookies + c.QueueFull + c.Malformed + c.BadMAC1 +
-				c.CookieReplies + c.RateLimited + c.Invalid + c.UnknownPeer + c.ReplayedInitiations
+				c.CookieReplies + c.RateLimited + c.Invalid + c.UnknownPeer + c.ReplayedInitiations + c.Failed
 		}
 		if total(c) != total(before)+1 {
 			t.Errorf("%+v then %+v, want one more", before, c)

@@ -35,7 +35,10 @@ type Peer struct {
 	current  atomic.Pointer[session] // what Seal uses; nil: none
 	endpoint atomic.Pointer[Endpoint]
 	request  atomic.Uint32 // asks the engine for a handshake: idle, asked, working
-	timers   timers
+
+	_      [64]byte // what follows is written per batch, what is above is not
+	timers timers
+	_      [64]byte
 
 	// keys guards the other sessions, and changes of current. It is held for
 	// a few assignments only.

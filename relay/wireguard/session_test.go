@@ -336,3 +336,43 @@ func TestRoamingFollowsAuthenticMessagesOnly(t *testing.T) {
 		t.Error("a changed endpoint in the configuration was ignored")
 	}
 }
+
+func TestRequestDuringAnOvertakenInitiationIsNotForgotten(t *testing.T) {
+	w, a, b, toB, toA := pair(t)
+	w.lose = func(s sent) bool { return s.from == a.addr && s.kind() == device.MessageInitiationType }
+	a.say(toB, "x")
+	w.settle()
+	w.pass(time.Second)
+	w.connect(b, toA) // b's handshake comes first
+	w.lose = nil
+	if toB.current.Load() == nil || toB.initiation == nil {
+		t.Fatal("want a session, and the initiation still waiting")
+	}
+	toB.stopSending()
+	if r := a.say(toB, "x"); r != NoSession {
+		t.Fatalf("seal: %v", r)
+	}
+	w.pass(15 * time.Second)
+	if r := a.say(toB, "x"); r != OK {
+		t.Errorf("15s later: %v", r)
+	}
+}
+
+func TestRequestIsNotForgottenWhenThePeerShowsItsPlaceAndDies(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("192.0.2.1:1"), w.add("192.0.2.2:2")
+	toB := must(a.d.SetPeer(PeerConfig{PublicKey: b.key.PublicKey()})) // no endpoint
+	toA := b.peer(a, PeerConfig{})
+	a.say(toB, "x")
+	w.settle()
+	// b's initiation arrives, our response does not.
+	w.lose = func(s sent) bool { return s.from == a.addr }
+	b.say(toA, "x")
+	w.settle()
+	b.d.dropInitiation(toA)
+	w.lose = nil
+	w.pass(6 * time.Second)
+	if r := a.say(toB, "x"); r != OK {
+		t.Errorf("after the peer's place was known: %v", r)
+	}
+}

@@ -69,6 +69,11 @@ func (d *Device) tickPeer(p *Peer, now int64) {
 	if i := p.initiation; i != nil && now >= i.sentAt+rekeyTimeout+p.jitter {
 		d.retry(p, now)
 	}
+	if p.request.Load() == requestWorking && p.initiation == nil && p.Endpoint().Remote.IsValid() {
+		// It waited for an endpoint, or for an initiation that was dropped
+		// because the other side's came first.
+		p.request.Store(requestAsked)
+	}
 	if p.request.Load() == requestAsked {
 		d.begin(p, now)
 	}
@@ -115,9 +120,7 @@ func (d *Device) retry(p *Peer, now int64) {
 		}
 	default:
 		p.forgetLocal()
-		if !d.initiate(p, now) && p.initiation == nil {
-			p.request.Store(requestAsked) // no index was free: again on the next tick
-		}
+		d.initiate(p, now) // if it cannot be, the tick will see
 	}
 }
 
