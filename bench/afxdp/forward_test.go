@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/sluicegw/sluice/internal/netnstest"
 	"github.com/sluicegw/sluice/internal/testenv"
@@ -26,7 +25,7 @@ import (
 
 var (
 	quads = flag.Int("quads", 10, "how many times to measure ours, theirs, theirs, ours")
-	slice = flag.Duration("slice", 500*time.Millisecond, "how long to measure each time")
+	slice = flag.Duration("slice", 200*time.Millisecond, "how long to measure each time")
 )
 
 // The two CPUs: the generator, with the softirq that copies packets into the UMEM, on
@@ -40,6 +39,7 @@ const (
 type contestant struct {
 	name    string
 	command func(ctx context.Context, args ...string) *netnstest.Cmd
+	unclean int
 	pps     []float64 // per slice
 	cost    []float64 // per slice: ns of CPU time for a packet, the softirqs in its system calls included
 }
@@ -75,7 +75,13 @@ func BenchmarkForward(b *testing.B) {
 				}
 				speed, cost := map[*contestant]float64{}, map[*contestant]float64{}
 				for _, who := range order {
-					w.measure(b, who)
+					for try := 1; !w.measure(b, who); try++ {
+						if try == maxTries {
+							who.unclean++
+							break
+						}
+						who.pps, who.cost = who.pps[:len(who.pps)-1], who.cost[:len(who.cost)-1]
+					}
 					speed[who] += math.Log(who.pps[len(who.pps)-1]) / 2
 					cost[who] += math.Log(who.cost[len(who.cost)-1]) / 2
 				}
@@ -94,6 +100,9 @@ func BenchmarkForward(b *testing.B) {
 			b.Logf("%d B, %d quads of 4 x %v, afxdp/xskfwd, median and 95 %% of resampled medians:\n"+
 				"packets per second      %.3f (%.3f to %.3f) of %.3f\npackets per CPU second  %.3f (%.3f to %.3f) of %.3f",
 				size+4, n, *slice, median(ratios), low, high, ratios, median(costs), lowCost, highCost, costs)
+			if n := ours.unclean + theirs.unclean; n > 0 {
+				b.Logf("in %d slices of %d the machine was busy with something else", n, len(ours.pps)+len(theirs.pps))
+			}
 		})
 	}
 }
@@ -113,7 +122,8 @@ func buildBaseline(b *testing.B) string {
 type wire struct {
 	gateway     *netnstest.Host
 	left, right *ebpf.Map // XSKMAPs of the gateway's two ports
-	counter     *ebpf.Map
+	offered     *ebpf.Map // packets that came to the left port
+	counter     *ebpf.Map // packets that came to the sink
 }
 
 func newWire(b *testing.B, self string, size int) *wire {
@@ -123,7 +133,8 @@ func newWire(b *testing.B, self string, size int) *wire {
 	source, leftPort := s.Connect(netnstest.End{Host: left, Name: "eth0"}, netnstest.End{Host: gateway, Name: "left"})
 	rightPort, sink := s.Connect(netnstest.End{Host: gateway, Name: "right"}, netnstest.End{Host: right, Name: "eth0"})
 	w := &wire{gateway: gateway}
-	w.left, w.right = attachRedirect(b, leftPort), attachRedirect(b, rightPort)
+	w.left, w.offered = attachRedirect(b, leftPort)
+	w.right, _ = attachRedirect(b, rightPort)
 	w.counter = attachSink(b, sink)
 	start(b, func() *netnstest.Cmd {
 		cmd := left.Command(context.Background(), self, strconv.Itoa(source.Index), strconv.Itoa(size), strconv.Itoa(generatorCPU))
@@ -133,16 +144,24 @@ func newWire(b *testing.B, self string, size int) *wire {
 	return w
 }
 
-// measure runs a contestant for a slice.
-func (w *wire) measure(b *testing.B, who *contestant) {
+// A slice is clean when nothing but the contestant decided its result: it had its CPU for itself, and was
+// offered more than it could forward. Others are repeated, up to maxTries.
+const (
+	minShare   = 0.95
+	minOffered = 1.1
+	maxTries   = 8
+)
+
+// measure runs a contestant for a slice, and reports whether the slice was clean.
+func (w *wire) measure(b *testing.B, who *contestant) bool {
 	b.Helper()
 	cmd := start(b, func() *netnstest.Cmd {
 		return who.command(context.Background(), "left", mapID(b, w.left), "right", mapID(b, w.right), strconv.Itoa(forwarderCPU))
 	})
 	time.Sleep(50 * time.Millisecond)
-	before, cpuBefore, begin := total(b, w.counter), cpuTime(b, cmd.Process.Pid), time.Now()
+	before, begin := w.take(b, cmd.Process.Pid), time.Now()
 	time.Sleep(*slice)
-	after, cpuAfter, end := total(b, w.counter), cpuTime(b, cmd.Process.Pid), time.Now()
+	after, wall := w.take(b, cmd.Process.Pid), time.Since(begin)
 	select {
 	case <-cmd.Done():
 		b.Fatalf("%s ended early: %v", who.name, cmd.Wait())
@@ -151,26 +170,26 @@ func (w *wire) measure(b *testing.B, who *contestant) {
 	if err := cmd.Stop(); err != nil {
 		b.Fatalf("%s: %v", who.name, err)
 	}
-	if after == before {
+	forwarded := float64(after.forwarded - before.forwarded)
+	if forwarded == 0 {
 		b.Fatalf("%s forwarded nothing", who.name)
 	}
-	packets := float64(after - before)
-	who.pps = append(who.pps, packets/end.Sub(begin).Seconds())
-	who.cost = append(who.cost, float64(cpuAfter-cpuBefore)/packets)
+	cpu := float64(after.cpu - before.cpu)
+	who.pps = append(who.pps, forwarded/wall.Seconds())
+	who.cost = append(who.cost, cpu/forwarded)
+	return cpu >= minShare*float64(wall) && float64(after.offered-before.offered) >= minOffered*forwarded
 }
 
-// raisePriority puts all threads of a process before the neighbours': generator and contestants alike.
-func raisePriority(b *testing.B, pid int) {
+// reading is what is counted at one time.
+type reading struct {
+	offered   uint64 // packets that came to the port
+	forwarded uint64 // packets that came to the sink
+	cpu       uint64 // nanoseconds that the forwarder's threads have run, the softirqs in its system calls included
+}
+
+func (w *wire) take(b *testing.B, pid int) reading {
 	b.Helper()
-	for _, task := range tasks(b, pid) {
-		id, err := strconv.Atoi(filepath.Base(task))
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := unix.Setpriority(unix.PRIO_PROCESS, id, -20); err != nil {
-			b.Fatalf("priority of %d: %v", id, err)
-		}
-	}
+	return reading{offered: total(b, w.offered), forwarded: total(b, w.counter), cpu: cpuTime(b, pid)}
 }
 
 // tasks are the folders of a process's threads.
@@ -183,8 +202,8 @@ func tasks(b *testing.B, pid int) []string {
 	return found
 }
 
-// cpuTime is how long the threads of a process have run, in nanoseconds. With neighbours on the machine it says more
-// than the wall clock.
+// cpuTime is how long the threads of a process have run, in nanoseconds. With neighbours on the machine it says
+// more than the wall clock.
 func cpuTime(b *testing.B, pid int) (sum uint64) {
 	b.Helper()
 	for _, task := range tasks(b, pid) {
@@ -218,7 +237,6 @@ func start(b *testing.B, command func() *netnstest.Cmd) *netnstest.Cmd {
 		}
 		line, err := bufio.NewReader(out).ReadString('\n')
 		if strings.TrimSpace(line) == "ready" {
-			raisePriority(b, cmd.Process.Pid)
 			return cmd
 		}
 		// The kernel gives up the queues of a process some time after it has ended.

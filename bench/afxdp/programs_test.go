@@ -21,59 +21,58 @@ const (
 // etherType marks the benchmark's packets (IEEE 802 local experimental).
 const etherType = 0x88b5
 
-// attachRedirect gives the benchmark's packets on a port to the socket of their queue.
-func attachRedirect(b *testing.B, port *netnstest.Link) *ebpf.Map {
+// attachRedirect counts the benchmark's packets on a port and gives them to the socket of their queue.
+func attachRedirect(b *testing.B, port *netnstest.Link) (xsks, counter *ebpf.Map) {
 	b.Helper()
-	xsks := newMap(b, &ebpf.MapSpec{Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: 1})
-	attach(b, port, asm.Instructions{
-		asm.LoadMem(asm.R2, asm.R1, 0, asm.Word),  // data
-		asm.LoadMem(asm.R3, asm.R1, 4, asm.Word),  // data_end
-		asm.LoadMem(asm.R6, asm.R1, 16, asm.Word), // rx_queue_index
-		asm.Mov.Reg(asm.R4, asm.R2),
-		asm.Add.Imm(asm.R4, 14),
-		asm.JGT.Reg(asm.R4, asm.R3, "pass"),
-		asm.LoadMem(asm.R5, asm.R2, 12, asm.Half),
-		asm.HostTo(asm.BE, asm.R5, asm.Half),
-		asm.JNE.Imm(asm.R5, etherType, "pass"),
+	xsks = newMap(b, &ebpf.MapSpec{Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	counter = newCounter(b)
+	attach(b, port, countOurs(counter),
 		asm.LoadMapPtr(asm.R1, xsks.FD()),
-		asm.Mov.Reg(asm.R2, asm.R6),
-		asm.Mov.Imm(asm.R3, xdpDrop), // between two slices there is no socket
+		asm.LoadMem(asm.R2, asm.R6, 16, asm.Word), // rx_queue_index
+		asm.Mov.Imm(asm.R3, xdpDrop),              // between two slices there is no socket
 		asm.FnRedirectMap.Call(),
 		asm.Return(),
-		asm.Mov.Imm(asm.R0, xdpPass).WithSymbol("pass"),
-		asm.Return(),
-	})
-	return xsks
+	)
+	return xsks, counter
 }
 
-// attachSink counts and drops all that arrives and is the benchmark's.
+// attachSink counts and drops the benchmark's packets.
 func attachSink(b *testing.B, port *netnstest.Link) *ebpf.Map {
 	b.Helper()
-	counter := newMap(b, &ebpf.MapSpec{Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: 1})
-	attach(b, port, asm.Instructions{
-		asm.LoadMem(asm.R2, asm.R1, 0, asm.Word),
-		asm.LoadMem(asm.R3, asm.R1, 4, asm.Word),
+	counter := newCounter(b)
+	attach(b, port, countOurs(counter), asm.Mov.Imm(asm.R0, xdpDrop), asm.Return())
+	return counter
+}
+
+func newCounter(b *testing.B) *ebpf.Map {
+	b.Helper()
+	return newMap(b, &ebpf.MapSpec{Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+}
+
+// countOurs passes what is not the benchmark's and counts what is; the program goes on with the context in R6.
+func countOurs(counter *ebpf.Map) asm.Instructions {
+	return asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.LoadMem(asm.R2, asm.R1, 0, asm.Word), // data
+		asm.LoadMem(asm.R3, asm.R1, 4, asm.Word), // data_end
 		asm.Mov.Reg(asm.R4, asm.R2),
 		asm.Add.Imm(asm.R4, 14),
 		asm.JGT.Reg(asm.R4, asm.R3, "pass"),
 		asm.LoadMem(asm.R5, asm.R2, 12, asm.Half),
 		asm.HostTo(asm.BE, asm.R5, asm.Half),
-		asm.JNE.Imm(asm.R5, etherType, "pass"),
-		asm.StoreImm(asm.R10, -4, 0, asm.Word),
+		asm.JEq.Imm(asm.R5, etherType, "ours"),
+		asm.Mov.Imm(asm.R0, xdpPass).WithSymbol("pass"),
+		asm.Return(),
+		asm.StoreImm(asm.R10, -4, 0, asm.Word).WithSymbol("ours"),
 		asm.Mov.Reg(asm.R2, asm.R10),
 		asm.Add.Imm(asm.R2, -4),
 		asm.LoadMapPtr(asm.R1, counter.FD()),
 		asm.FnMapLookupElem.Call(),
-		asm.JEq.Imm(asm.R0, 0, "drop"),
+		asm.JEq.Imm(asm.R0, 0, "pass"),
 		asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
 		asm.Add.Imm(asm.R1, 1),
 		asm.StoreMem(asm.R0, 0, asm.R1, asm.DWord),
-		asm.Mov.Imm(asm.R0, xdpDrop).WithSymbol("drop"),
-		asm.Return(),
-		asm.Mov.Imm(asm.R0, xdpPass).WithSymbol("pass"),
-		asm.Return(),
-	})
-	return counter
+	}
 }
 
 // generator redirects every packet it is run on out of an interface. The pages of live frames are used again
@@ -108,9 +107,9 @@ func newMap(b *testing.B, spec *ebpf.MapSpec) *ebpf.Map {
 	return m
 }
 
-func attach(b *testing.B, port *netnstest.Link, instructions asm.Instructions) {
+func attach(b *testing.B, port *netnstest.Link, first asm.Instructions, rest ...asm.Instruction) {
 	b.Helper()
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "Dual BSD/GPL", Instructions: instructions})
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "Dual BSD/GPL", Instructions: append(first, rest...)})
 	if err != nil {
 		b.Fatal(err)
 	}
