@@ -36,9 +36,9 @@ func BenchmarkProgram(b *testing.B) {
 		s.Remote = nil
 		for i := range n {
 			s.Remote = append(s.Remote,
-				Remote{VNI: 100, Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)},
-				Remote{VNI: 0, Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)},
-				Remote{VNI: 100, Prefix: netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0x10, 0, 2, byte(i >> 8), byte(i)}), 64)})
+				Prefix{VNI: 100, Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)},
+				Prefix{VNI: 0, Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)},
+				Prefix{VNI: 100, Prefix: netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0x10, 0, 2, byte(i >> 8), byte(i)}), 64)})
 		}
 		for _, c := range []struct {
 			name   string

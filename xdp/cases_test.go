@@ -281,6 +281,7 @@ func innerCases() (cases []testCase) {
 				{"local ipv4", o.with(inner("10.1.5.5")), PassInnerNoRoute},
 				{"local ipv6", o.with(inner("fd10:1::5")), PassInnerNoRoute},
 				{"a host route", o.with(inner("10.9.9.9")), map[bool]Verdict{true: DivertGeneve, false: DivertVXLAN}[o.name[0] == 'g']},
+				{"this site's, inside a remote prefix", o.with(inner("10.2.77.4")), PassInnerNoRoute},
 				{"a neighbour of a host route", o.with(inner("10.9.9.8")), PassInnerNoRoute},
 				{"ipv4 for the gateway", o.with(inner("10.1.0.1")), DivertGateway},
 				{"ipv4 for a gateway inside a remote prefix", o.with(inner("10.2.0.1")), DivertGateway},

@@ -70,7 +70,7 @@
 //		VXLAN:     []uint16{xdp.DefaultVXLANPort},
 //		WireGuard: []uint16{51820},
 //		VNIs:      []uint32{100},
-//		Remote:    []xdp.Remote{{VNI: 100, Prefix: netip.MustParsePrefix("10.2.0.0/16")}},
+//		Remote:    []xdp.Prefix{{VNI: 100, Prefix: netip.MustParsePrefix("10.2.0.0/16")}},
 //	})
 //	err = p.SetSocket(2, 0, socket.FD())
 //	a, err := p.Attach(2, xdp.Auto) // a.Mode() says which mode it became, a.NativeError() why

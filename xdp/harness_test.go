@@ -61,7 +61,7 @@ func testState() State {
 		VXLAN:     []uint16{DefaultVXLANPort, LegacyVXLANPort},
 		WireGuard: []uint16{51820},
 		VNIs:      []uint32{100, 200, maxVNI},
-		Remote: []Remote{
+		Remote: []Prefix{
 			{VNI: 0, Prefix: netip.MustParsePrefix("172.16.2.0/24")},
 			{VNI: 0, Prefix: netip.MustParsePrefix("fd16:2::/64")},
 			{VNI: 100, Prefix: netip.MustParsePrefix("10.2.0.0/16")},
@@ -70,6 +70,11 @@ func testState() State {
 			{VNI: 200, Prefix: netip.MustParsePrefix("0.0.0.0/0")},
 			{VNI: 200, Prefix: netip.MustParsePrefix("::/0")},
 			{VNI: maxVNI, Prefix: netip.MustParsePrefix("10.2.0.0/16")},
+		},
+		Site: []Prefix{
+			{VNI: 100, Prefix: netip.MustParsePrefix("10.2.77.0/24")}, // inside a remote prefix
+			{VNI: 100, Prefix: netip.MustParsePrefix("10.9.9.0/24")},  // around one
+			{VNI: 200, Prefix: netip.MustParsePrefix("fd77::/16")},
 		},
 		Gateways: []Gateway{
 			{VNI: 0, Addr: netip.MustParseAddr("172.16.9.1")},

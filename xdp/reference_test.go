@@ -131,10 +131,21 @@ func referenceRoute(s State, vni uint32, dst netip.Addr, hit, miss, link Verdict
 	case dst.IsMulticast(), dst.IsLoopback(), dst.IsLinkLocalUnicast(), dst.IsUnspecified(), dst.Is4In6(),
 		dst.Is4() && (first == 0 || dst == netip.AddrFrom4([4]byte{255, 255, 255, 255})):
 		return link
-	case slices.ContainsFunc(s.Remote, func(r Remote) bool { return r.VNI == vni && r.Prefix.Contains(dst) }):
+	case longest(s.Remote, vni, dst) > longest(s.Site, vni, dst):
 		return hit
 	}
 	return miss
+}
+
+// longest is the length of the longest prefix that contains dst, -1 when there is none.
+func longest(prefixes []Prefix, vni uint32, dst netip.Addr) int {
+	length := -1
+	for _, p := range prefixes {
+		if p.VNI == vni && p.Prefix.Contains(dst) {
+			length = max(length, p.Prefix.Bits())
+		}
+	}
+	return length
 }
 
 func referenceWireGuard(b []byte) Verdict {

@@ -22,7 +22,7 @@ const (
 	MaxLocal      = 1024   // outer addresses
 	MaxUDPPorts   = 256    // Geneve, VXLAN and WireGuard together
 	MaxVNIs       = 4096   //
-	MaxRoutes     = 100000 // of each address family: remote prefixes and gateway addresses together
+	MaxRoutes     = 100000 // of each address family: prefixes and gateway addresses together
 	maxVNI        = 1<<24 - 1
 	maxVLAN       = 4094
 )
@@ -35,8 +35,9 @@ type State struct {
 	VXLAN     []uint16     // UDP ports of VXLAN, usually DefaultVXLANPort and LegacyVXLANPort
 	WireGuard []uint16     // UDP ports of WireGuard, taken on every port
 	VNIs      []uint32     // what overlay packets may carry
-	Remote    []Remote     // what other sites have
-	Gateways  []Gateway    // addresses inside VPCs that the relay answers for; they win over a Remote of full length
+	Remote    []Prefix     // what other sites have; the longest prefix of Remote, Site and Gateways wins
+	Site      []Prefix     // what this site has: carves out of a shorter Remote what passes; wins over the same Remote
+	Gateways  []Gateway    // addresses inside VPCs that the relay answers for; they win over prefixes of full length
 }
 
 // Port is an interface, or a VLAN on it. An interface with several VLANs has several Ports and one set of sockets.
@@ -54,8 +55,8 @@ type Port struct {
 	MAC       [6]byte // of the interface: packets for other MACs are passed
 }
 
-// Remote is a prefix that another site has, in the VPC with this VNI.
-type Remote struct {
+// Prefix is a prefix inside the VPC with this VNI.
+type Prefix struct {
 	VNI    uint32
 	Prefix netip.Prefix // masked
 }
@@ -176,19 +177,24 @@ func (v *validation) routes(s State) {
 			n6++
 		}
 	}
-	for i, r := range s.Remote {
-		if r.VNI > maxVNI {
-			v.bad("remote[%d] vni: %d has more than 24 bits", i, r.VNI)
+	for _, field := range []struct {
+		name     string
+		prefixes []Prefix
+	}{{"remote", s.Remote}, {"site", s.Site}} {
+		for i, r := range field.prefixes {
+			if r.VNI > maxVNI {
+				v.bad("%s[%d] vni: %d has more than 24 bits", field.name, i, r.VNI)
+			}
+			switch p := r.Prefix; {
+			case !p.IsValid():
+				v.bad("%s[%d] prefix: missing or invalid", field.name, i)
+			case p.Addr().Is4In6():
+				v.bad("%s[%d] prefix: %s is IPv4 written as IPv6", field.name, i, p)
+			case p != p.Masked():
+				v.bad("%s[%d] prefix: %s has host bits, write %s", field.name, i, p, p.Masked())
+			}
+			tally(r.Prefix.Addr().Is4())
 		}
-		switch p := r.Prefix; {
-		case !p.IsValid():
-			v.bad("remote[%d] prefix: missing or invalid", i)
-		case p.Addr().Is4In6():
-			v.bad("remote[%d] prefix: %s is IPv4 written as IPv6", i, p)
-		case p != p.Masked():
-			v.bad("remote[%d] prefix: %s has host bits, write %s", i, p, p.Masked())
-		}
-		tally(r.Prefix.Addr().Is4())
 	}
 	for i, g := range s.Gateways {
 		if g.VNI > maxVNI {
@@ -199,8 +205,8 @@ func (v *validation) routes(s State) {
 		}
 		tally(g.Addr.Unmap().Is4())
 	}
-	v.limit("remote and gateways, ipv4", n4, MaxRoutes)
-	v.limit("remote and gateways, ipv6", n6, MaxRoutes)
+	v.limit("remote, site and gateways, ipv4", n4, MaxRoutes)
+	v.limit("remote, site and gateways, ipv6", n6, MaxRoutes)
 }
 
 func checkHost(a netip.Addr) error {

@@ -35,10 +35,11 @@ func TestTheProblemsOfAStateAreNamedAllAtOnce(t *testing.T) {
 		VXLAN:     []uint16{0, 6081},
 		WireGuard: []uint16{6081},
 		VNIs:      []uint32{1 << 24},
-		Remote: []Remote{
+		Remote: []Prefix{
 			{VNI: 1 << 24, Prefix: netip.MustParsePrefix("10.0.0.0/8")}, {}, {Prefix: netip.MustParsePrefix("10.0.0.1/8")},
 			{Prefix: netip.PrefixFrom(netip.MustParseAddr("::ffff:10.0.0.0"), 104)},
 		},
+		Site:     []Prefix{{VNI: 1 << 24, Prefix: netip.MustParsePrefix("10.0.0.0/8")}},
 		Gateways: []Gateway{{VNI: 1 << 24, Addr: netip.MustParseAddr("10.0.0.1")}, {}},
 	}
 	want := []string{
@@ -65,6 +66,7 @@ func TestTheProblemsOfAStateAreNamedAllAtOnce(t *testing.T) {
 		"remote[1] prefix: missing or invalid",
 		"remote[2] prefix: 10.0.0.1/8 has host bits, write 10.0.0.0/8",
 		"remote[3] prefix: ::ffff:10.0.0.0/104 is IPv4 written as IPv6",
+		"site[0] vni: 16777216 has more than 24 bits",
 		"gateways[0] vni: 16777216 has more than 24 bits",
 		"gateways[1] addr: missing",
 	}
@@ -92,7 +94,7 @@ func TestAStateMayNotOutgrowTheMaps(t *testing.T) {
 	}
 	want := []string{
 		"ports: 1025 of at most 1024", "ports: interfaces: 33 of at most 32", "local: 1025 of at most 1024",
-		"udp ports: 257 of at most 256", "vnis: 4097 of at most 4096", "remote and gateways, ipv4: 100001 of at most 100000",
+		"udp ports: 257 of at most 256", "vnis: 4097 of at most 4096", "remote, site and gateways, ipv4: 100001 of at most 100000",
 	}
 	if got := strings.Split(s.Validate().Error(), "\n"); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -103,10 +105,10 @@ func TestAStateMayNotOutgrowTheMaps(t *testing.T) {
 }
 
 // remotes is n prefixes of length 32 in first.0.0.0/8.
-func remotes(first byte, n int) []Remote {
-	out := make([]Remote, n)
+func remotes(first byte, n int) []Prefix {
+	out := make([]Prefix, n)
 	for i := range out {
-		out[i] = Remote{VNI: 100, Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{first, byte(i >> 16), byte(i >> 8), byte(i)}), 32)}
+		out[i] = Prefix{VNI: 100, Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{first, byte(i >> 16), byte(i >> 8), byte(i)}), 32)}
 	}
 	return out
 }
@@ -148,7 +150,7 @@ func TestTheMapsFollowTheState(t *testing.T) {
 		s := State{
 			Ports: some(random, all.Ports), Local: some(random, all.Local), Geneve: some(random, all.Geneve),
 			VXLAN: some(random, all.VXLAN), WireGuard: some(random, all.WireGuard), VNIs: some(random, all.VNIs),
-			Remote: some(random, all.Remote), Gateways: some(random, all.Gateways),
+			Remote: some(random, all.Remote), Site: some(random, all.Site), Gateways: some(random, all.Gateways),
 		}
 		for i := range s.Ports {
 			s.Ports[i].Ifindex += random.IntN(3)
@@ -182,7 +184,7 @@ func TestTheWholeCapacityCanBeExchangedAtOnce(t *testing.T) {
 		t.Skip("a third of a million map updates")
 	}
 	s := testState()
-	s.Remote, s.Gateways = remotes(10, MaxRoutes), nil
+	s.Remote, s.Site, s.Gateways = remotes(10, MaxRoutes), nil, nil
 	h := newHarness(t, Options{}, s)
 	s.Remote = remotes(11, MaxRoutes)
 	if err := h.SetState(s); err != nil {
@@ -203,7 +205,7 @@ func TestAChangeOfTheStateMissesNoPacketThatBothStatesWant(t *testing.T) {
 	b.Ports[0].Routed = false
 	b.Local, b.VXLAN, b.WireGuard, b.Gateways = b.Local[:1], b.VXLAN[1:], nil, b.Gateways[:2]
 	b.VNIs = []uint32{100}
-	b.Remote = append(b.Remote[:2], Remote{VNI: 100, Prefix: netip.MustParsePrefix("10.2.3.0/24")}) // a longer one for the same packet
+	b.Remote = append(b.Remote[:2], Prefix{VNI: 100, Prefix: netip.MustParsePrefix("10.2.3.0/24")}) // a longer one for the same packet
 	h := newHarness(t, Options{}, a)
 	h.openSocket(t, loopback, 0)
 	packet := build(stack(toUs("192.0.2.1", DefaultGenevePort),

@@ -9,85 +9,96 @@ type Verdict uint8
 // The verdicts, in the order of bpf/shared.h. The pass ones leave the packet untouched to the kernel, the divert ones
 // hand it to the AF_XDP socket of its queue, the drop ones end it here.
 const (
-	PassNoPort         Verdict = iota // no port is configured for this interface, untagged
-	PassUnknownVLAN                   // tagged, and no port is configured for these tags; or more than two tags
-	PassBadEthernet                   // ends inside the Ethernet header or a VLAN tag
-	PassNotIP                         // neither IPv4 nor IPv6: ARP, LLDP, …
-	PassOtherMAC                      // the destination MAC is not the port's: another host's, multicast, broadcast
-	PassBadIP                         // ends inside the IP header; bad version, length or IPv4 header checksum
-	PassNotOurs                       // not for one of our addresses, and the port does not route
-	PassNoRoute                       // routed port: no remote prefix contains the destination
-	PassLinkScope                     // routed port: multicast, broadcast, loopback or link-local destination
-	PassFragment                      // for one of our addresses, but a fragment: the kernel reassembles
-	PassExtension                     // for one of our addresses, with an IPv6 extension header in front of the payload
-	PassLocal                         // for one of our addresses, but no protocol or UDP port of ours: SSH, BGP, ping
-	PassBadUDP                        // ends inside the UDP header, or the UDP length does not fit
-	PassBadGeneve                     // Geneve: ends inside header or options, or version is not 0
-	PassGeneveControl                 // Geneve: O bit, a control message between tunnel endpoints
-	PassBadVXLAN                      // VXLAN: ends inside the header, or no I flag
-	PassUnknownVNI                    // the VNI is none of ours
-	PassInnerVLAN                     // the inner frame has a VLAN tag
-	PassInnerOther                    // the inner packet is neither IP nor ARP
-	PassInnerARP                      // inner ARP that is no request for a gateway address
-	PassBadInner                      // ends inside the inner headers, or these contradict each other
-	PassInnerNoRoute                  // no remote prefix of the VNI contains the inner destination: local traffic of the site
-	PassInnerLinkScope                // inner destination is multicast, broadcast, loopback or link-local
-	PassNoSocket                      // would be diverted, but no socket is set for this queue
-	DivertGeneve                      // Geneve, inner destination is remote
-	DivertVXLAN                       // VXLAN, inner destination is remote
-	DivertNeighbour                   // inner ARP request or neighbour solicitation for a gateway address
-	DivertGateway                     // inner packet for a gateway address
-	DivertRouted                      // routed port, destination is remote
-	DivertHandshake                   // WireGuard message of type 1 to 3
-	DivertTransport                   // WireGuard message of type 4
-	DropBadWireGuard                  // for a WireGuard port, but no WireGuard message
-	DropHandshakeRate                 // WireGuard message of type 1 or 2, from a source that sends too many
-	NumVerdicts        = iota
+	PassNoPort Verdict = iota
+	PassUnknownVLAN
+	PassBadEthernet
+	PassNotIP
+	PassOtherMAC
+	PassBadIP
+	PassNotOurs
+	PassNoRoute
+	PassLinkScope
+	PassFragment
+	PassExtension
+	PassLocal
+	PassBadUDP
+	PassBadGeneve
+	PassGeneveControl
+	PassBadVXLAN
+	PassUnknownVNI
+	PassInnerVLAN
+	PassInnerOther
+	PassInnerARP
+	PassBadInner
+	PassInnerNoRoute
+	PassInnerLinkScope
+	PassNoSocket
+	DivertGeneve
+	DivertVXLAN
+	DivertNeighbour
+	DivertGateway
+	DivertRouted
+	DivertHandshake
+	DivertTransport
+	DropBadWireGuard
+	DropHandshakeRate
+	NumVerdicts = iota
 )
 
-var verdictNames = [NumVerdicts]string{
-	PassNoPort:         "pass_no_port",
-	PassUnknownVLAN:    "pass_unknown_vlan",
-	PassBadEthernet:    "pass_bad_ethernet",
-	PassNotIP:          "pass_not_ip",
-	PassOtherMAC:       "pass_other_mac",
-	PassBadIP:          "pass_bad_ip",
-	PassNotOurs:        "pass_not_ours",
-	PassNoRoute:        "pass_no_route",
-	PassLinkScope:      "pass_link_scope",
-	PassFragment:       "pass_fragment",
-	PassExtension:      "pass_extension",
-	PassLocal:          "pass_local",
-	PassBadUDP:         "pass_bad_udp",
-	PassBadGeneve:      "pass_bad_geneve",
-	PassGeneveControl:  "pass_geneve_control",
-	PassBadVXLAN:       "pass_bad_vxlan",
-	PassUnknownVNI:     "pass_unknown_vni",
-	PassInnerVLAN:      "pass_inner_vlan",
-	PassInnerOther:     "pass_inner_other",
-	PassInnerARP:       "pass_inner_arp",
-	PassBadInner:       "pass_bad_inner",
-	PassInnerNoRoute:   "pass_inner_no_route",
-	PassInnerLinkScope: "pass_inner_link_scope",
-	PassNoSocket:       "pass_no_socket",
-	DivertGeneve:       "divert_geneve",
-	DivertVXLAN:        "divert_vxlan",
-	DivertNeighbour:    "divert_neighbour",
-	DivertGateway:      "divert_gateway",
-	DivertRouted:       "divert_routed",
-	DivertHandshake:    "divert_handshake",
-	DivertTransport:    "divert_transport",
-	DropBadWireGuard:   "drop_bad_wireguard",
-	DropHandshakeRate:  "drop_handshake_rate",
+var verdicts = [NumVerdicts]struct{ name, why string }{
+	PassNoPort:         {"pass_no_port", "no port is configured for this interface, untagged"},
+	PassUnknownVLAN:    {"pass_unknown_vlan", "tagged, and no port is configured for these tags; or more than two tags"},
+	PassBadEthernet:    {"pass_bad_ethernet", "ends inside the Ethernet header or a VLAN tag"},
+	PassNotIP:          {"pass_not_ip", "neither IPv4 nor IPv6: ARP, LLDP, ..."},
+	PassOtherMAC:       {"pass_other_mac", "the destination MAC is not the port's: another host's, multicast, broadcast"},
+	PassBadIP:          {"pass_bad_ip", "ends inside the IP header; bad version, length or IPv4 header checksum"},
+	PassNotOurs:        {"pass_not_ours", "not for one of our addresses, and the port does not route"},
+	PassNoRoute:        {"pass_no_route", "routed port: no remote prefix contains the destination"},
+	PassLinkScope:      {"pass_link_scope", "routed port: multicast, broadcast, loopback or link-local destination"},
+	PassFragment:       {"pass_fragment", "for one of our addresses, but a fragment: the kernel reassembles"},
+	PassExtension:      {"pass_extension", "for one of our addresses, with an IPv6 extension header in front of the payload"},
+	PassLocal:          {"pass_local", "for one of our addresses, but no protocol or UDP port of ours: SSH, BGP, ping"},
+	PassBadUDP:         {"pass_bad_udp", "ends inside the UDP header, or the UDP length does not fit"},
+	PassBadGeneve:      {"pass_bad_geneve", "Geneve: ends inside header or options, or version is not 0"},
+	PassGeneveControl:  {"pass_geneve_control", "Geneve: O bit, a control message between tunnel endpoints"},
+	PassBadVXLAN:       {"pass_bad_vxlan", "VXLAN: ends inside the header, or no I flag"},
+	PassUnknownVNI:     {"pass_unknown_vni", "the VNI is none of ours"},
+	PassInnerVLAN:      {"pass_inner_vlan", "the inner frame has a VLAN tag"},
+	PassInnerOther:     {"pass_inner_other", "the inner packet is neither IP nor ARP"},
+	PassInnerARP:       {"pass_inner_arp", "inner ARP that is no request for a gateway address"},
+	PassBadInner:       {"pass_bad_inner", "ends inside the inner headers, or these contradict each other"},
+	PassInnerNoRoute:   {"pass_inner_no_route", "no remote prefix of the VNI contains the inner destination: local traffic of the site"},
+	PassInnerLinkScope: {"pass_inner_link_scope", "inner destination is multicast, broadcast, loopback or link-local"},
+	PassNoSocket:       {"pass_no_socket", "would be diverted, but no socket is set for this queue"},
+	DivertGeneve:       {"divert_geneve", "Geneve, inner destination is remote"},
+	DivertVXLAN:        {"divert_vxlan", "VXLAN, inner destination is remote"},
+	DivertNeighbour:    {"divert_neighbour", "inner ARP request or neighbour solicitation for a gateway address"},
+	DivertGateway:      {"divert_gateway", "inner packet for a gateway address"},
+	DivertRouted:       {"divert_routed", "routed port, destination is remote"},
+	DivertHandshake:    {"divert_handshake", "WireGuard message of type 1 to 3"},
+	DivertTransport:    {"divert_transport", "WireGuard message of type 4"},
+	DropBadWireGuard:   {"drop_bad_wireguard", "for a WireGuard port, but no WireGuard message"},
+	DropHandshakeRate:  {"drop_handshake_rate", "WireGuard message of type 1 or 2, from a source that sends too many"},
 }
 
 // String is the name of the verdict and of its counter.
 func (v Verdict) String() string {
-	if int(v) >= len(verdictNames) {
+	if int(v) >= len(verdicts) {
 		return "unknown"
 	}
-	return verdictNames[v]
+	return verdicts[v].name
 }
+
+// Explain says in one line what the verdict means.
+func (v Verdict) Explain() string {
+	if int(v) >= len(verdicts) {
+		return "unknown verdict"
+	}
+	return verdicts[v].why
+}
+
+// Drop says that the packet ends here.
+func (v Verdict) Drop() bool { return v >= DropBadWireGuard && int(v) < len(verdicts) }
 
 // Counters holds one number of packets per verdict, summed over all processors since Load. Index it with a Verdict.
 type Counters [NumVerdicts]uint64

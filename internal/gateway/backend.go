@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/vishvananda/netlink"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -78,6 +79,11 @@ func (g *Gateway) portStatus(v *view, p portView) *sluicev1.Port {
 	}
 	if p.port == nil {
 		return s
+	}
+	if link, err := netlink.LinkByIndex(int(p.port.ifindex)); err != nil {
+		s.Problem = err.Error()
+	} else if stats := link.Attrs().Statistics; stats != nil {
+		s.RxPackets, s.RxBytes, s.TxPackets, s.TxBytes = stats.RxPackets, stats.RxBytes, stats.TxPackets, stats.TxBytes
 	}
 	s.XdpMode = p.port.attachment.Mode().String()
 	s.Queues = uint32(len(p.port.sockets))
@@ -275,7 +281,7 @@ func (v *view) localHop(id uint32, neighbours *neigh.Table) *sluicev1.NextHop {
 	if info.vtep.IsValid() {
 		out.Address, out.Mac, out.Vni = info.vtep.String(), info.mac.String(), info.vni
 		// What was never asked for is not known to be unusable.
-		e := neighbours.Lookup(neigh.Key{Dst: info.vtep})
+		e := neighbours.Lookup(neigh.Key{Dst: info.vtep, Ifindex: info.ifindex})
 		out.Usable = e == nil || e.State == neigh.Resolved
 	}
 	return out

@@ -33,6 +33,7 @@ type deliveryInfo struct {
 	vtep       netip.Addr
 	mac        config.MAC
 	vni        uint32
+	ifindex    uint32
 }
 
 // compile is a pure function from what is wanted and what is there to what the workers and the XDP program are told.
@@ -139,7 +140,7 @@ func (c *compiler) vpc(vpc *config.VPC) {
 	}
 	for p := range hops {
 		// Only those inside a remote prefix matter, but few sites have so many that it would pay to find out.
-		_ = p // SITE
+		c.plan.xdp.Site = append(c.plan.xdp.Site, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
 	}
 	for i := range c.cfg.Peers {
 		peer := &c.cfg.Peers[i]
@@ -153,7 +154,7 @@ func (c *compiler) vpc(vpc *config.VPC) {
 			}
 			for _, p := range v.Prefixes {
 				if len(hops[p]) == 0 {
-					c.plan.xdp.Remote = append(c.plan.xdp.Remote, xdp.Remote{VNI: vpc.VNI, Prefix: p})
+					c.plan.xdp.Remote = append(c.plan.xdp.Remote, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
 				}
 				hops[p] = append(hops[p], fib.NextHop{Kind: fib.Remote, ID: ref.id})
 			}
@@ -188,7 +189,7 @@ func (c *compiler) attachment(vpc *config.VPC, a *config.Attachment, out *relay.
 	deliver := func(d relay.Delivery, info deliveryInfo, prefixes []netip.Prefix) {
 		d.VNI, d.Attachment = vpc.VNI, len(out.Attachments)-1
 		id := uint32(len(c.plan.snapshot.Deliveries))
-		info.attachment, info.vni = string(a.Type)+" "+a.Port, vpc.VNI
+		info.attachment, info.vni, info.ifindex = string(a.Type)+" "+a.Port, vpc.VNI, link.Ifindex
 		c.plan.snapshot.Deliveries = append(c.plan.snapshot.Deliveries, d)
 		c.plan.deliveries = append(c.plan.deliveries, info)
 		for _, p := range prefixes {

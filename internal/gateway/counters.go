@@ -51,7 +51,7 @@ func (g *Gateway) xdpCounters() ([]*sluicev1.Counter, error) {
 	var out []*sluicev1.Counter
 	for i, value := range values {
 		v := xdp.Verdict(i)
-		out = append(out, packets(v.String(), value, "", false))
+		out = append(out, packets(v.String(), value, v.Explain(), v.Drop()))
 	}
 	return out, nil
 }

@@ -59,7 +59,7 @@ type world struct {
 }
 
 func eth(up bool) *Links {
-	return newLinks([]*Link{{Ifindex: 2, Name: "eth0", MAC: [6]byte{2}, MTU: 1500, Up: up, RxQueues: 1,
+	return NewLinks([]*Link{{Ifindex: 2, Name: "eth0", MAC: [6]byte{2}, MTU: 1500, Up: up, RxQueues: 1,
 		Addrs: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/16")}}})
 }
 
@@ -431,7 +431,7 @@ func TestLinkDownAndUp(t *testing.T) {
 	}
 	w.publishNow()
 	w.is("10.0.0.2", "unreachable: interface eth0 is down")
-	w.setLinks(newLinks(nil))
+	w.setLinks(NewLinks(nil))
 	w.publishNow()
 	w.is("10.0.0.2", "unreachable: no interface with index 2")
 	w.setLinks(eth(true))
@@ -572,7 +572,7 @@ func TestEvictionEndsAQuestion(t *testing.T) {
 
 func TestEthernetWithoutARPSendsAsTheKernelDoes(t *testing.T) {
 	w := newWorld(t)
-	w.setLinks(newLinks([]*Link{{Ifindex: 2, Name: "eth0", MAC: [6]byte{2, 5: 0x11}, MTU: 1500, Up: true, NoARP: true}}))
+	w.setLinks(NewLinks([]*Link{{Ifindex: 2, Name: "eth0", MAC: [6]byte{2, 5: 0x11}, MTU: 1500, Up: true, NoARP: true}}))
 	w.kernel.onLink("10.0.0.2")
 	w.asks("10.0.0.2")
 	w.is("10.0.0.2", "resolved 11")

@@ -37,7 +37,7 @@ func (n *rtnetlink) readLinks() (*Links, error) {
 		out = append(out, n.link(l, byLink[l.Attrs().Index]))
 	}
 	n.ethtool.end()
-	return newLinks(out), nil
+	return NewLinks(out), nil
 }
 
 func (n *rtnetlink) link(l netlink.Link, addrs []netip.Prefix) *Link {

@@ -76,8 +76,8 @@ func (s *Links) All() iter.Seq[*Link] { return slices.Values(s.all) }
 // Len is the number of links.
 func (s *Links) Len() int { return len(s.all) }
 
-// newLinks takes over the slice.
-func newLinks(all []*Link) *Links {
+// NewLinks makes a snapshot of these links, which it takes over: of the kernel's, or of a test's.
+func NewLinks(all []*Link) *Links {
 	slices.SortFunc(all, func(a, b *Link) int { return int(a.Ifindex) - int(b.Ifindex) })
 	return &Links{all: all}
 }

@@ -1,0 +1,199 @@
+package gateway
+
+import (
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/sluicegw/sluice/controlplane/config"
+	"github.com/sluicegw/sluice/internal/fib"
+	"github.com/sluicegw/sluice/internal/neigh"
+	"github.com/sluicegw/sluice/relay"
+	"github.com/sluicegw/sluice/relay/wireguard"
+	"github.com/sluicegw/sluice/xdp"
+)
+
+func example(t *testing.T) *config.Config {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/sluice.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Parse(text, "docs/sluice.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+func links(names ...string) *neigh.Links {
+	all := map[string]*neigh.Link{
+		"lo":   {Ifindex: 1, Name: "lo", Addrs: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("203.0.113.9/32")}, MTU: 65536, NoLink: true},
+		"eth0": {Ifindex: 2, Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 2}, MTU: 1500, Addrs: []netip.Prefix{netip.MustParsePrefix("198.51.100.1/24")}, Up: true, RxQueues: 1},
+		"eth1": {Ifindex: 3, Name: "eth1", MAC: [6]byte{2, 0, 0, 0, 0, 3}, MTU: 1600, Addrs: []netip.Prefix{netip.MustParsePrefix("192.168.1.1/24"), netip.MustParsePrefix("fe80::3/64")}, Up: true, RxQueues: 1, Virtual: true},
+		"eth2": {Ifindex: 4, Name: "eth2", MAC: [6]byte{2, 0, 0, 0, 0, 4}, MTU: 1500, Addrs: []netip.Prefix{netip.MustParsePrefix("172.16.1.1/24")}, Up: true, RxQueues: 1},
+	}
+	var out []*neigh.Link
+	for _, name := range names {
+		out = append(out, all[name])
+	}
+	return neigh.NewLinks(out)
+}
+
+func prefixes(vni uint32, texts ...string) []xdp.Prefix {
+	var out []xdp.Prefix
+	for _, text := range texts {
+		out = append(out, xdp.Prefix{VNI: vni, Prefix: netip.MustParsePrefix(text)})
+	}
+	return out
+}
+
+var unordered = cmpopts.SortSlices(func(a, b xdp.Prefix) bool {
+	return a.VNI < b.VNI || a.VNI == b.VNI && a.Prefix.String() < b.Prefix.String()
+})
+
+var compared = cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), unordered}
+
+func TestCompileExample(t *testing.T) {
+	peer := new(wireguard.Peer)
+	p, err := compile(example(t), links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: peer}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := xdp.State{
+		Ports: []xdp.Port{
+			{Ifindex: 3, Queues: 1, Overlay: true, MAC: [6]byte{2, 0, 0, 0, 0, 3}},
+			{Ifindex: 4, Queues: 1, Routed: true, MAC: [6]byte{2, 0, 0, 0, 0, 4}},
+			{Ifindex: 2, Queues: 1, MAC: [6]byte{2, 0, 0, 0, 0, 2}},
+		},
+		Local: []netip.Addr{
+			netip.MustParseAddr("172.16.1.1"), netip.MustParseAddr("192.168.1.1"), netip.MustParseAddr("198.51.100.1"),
+			netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("fe80::3"),
+		},
+		VXLAN:     []uint16{4789},
+		WireGuard: []uint16{51820},
+		VNIs:      []uint32{100},
+		Remote:    append(prefixes(0, "172.16.2.0/24", "fd16:2::/64"), prefixes(100, "10.2.0.0/16", "fd10:2::/64")...),
+		Site: append(prefixes(0, "172.16.1.0/24", "fd16:1::/64"),
+			prefixes(100, "10.1.1.11/32", "fd10:1::11/128", "10.1.2.12/32", "fd10:1::12/128")...),
+		Gateways: []xdp.Gateway{{VNI: 100, Addr: netip.MustParseAddr("10.1.0.1")}, {VNI: 100, Addr: netip.MustParseAddr("fd10:1::1")}},
+	}
+	if diff := cmp.Diff(want, p.xdp, compared); diff != "" {
+		t.Errorf("XDP state (-want +got):\n%s", diff)
+	}
+	if err := p.xdp.Validate(); err != nil {
+		t.Errorf("the XDP program would refuse: %v", err)
+	}
+	if len(p.snapshot.Peers) != 3 || p.snapshot.Peers[2].WireGuard != peer || p.snapshot.Peers[0].WireGuard != nil {
+		t.Errorf("the peer is not at its id: %+v", p.snapshot.Peers)
+	}
+	if diff := cmp.Diff([]relay.PeerVPC{{VNI: 100, RemoteVNI: 300}}, p.snapshot.Peers[2].VPCs); diff != "" {
+		t.Errorf("VNI translation (-want +got):\n%s", diff)
+	}
+	red := vpcOf(t, p, "red")
+	if got := red.Routes.Lookup(netip.MustParseAddr("10.2.9.9")); got == nil || got.NextHops[0] != (fib.NextHop{Kind: fib.Remote, ID: 2}) {
+		t.Errorf("remote route: %v", got)
+	}
+	got := red.Routes.Lookup(netip.MustParseAddr("fd10:1::12"))
+	if got == nil || got.NextHops[0].Kind != fib.Local {
+		t.Fatalf("local route: %v", got)
+	}
+	host := p.snapshot.Deliveries[got.NextHops[0].ID]
+	if host.VTEP != netip.MustParseAddr("192.168.1.12") || host.MAC != [6]byte{2, 0, 0, 0, 1, 0x12} || host.VNI != 100 {
+		t.Errorf("delivery: %+v", host)
+	}
+	if len(p.deliveries) != len(p.snapshot.Deliveries) {
+		t.Errorf("%d deliveries, %d described", len(p.snapshot.Deliveries), len(p.deliveries))
+	}
+	virtual := slices.ContainsFunc(p.snapshot.Ports, func(port relay.Port) bool { return port.Name == "eth1" && port.Virtual && port.MTU == 1600 })
+	if !virtual {
+		t.Errorf("ports: %+v", p.snapshot.Ports)
+	}
+}
+
+func vpcOf(t *testing.T, p *plan, name string) *relay.VPC {
+	t.Helper()
+	for i := range p.snapshot.VPCs {
+		if p.snapshot.VPCs[i].Name == name {
+			return &p.snapshot.VPCs[i]
+		}
+	}
+	t.Fatalf("no VPC %s", name)
+	return nil
+}
+
+func TestCompileLeavesOutWhatIsNotThere(t *testing.T) {
+	p, err := compile(example(t), links("lo", "eth0", "eth2"), map[string]peerRef{"bergen-1": {wireguard: new(wireguard.Peer)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.xdp.Ports) != 2 || len(p.xdp.VXLAN) != 0 || len(p.xdp.VNIs) != 0 || len(p.xdp.Gateways) != 0 {
+		t.Errorf("eth1 is not there, but: %+v", p.xdp)
+	}
+	red := vpcOf(t, p, "red")
+	if red.Routes.Lookup(netip.MustParseAddr("10.1.1.11")) != nil {
+		t.Error("a host behind a missing port has a route")
+	}
+	if red.Routes.Lookup(netip.MustParseAddr("10.2.1.1")) == nil {
+		t.Error("the remote prefix has lost its route")
+	}
+}
+
+func TestCompileNamesAPeerThatIsMissing(t *testing.T) {
+	_, err := compile(example(t), links("eth0"), nil)
+	if err == nil || !strings.Contains(err.Error(), "bergen-1") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestChangesAreDescribed(t *testing.T) {
+	old, changed := example(t), example(t)
+	changed.WireGuard.ListenPort = 51821
+	changed.Ports = changed.Ports[:2]
+	changed.VPCs[1].GatewayAddresses = nil
+	changed.Peers = append(changed.Peers, config.Peer{Name: "tromso-1"})
+	want := []string{"wireguard: listens on UDP port 51821", "port eth0: removed", "vpc red: changed", "peer tromso-1: added"}
+	if diff := cmp.Diff(want, describeChanges(old, changed)); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
+	}
+	if got := describeChanges(old, example(t)); len(got) != 0 {
+		t.Errorf("nothing changed, but: %q", got)
+	}
+}
+
+func TestWhatARunningGatewayIsBuiltOnNeedsARestart(t *testing.T) {
+	changed := example(t)
+	changed.Workers, changed.AFXDP.RingSize, changed.API.Socket = 2, 4096, "/run/other.sock"
+	var paths []string
+	for _, p := range needRestart(example(t), changed) {
+		paths = append(paths, p.Path)
+	}
+	if want := []string{"workers", "afxdp", "api"}; !slices.Equal(paths, want) {
+		t.Errorf("restart for %v, want %v", paths, want)
+	}
+}
+
+func TestReplaceFileKeepsTheMode(t *testing.T) {
+	path := t.TempDir() + "/sluice.yaml"
+	if err := os.WriteFile(path, []byte("old"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := replaceFile(path, []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || string(text) != "new" {
+		t.Errorf("holds %q, %v", text, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if left, err := os.ReadDir(t.TempDir()); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
