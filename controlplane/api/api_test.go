@@ -15,6 +15,8 @@ import (
 
 	"connectrpc.com/connect"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
@@ -241,5 +243,31 @@ func TestAgesHaveTwoUnitsAtMost(t *testing.T) {
 		if got := Age(d); got != want {
 			t.Errorf("Age(%v) = %q, want %q", d, got, want)
 		}
+	}
+}
+
+func TestJSONSuitsScripts(t *testing.T) {
+	worker := uint32(0)
+	for _, c := range []struct {
+		name string
+		m    proto.Message
+		want string
+	}{
+		{"counters are numbers, whatever their size", &sluicev1.Counter{Value: 1<<64 - 1, Unit: sluicev1.CounterUnit_COUNTER_UNIT_PACKETS, Worker: &worker},
+			`{"component":"","name":"","value":18446744073709551615,"unit":"packets","explanation":"","worker":0,"port":"","drop":false}`},
+		{"what is absent is null, and an enum of tomorrow a number", &sluicev1.Counter{Unit: 99},
+			`{"component":"","name":"","value":0,"unit":"99","explanation":"","worker":null,"port":"","drop":false}`},
+		{"a duration is exact", durationpb.New(4048704050 * time.Nanosecond), `"4.04870405s"`},
+		{"a whole duration has no fraction", durationpb.New(100 * time.Second), `"100s"`},
+		{"a negative duration keeps its sign", durationpb.New(-1500 * time.Millisecond), `"-1.5s"`},
+		{"a time is UTC", timestamppb.New(time.Date(2026, 11, 21, 13, 0, 0, 5e8, time.FixedZone("", 3600))), `"2026-11-21T12:00:00.5Z"`},
+		{"bytes are base64", &sluicev1.ApplyRequest{Config: []byte("a")}, `{"config":"YQ==","dryRun":false,"name":""}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := JSON(c.m)
+			if err != nil || string(got) != c.want {
+				t.Errorf("JSON = %s, %v\nwant  %s", got, err, c.want)
+			}
+		})
 	}
 }

@@ -32,7 +32,7 @@ func writeMessage(b *bytes.Buffer, m protoreflect.Message) error {
 	case *timestamppb.Timestamp:
 		return writeValue(b, m.AsTime().UTC().Format(time.RFC3339Nano))
 	case *durationpb.Duration:
-		return writeValue(b, fmt.Sprintf("%gs", m.AsDuration().Seconds()))
+		return writeValue(b, secondsText(m.AsDuration()))
 	}
 	b.WriteByte('{')
 	fields := m.Descriptor().Fields()
@@ -51,6 +51,16 @@ func writeMessage(b *bytes.Buffer, m protoreflect.Message) error {
 	}
 	b.WriteByte('}')
 	return nil
+}
+
+// secondsText is exact, where a float would show 4.0487040499999996s.
+func secondsText(d time.Duration) string {
+	sign := ""
+	if d < 0 {
+		sign, d = "-", -d
+	}
+	s := fmt.Sprintf("%s%d.%09d", sign, d/time.Second, d%time.Second)
+	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".") + "s"
 }
 
 func writeField(b *bytes.Buffer, m protoreflect.Message, f protoreflect.FieldDescriptor) error {
