@@ -42,16 +42,19 @@
 //	  inner destination is one of Gateways                         divert_gateway
 //	  inner destination is multicast, broadcast, loopback,
 //	  link-local                                                   pass_inner_link_scope
-//	  inner destination is in Remote                               divert_geneve, divert_vxlan
+//	  inner destination is remote                                  divert_geneve, divert_vxlan
 //	  inner destination is not: the site's own traffic             pass_inner_no_route
 //	to another address
 //	  Port.Routed is not set                                       pass_not_ours
 //	  one of Gateways of Port.VNI                                  divert_gateway
 //	  multicast, broadcast, loopback, link-local                   pass_link_scope
-//	  in Remote of Port.VNI; any TTL, fragments too                divert_routed
-//	  not in Remote                                                pass_no_route
+//	  remote; any TTL, fragments too                               divert_routed
+//	  not remote                                                   pass_no_route
 //	and instead of any divert
 //	  no socket for the queue                                      pass_no_socket
+//
+// An address is remote if the longest prefix of its VNI that contains it is in Remote and not in Site. The VNI is that of
+// the packet, or Port.VNI where the packet has none.
 //
 // IPv4 options are read over; Geneve options of any length and kind, critical ones too, are left to the relay. The
 // checksums of UDP and of what is in it are not looked at: virtual links leave them unfinished.

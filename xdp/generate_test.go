@@ -11,7 +11,7 @@ import (
 // The committed object and bindings are what the sources give, byte for byte, in a checkout somewhere else. Not every
 // machine that runs the tests has the compiler; the one that checks in does.
 func TestTheCommittedObjectIsThatOfTheSources(t *testing.T) {
-	for _, tool := range []string{"clang-14", "llvm-strip-14"} {
+	for _, tool := range []string{"go", "clang-14", "llvm-strip-14"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("needs %s (internal/testenv/setup.sh generate installs it)", tool)
 		}

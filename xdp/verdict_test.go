@@ -48,6 +48,20 @@ func TestVerdictsAreThoseOfTheProgram(t *testing.T) {
 	}
 }
 
+func TestEveryVerdictExplainsItself(t *testing.T) {
+	for v := range Verdict(NumVerdicts) {
+		if v.Explain() == "" || v.Explain() == "unknown verdict" {
+			t.Errorf("%s explains nothing", v)
+		}
+		if action, _, _ := strings.Cut(v.String(), "_"); v.Drop() != (action == "drop") || (actionOf(v) == 4) != (action == "divert") {
+			t.Errorf("%s: drop %t, action %d", v, v.Drop(), actionOf(v))
+		}
+	}
+	if none := Verdict(NumVerdicts); none.Explain() != "unknown verdict" || none.Drop() {
+		t.Errorf("a verdict that does not exist: %q, drop %t", none.Explain(), none.Drop())
+	}
+}
+
 func TestLimitsAreThoseOfTheProgram(t *testing.T) {
 	header, err := os.ReadFile("bpf/shared.h")
 	if err != nil {

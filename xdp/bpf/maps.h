@@ -93,7 +93,7 @@ static __always_inline bool is_known_vni(__u32 vni)
 	return bpf_map_lookup_elem(&vnis, &vni) != NULL;
 }
 
-/* One lookup tells remote prefixes from gateway addresses: these are host routes, and the longest prefix wins. */
+/* One lookup tells remote prefixes, the site's own and gateway addresses apart: the longest prefix wins. */
 static __always_inline enum destination find_route(__u32 vni, const struct address *dst)
 {
 	enum destination *destination;

@@ -64,7 +64,7 @@ enum verdict {
 #define MAX_LOCAL 1024
 #define MAX_UDP_PORTS 256
 #define MAX_VNIS 4096
-#define MAX_ROUTES 100000	/* of each address family; remote prefixes and gateway addresses together */
+#define MAX_ROUTES 100000	/* of each address family; prefixes and gateway addresses together */
 #define MAX_HANDSHAKE_SOURCES 8192 /* about 700 KiB; the least recently seen is forgotten */
 
 enum family { IPV4 = 4, IPV6 = 6 };
@@ -114,7 +114,11 @@ struct route6_key {
 	__be32 addr[4];
 };
 
-enum destination { NOWHERE, REMOTE = 1, GATEWAY = 2 };
+enum destination {
+	NOWHERE,	/* as if there were no route: what this site has, inside a shorter remote prefix */
+	REMOTE = 1,	/* another site has it */
+	GATEWAY = 2,	/* a host route: the relay answers for it */
+};
 
 /* A token bucket, told by the time at which it will be full again (CLOCK_MONOTONIC, ns). */
 struct bucket {
