@@ -40,8 +40,7 @@ func TestEveryKeyHasADescription(t *testing.T) {
 		t.Fatal(err)
 	}
 	keys := 0
-	var walk func(path string, node map[string]any)
-	walk = func(path string, node map[string]any) {
+	walk := func(path string, node map[string]any) {
 		if object, _ := node["properties"].(map[string]any); object != nil {
 			if node["description"] == nil {
 				t.Errorf("%s: the struct has no doc comment", path)
