@@ -250,7 +250,7 @@ func (d *Device) checkPeer(c PeerConfig) error {
 
 // RemovePeer removes a peer. When it returns, no packet is sealed for or opened
 // from that peer any more, and its keys are zeroed. False: there was no such
-// peer. A worker must not call it from within a batch.
+// peer.
 func (d *Device) RemovePeer(k PublicKey) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

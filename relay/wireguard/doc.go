@@ -17,11 +17,10 @@
 // One engine goroutine (Device.Run) does handshakes and timers, at a tick of
 // 100 ms. Any number of workers seal and open with a Batch each, and hand
 // handshake messages over with Device.Receive. Everything else may be called
-// by any goroutine, but not RemovePeer, SetPeer and SetPrivateKey from within
-// Options.Send. Locks, in order: Device.mu (engine and control; never workers),
-// then one session.mu at a time (workers: for reading, per group of
-// packets), then Peer.keys, session.replayMu or Device.graveMu, which are
-// leaves.
+// by any goroutine, also from within Options.Send. Locks, in order: Device.mu
+// (engine and control; never workers), then one session.mu at a time (workers:
+// for reading, all of a batch's), then Peer.keys, session.replayMu or
+// Device.graveMu, which are leaves.
 //
 // # Memory
 //

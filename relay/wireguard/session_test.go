@@ -252,6 +252,11 @@ func TestNewPresharedKeyMakesANewSession(t *testing.T) {
 	inFlight, _ := b.seal(toA, []byte("old"))
 	psk := must(NewPresharedKey())
 	a.peer(b, PeerConfig{PresharedKey: psk})
+	first := toB.config.PresharedKey
+	a.peer(b, PeerConfig{PresharedKey: psk}) // no change
+	if !first.IsZero() || !toB.config.PresharedKey.Equal(psk) || psk.IsZero() {
+		t.Error("want the replaced copy zeroed, and the new one and the caller's not")
+	}
 	if _, r := a.seal(toB, []byte("x")); r != NoSession {
 		t.Errorf("seal with the old session: %v", r)
 	}
