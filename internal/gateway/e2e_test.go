@@ -428,3 +428,48 @@ func TestRunsWithTheUnitsCapabilities(t *testing.T) {
 	}
 	reach(t, sites, 3)
 }
+
+// A host that runs wireguard-go, set up with wg(8), is a full peer of the default VPC.
+func TestPlainWireGuardHostIsAPeer(t *testing.T) {
+	testenv.RequireTool(t, "wireguard-go", "wg")
+	_, sites := newSites(t)
+	host := sites[1].gateway
+	daemon := host.Command(context.Background(), "wireguard-go", "-f", "wg0")
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	run := func(name string, args ...string) {
+		t.Helper()
+		if out, err := host.Command(t.Context(), name, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s %q: %v: %s", name, args, err, out)
+		}
+	}
+	sites[1].eventually(t, "wg0 is there", func() error {
+		_, err := host.Netlink().LinkByName("wg0")
+		return err
+	})
+	run("wg", "set", "wg0", "private-key", filepath.Join(sites[1].dir, "wg.key"), "listen-port", "51820",
+		"peer", sites[0].key.PublicKey().String(), "endpoint", "198.51.100.1:51820", "allowed-ips", "172.16.1.0/24,fd16:1::/64")
+	run("ip", "link", "set", "wg0", "up", "mtu", "1420")
+	for _, args := range [][]string{
+		{"addr", "add", "172.16.2.77/32", "dev", "wg0"}, {"addr", "add", "fd16:2::77/128", "dev", "wg0", "nodad"},
+		{"route", "add", "172.16.1.0/24", "dev", "wg0", "src", "172.16.2.77"}, {"route", "add", "fd16:1::/64", "dev", "wg0", "src", "fd16:2::77"},
+	} {
+		run("ip", args...)
+	}
+	sites[0].start(t)
+	all := netnstest.PingOptions{Count: 10, All: true, Timeout: 4 * time.Second}
+	for _, addr := range []string{"172.16.2.77", "fd16:2::77"} {
+		if err := netnstest.Ping(t.Context(), sites[0].host, netip.MustParseAddr(addr), all); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, addr := range []netip.Addr{sites[0].addr4(), sites[0].addr6()} {
+		if err := netnstest.Ping(t.Context(), host, addr, all); err != nil {
+			t.Error(err)
+		}
+	}
+	if t.Failed() {
+		t.Log(sites[0].nonZero(t))
+	}
+}
