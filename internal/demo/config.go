@@ -21,6 +21,7 @@ const wireGuardPort = 51820
 var configuration = template.Must(template.New("sluice.yaml").Parse(`# Gateway {{.Gateway}} of the demo.
 site: {{.Site}}
 gateway: {{.Gateway}}
+workers: {{.Workers}}                    # each has a queue of every port
 ports:
   - name: site0               # to the site's switch, and the nodes on it
   - name: host0               # to a plain host
@@ -73,7 +74,7 @@ type settings struct {
 	Overlay                  string
 	KeyFile, SharedFile      string
 	Socket                   string
-	Port                     int
+	Workers, Port            int
 	PublicKey                wireguard.PublicKey
 	Endpoint                 netip.AddrPort
 	Tunnel4, Tunnel6         netip.Addr
@@ -134,6 +135,7 @@ func (s *site) settings(shared wireguard.PresharedKey) (*settings, error) {
 		KeyFile:    filepath.Join(s.gateway.host.Dir(), "wg.key"),
 		SharedFile: filepath.Join(s.gateway.host.Dir(), "wg.psk"),
 		Socket:     s.gateway.socket(),
+		Workers:    s.lab.workers,
 		Port:       wireGuardPort, PublicKey: private.PublicKey(),
 		Endpoint: netip.AddrPortFrom(s.wan(2, s.lab.outer).Addr(), wireGuardPort),
 		Tunnel4:  tunnels[0], Tunnel6: tunnels[1],

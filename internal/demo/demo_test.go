@@ -13,6 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/sluicegw/sluice/controlplane/api"
+	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/internal/netnstest"
 	"github.com/sluicegw/sluice/internal/testenv"
@@ -44,9 +46,7 @@ func TestDemo(t *testing.T) {
 				t.Error(err)
 			}
 			assertReport(t, file)
-			if left, err := netnstest.Find(label); err != nil || len(left) != 0 {
-				t.Errorf("left: %v, %v", left, err)
-			}
+			assertNothingLeft(t)
 		})
 	}
 }
@@ -69,6 +69,66 @@ func TestUnfinishedSumsAreCompleted(t *testing.T) {
 	for _, s := range d.lab.sites {
 		if err := s.gateway.stop(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+func TestTwoWorkersCarryEverything(t *testing.T) {
+	testenv.RequireRoot(t)
+	d := testLab(t, labOptions{bergen: config.VXLAN, workers: 2})
+	d.Executable, d.patience, d.CopySize = sluice(t), patience, 20e6
+	if err := d.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		d.checkPings(t.Context())
+		d.checkServices(t.Context())
+		d.checkCopies(t.Context())
+	}
+	if d.failures() > 0 {
+		t.Errorf("%d checks failed", d.failures())
+	}
+	for _, s := range d.lab.sites {
+		status, err := api.Dial(s.gateway.socket()).Status(t.Context(), &sluicev1.StatusRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status.GetWorkers() != 2 {
+			t.Errorf("gateway %s has %d workers", s.gateway.name, status.GetWorkers())
+		}
+		counters, err := api.Dial(s.gateway.socket()).Counters(t.Context(), &sluicev1.CountersRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := make(map[uint32]uint64)
+		for _, c := range counters.GetCounters() {
+			switch {
+			case c.GetComponent() == "afxdp" && c.GetName() == "kicks":
+				sent[c.GetWorker()] += c.GetValue()
+			case c.GetName() == "pass_no_socket" && c.GetValue() > 0:
+				t.Errorf("gateway %s: %d packets came by a queue without a worker", s.gateway.name, c.GetValue())
+			}
+		}
+		if sent[0] == 0 || sent[1] == 0 {
+			t.Errorf("gateway %s: system calls to send, by worker: %v; both should have worked", s.gateway.name, sent)
+		}
+		if err := s.gateway.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// assertNothingLeft looks for networks of this process; someone else may be
+// running a demo.
+func assertNothingLeft(t *testing.T) {
+	t.Helper()
+	all, err := netnstest.Find(label)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range all {
+		if o.PID == os.Getpid() {
+			t.Errorf("left: %+v", o)
 		}
 	}
 }
@@ -120,9 +180,7 @@ func TestDemoSaysWhyAGatewayDoesNotStart(t *testing.T) {
 	if !strings.Contains(out.String(), "removing everything") {
 		t.Errorf("it did not clean up:\n%s", out.String())
 	}
-	if left, err := netnstest.Find(label); err != nil || len(left) != 0 {
-		t.Errorf("left: %v, %v", left, err)
-	}
+	assertNothingLeft(t)
 }
 
 func TestDemoEndsWithItsContextAndCleansUp(t *testing.T) {
@@ -134,9 +192,7 @@ func TestDemoEndsWithItsContextAndCleansUp(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("the error is %v", err)
 	}
-	if left, err := netnstest.Find(label); err != nil || len(left) != 0 {
-		t.Errorf("left: %v, %v", left, err)
-	}
+	assertNothingLeft(t)
 }
 
 func TestReportCountsFailuresAndShowsThem(t *testing.T) {

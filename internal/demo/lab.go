@@ -40,6 +40,7 @@ type labOptions struct {
 	// that are not there, as virtual machines do. Open vSwitch's userspace datapath
 	// cannot cope with that, kernels and gateways have to.
 	offload bool
+	workers int // of each gateway, and queues of its ports; default 1
 }
 
 // site is a site's nodes, pods, host and gateway.
@@ -61,6 +62,7 @@ func newLab(o labOptions) (_ *lab, err error) {
 	if err != nil {
 		return nil, err
 	}
+	o.workers = max(o.workers, 1)
 	// WireGuard over UDP over IP adds 60 or 80 bytes, Geneve in it another 36.
 	l := &lab{scope: scope, labOptions: o, outer: 4, hostMTU: wireMTU - 60, podMTU: 1400}
 	if o.ipv6 {
@@ -119,10 +121,10 @@ func (s *site) build() {
 	s.sw = scope.NewSwitch(s.name + "-switch")
 	s.gateway = &gateway{name: s.name + "-1", host: scope.NewHost(s.name + "-gw")}
 	// The gateway's three ports, and the ways out of it.
-	s.sw.Plug(netnstest.End{Host: s.gateway.host, Name: "site0", MTU: wireMTU, Addrs: s.prefixes("192.168.%d.1/24", "fd92:%d::1/64"), Offload: s.lab.offload})
+	s.sw.Plug(netnstest.End{Host: s.gateway.host, Name: "site0", MTU: wireMTU, Queues: s.lab.workers, Addrs: s.prefixes("192.168.%d.1/24", "fd92:%d::1/64"), Offload: s.lab.offload})
 	scope.Connect(
-		netnstest.End{Host: s.gateway.host, Name: "wan0", MTU: wireMTU, Addrs: []netip.Prefix{s.wan(2, 4), s.wan(2, 6)}},
-		netnstest.End{Host: s.lab.wan, Name: s.name, MTU: wireMTU, Addrs: []netip.Prefix{s.wan(1, 4), s.wan(1, 6)}},
+		netnstest.End{Host: s.gateway.host, Name: "wan0", MTU: wireMTU, Queues: s.lab.workers, Addrs: []netip.Prefix{s.wan(2, 4), s.wan(2, 6)}},
+		netnstest.End{Host: s.lab.wan, Name: s.name, MTU: wireMTU, Queues: s.lab.workers, Addrs: []netip.Prefix{s.wan(1, 4), s.wan(1, 6)}},
 	)
 	s.gateway.host.Route(netip.Prefix{}, s.wan(1, 4).Addr())
 	s.gateway.host.Route(netip.Prefix{}, s.wan(1, 6).Addr())
@@ -130,8 +132,8 @@ func (s *site) build() {
 	s.host = &endpoint{site: s, name: s.name + "-host", vpc: config.DefaultVPC, addrs: s.addrs("172.16.%d.10", "fd16:%d::10")}
 	s.host.host = scope.NewHost(s.host.name)
 	scope.Connect(
-		netnstest.End{Host: s.gateway.host, Name: "host0", MTU: wireMTU, Addrs: s.prefixes("172.16.%d.1/24", "fd16:%d::1/64")},
-		netnstest.End{Host: s.host.host, Name: "eth0", MTU: wireMTU, Addrs: s.prefixes("172.16.%d.10/24", "fd16:%d::10/64"), Offload: s.lab.offload},
+		netnstest.End{Host: s.gateway.host, Name: "host0", MTU: wireMTU, Queues: s.lab.workers, Addrs: s.prefixes("172.16.%d.1/24", "fd16:%d::1/64")},
+		netnstest.End{Host: s.host.host, Name: "eth0", MTU: wireMTU, Queues: s.lab.workers, Addrs: s.prefixes("172.16.%d.10/24", "fd16:%d::10/64"), Offload: s.lab.offload},
 	)
 	for _, via := range s.addrs("172.16.%d.1", "fd16:%d::1") {
 		s.host.host.Route(netip.Prefix{}, via)
