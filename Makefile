@@ -44,7 +44,7 @@ fuzz: ## every fuzz target for FUZZTIME (default 3s) each
 	grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r dir; do \
 	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go | sed 's/func //'); do \
 	    echo "fuzz $$dir $$target"; \
-	    SLUICE_REQUIRE_ROOT=1 $(GO) test $(EXEC) $$dir -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) </dev/null; \
+	    SLUICE_REQUIRE_ROOT=1 $(GO) test $(EXEC) $$dir -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x </dev/null; \
 	  done; \
 	done
 
