@@ -153,7 +153,7 @@ func (d *demo) checkPings(ctx context.Context) {
 			pairs, err := d.eachPair(vpc, func(from, to *endpoint) error {
 				return netnstest.Ping(ctx, from.host, to.addrs[f], d.ping())
 			})
-			d.record("cross", fmt.Sprintf("ping %s, %s", vpc, family[f]), fmt.Sprintf("%d pairs, both ways", pairs), err)
+			d.record("cross", fmt.Sprintf("ping %s, %s", vpc, family[f]), fmt.Sprintf("%d pairs of sender and receiver", pairs), err)
 		}
 	}
 }

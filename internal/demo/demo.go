@@ -207,6 +207,7 @@ func (d *demo) writeJSON() error {
 	if d.JSON == "" {
 		return nil
 	}
+	d.OK = d.failures() == 0
 	data, err := json.MarshalIndent(d.report, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)

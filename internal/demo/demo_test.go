@@ -143,6 +143,9 @@ func assertReport(t *testing.T, file string) {
 	if err := json.Unmarshal(text, &got); err != nil {
 		t.Fatal(err)
 	}
+	if want := got.failures() == 0; got.OK != want {
+		t.Errorf("the report is ok: %v, its checks: %v", got.OK, want)
+	}
 	if got.Overlays["oslo"] != "vxlan" || got.Overlays["bergen"] != "geneve" {
 		t.Errorf("overlays were %v", got.Overlays)
 	}

@@ -10,6 +10,7 @@ import (
 
 // report is what the demo found, as `--json` writes it.
 type report struct {
+	OK       bool              `json:"ok"` // every check
 	Started  time.Time         `json:"started"`
 	Overlays map[string]string `json:"overlays"` // by site
 	Notes    []string          `json:"notes,omitempty"`
