@@ -97,12 +97,3 @@ func (r *ring) pending() uint32 {
 
 // needsWakeup says whether the kernel waits for a system call to go on with this ring.
 func (r *ring) needsWakeup() bool { return r.flags.Load()&unix.XDP_RING_NEED_WAKEUP != 0 }
-
-// offsetsInMemory is the layout of a ring that this package makes itself: indexes on cache
-// lines of their own, as the kernel has them, then the entries.
-func offsetsInMemory() unix.XDPRingOffset {
-	return unix.XDPRingOffset{Producer: 0, Consumer: 64, Flags: 128, Desc: 192}
-}
-
-// bytesInMemory is how much memory that layout takes for a number of entries of at most 16 bytes.
-func bytesInMemory(size uint32) int { return 192 + 16*int(size) }

@@ -186,3 +186,12 @@ func wantCensus(tb testing.TB, u *UMEM, want Census) {
 		tb.Errorf("there are %d free frames, want %d", got, want.Pool)
 	}
 }
+
+// offsetsInMemory is the layout of a simulated ring: indexes on cache
+// lines of their own, as the kernel has them, then the entries.
+func offsetsInMemory() unix.XDPRingOffset {
+	return unix.XDPRingOffset{Producer: 0, Consumer: 64, Flags: 128, Desc: 192}
+}
+
+// bytesInMemory is how much memory that layout takes for a number of entries of at most 16 bytes.
+func bytesInMemory(size uint32) int { return 192 + 16*int(size) }
