@@ -23,6 +23,7 @@ is touched, and everything is removed at the end. Fails if any check fails.`,
 	}
 	cmd.Flags().StringVar(&o.JSON, "json", "", "write the checks to this `file`, as JSON")
 	cmd.Flags().BoolVar(&o.Keep, "keep", false, "leave everything running after the checks, until interrupted")
+	cmd.Flags().BoolVar(&o.IPv6, "ipv6", false, "IPv6 on the outside: between nodes and gateways, and on the WAN")
 	cmd.Flags().BoolVar(&o.Clean, "clean", false, "remove what an earlier demo left, and do nothing else")
 	cmd.Flags().BoolVar(&o.RequireOVS, "require-ovs", false, "fail when Open vSwitch cannot run, instead of using VXLAN at both sites")
 	return cmd
