@@ -63,7 +63,7 @@ func (s *Socket) Receive(dst []Desc) int {
 	}
 	// The first byte of each packet is read here, in a row, so that the cache misses overlap: the packets
 	// were written on another CPU. Whoever needs them next, one by one, finds them at hand, be it the caller
-	// or the kernel that copies them out again (bench/afxdp: 60 ns of 420 per forwarded packet).
+	// or the kernel that copies them out again (a seventh to a quarter of what sending a packet costs, by perf, are these misses).
 	got, pool, touched := 0, &s.umem.pool, byte(0)
 	for i := range n {
 		d := s.rx.entries[(s.rx.cons+i)&s.rx.mask]
