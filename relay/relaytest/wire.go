@@ -2,7 +2,8 @@ package relaytest
 
 import "math/rand/v2"
 
-// Wire carries what one queue has sent to another, in one direction.
+// Wire carries what one queue has sent to another, in one direction. What the
+// other has no frame for waits for the next Carry.
 type Wire struct {
 	From, To *Queue
 	// Loss is the share of packets that get lost, 0 to 1.
@@ -13,25 +14,39 @@ type Wire struct {
 	Rand *rand.Rand
 	// Tap sees each packet that arrives; nil: nobody does.
 	Tap func([]byte)
+
+	waiting [][]byte
 }
 
 // Carry moves everything that was sent so far and returns how much arrived.
 func (w *Wire) Carry() int {
 	packets := w.From.Collect()
-	if w.Reorder && w.Rand != nil {
-		w.Rand.Shuffle(len(packets), func(i, j int) { packets[i], packets[j] = packets[j], packets[i] })
+	if w.Rand != nil {
+		packets = w.torment(packets)
 	}
-	arrived := 0
-	for _, b := range packets {
-		if w.Rand != nil && w.Rand.Float64() < w.Loss {
-			continue
+	packets = append(w.waiting, packets...)
+	w.waiting = nil
+	for i, b := range packets {
+		if !w.To.Inject(b) {
+			w.waiting = packets[i:]
+			return i
 		}
 		if w.Tap != nil {
 			w.Tap(b)
 		}
-		if w.To.Inject(b) {
-			arrived++
+	}
+	return len(packets)
+}
+
+func (w *Wire) torment(packets [][]byte) [][]byte {
+	if w.Reorder {
+		w.Rand.Shuffle(len(packets), func(i, j int) { packets[i], packets[j] = packets[j], packets[i] })
+	}
+	kept := packets[:0]
+	for _, b := range packets {
+		if w.Rand.Float64() >= w.Loss {
+			kept = append(kept, b)
 		}
 	}
-	return arrived
+	return kept
 }
