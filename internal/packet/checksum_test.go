@@ -93,7 +93,9 @@ func built(t testing.TB, version int, transport gopacket.SerializableLayer, prot
 		l := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: proto, SrcIP: netip.MustParseAddr("fd00::1").AsSlice(), DstIP: netip.MustParseAddr("fd00::2").AsSlice()}
 		ip, network = l, l
 	}
-	if c, ok := transport.(interface{ SetNetworkLayerForChecksum(gopacket.NetworkLayer) error }); ok {
+	if c, ok := transport.(interface {
+		SetNetworkLayerForChecksum(gopacket.NetworkLayer) error
+	}); ok {
 		if err := c.SetNetworkLayerForChecksum(network); err != nil {
 			t.Fatal(err)
 		}

@@ -213,3 +213,10 @@ func (q *Queue) Close() error {
 	q.fill, q.completed, q.received, q.sent = nil, nil, nil, nil
 	return nil
 }
+
+// Held is how many frames are at the queue, in whichever ring.
+func (q *Queue) Held() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.fill) + len(q.received) + len(q.sent) + len(q.completed)
+}

@@ -1,0 +1,66 @@
+package relay
+
+import (
+	"testing"
+
+	"github.com/gopacket/gopacket/layers"
+)
+
+// FuzzPipeline gives any bytes to any port: the worker must neither crash nor
+// lose a frame, and the packet ends in exactly one verdict (gateway.conserved
+// counts both). With seal set the bytes are the plaintext of a genuine message
+// of the peer, so that what lies behind the cipher is reached as well.
+func FuzzPipeline(f *testing.F) {
+	for place := atVXLAN4; place < places; place++ {
+		for _, version := range []int{4, 6} {
+			port, frame := fromHost(red, 1, place, udpPacket(red.host(1, place, version), red.host(2, place, version), 64, 0, 1, 2, []byte("seed")))
+			f.Add(uint8(port), false, frame)
+			port, frame = fromHost(red, 1, place, echoPacket(red.host(1, place, version), red.gateways(1)[version/6], 1, 2, nil))
+			f.Add(uint8(port), false, frame)
+		}
+		if place != atRouted {
+			f.Add(uint8(sitePort), false, overlayFrame(red, 1, place, layers.EthernetTypeARP, arpRequest(red.host(1, place, 4), red.gateways(1)[0])))
+			f.Add(uint8(sitePort), false, overlayFrame(red, 1, place, layers.EthernetTypeIPv6, solicitation(red.host(1, place, 6), red.gateways(1)[1])))
+		}
+	}
+	option := &layers.GeneveOption{Class: 1, Type: 2, Length: 8, Data: make([]byte, 4)}
+	f.Add(uint8(sitePort), false, overlayFrame(red, 1, atGeneve4, layers.EthernetTypeIPv4, udpPacket(red.host(1, atGeneve4, 4), red.host(1, atGeneve6, 4), 64, 0, 1, 2, nil), option))
+	f.Add(uint8(wanPort), false, wireguardFrame(4, 64))
+	f.Add(uint8(wanPort), false, wireguardFrame(1, 148))
+	f.Add(uint8(wanPort), true, tunnelled(red.vni(1), layers.EthernetTypeIPv4, udpPacket(red.host(2, atRouted, 4), red.host(1, atRouted, 4), 64, 0, 1, 2, nil), option))
+	f.Add(uint8(wanPort), true, udpPacket(defaultVPC.host(2, atRouted, 6), defaultVPC.host(1, atGeneve6, 6), 64, 0, 1, 2, nil))
+	p := newPair(f, gatewayOptions{virtual: true, tune: func(o *Options) { o.ErrorRate = 1 << 30 }})
+	p.connect(f)
+	f.Fuzz(func(t *testing.T, port uint8, seal bool, b []byte) {
+		if len(b) > 1500 {
+			return
+		}
+		before := p.a.relay.Counters()
+		if seal {
+			p.sealTo(t, b)
+		} else if !p.a.queues[0][firstPort+uint32(port)%(lastPort-firstPort+1)].Inject(b) {
+			t.Fatal("no frame")
+		}
+		p.a.turn()
+		after := p.a.relay.Counters()
+		var verdicts uint64
+		for v := range after.Verdicts {
+			verdicts += after.Verdicts[v] - before.Verdicts[v]
+		}
+		in := after.Received + after.Injected + after.Made - before.Received - before.Injected - before.Made
+		if verdicts+after.Parked != in+before.Parked {
+			t.Errorf("%d packets have %d verdicts: %v", in, verdicts, nonzero(after))
+		}
+		for ifindex := uint32(firstPort); ifindex <= lastPort; ifindex++ {
+			p.a.queues[0][ifindex].Discard()
+		}
+		p.a.turn()
+		held := 0
+		for _, q := range p.a.queues[0] {
+			held += q.Held()
+		}
+		if free := p.a.umems[0].FreeCount(); free+held+int(after.Parked) != p.a.umems[0].Frames() {
+			t.Errorf("%d frames free, %d at ports, %d parked, of %d", free, held, after.Parked, p.a.umems[0].Frames())
+		}
+	})
+}
