@@ -43,7 +43,7 @@ func (w *worker) solicit(f *frame, o overlay, outer int) {
 		w.drop(f, NDNotOurs)
 		return
 	}
-	s, bad := packet.ParseSolicit(b, f.ip)
+	s, bad := packet.ParseSolicit(b, &f.ip)
 	if bad != packet.Fine {
 		w.drop(f, BadND)
 		return

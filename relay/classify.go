@@ -50,8 +50,8 @@ func (w *worker) classify(f *frame, options uint32) {
 		w.drop(f, NotIP)
 		return
 	}
-	ip, bad := packet.ParseIP(b[eth.Len:])
-	if bad != packet.Fine {
+	ip := &f.ip // until decap finds an inner one
+	if bad := ip.Parse(b[eth.Len:]); bad != packet.Fine {
 		w.drop(f, outerProblem(bad))
 		return
 	}
@@ -61,7 +61,7 @@ func (w *worker) classify(f *frame, options uint32) {
 	}
 	b = b[eth.Len : eth.Len+ip.Len]
 	if !w.state.local.hasDst(ip.Version, b) {
-		w.routedIn(f, port, ip, eth.Len)
+		w.routedIn(f, port, eth.Len)
 		return
 	}
 	switch {
@@ -82,7 +82,7 @@ func (w *worker) classify(f *frame, options uint32) {
 	f.off = outer + ip.HeaderLen + packet.UDPLen
 	f.end = outer + ip.HeaderLen + udp.Len
 	if udp.Dst == w.state.wireguard && udp.Dst != 0 {
-		w.wireguardIn(f, ip, b, udp.Src)
+		w.wireguardIn(f, b, udp.Src)
 		return
 	}
 	for i := range port.overlays {
@@ -103,26 +103,26 @@ func outerProblem(bad packet.Problem) Verdict {
 
 // routedIn takes a packet that is not for us: a routed attachment's, if the
 // port is one.
-func (w *worker) routedIn(f *frame, port *portState, ip packet.IP, l2 int) {
+func (w *worker) routedIn(f *frame, port *portState, l2 int) {
 	if port.routed < 0 {
 		w.drop(f, NotOurs)
 		return
 	}
-	f.vpc, f.ip = port.routed, ip
+	f.vpc = port.routed
 	f.off += l2
-	f.end = f.off + ip.Len
+	f.end = f.off + f.ip.Len
 	w.inner(f, port)
 }
 
 // wireguardIn tells data from handshakes (the first byte is the type, the next
 // three are reserved and zero).
-func (w *worker) wireguardIn(f *frame, ip packet.IP, outer []byte, srcPort uint16) {
+func (w *worker) wireguardIn(f *frame, outer []byte, srcPort uint16) {
 	message := f.data()
 	if len(message) < 4 || message[1]|message[2]|message[3] != 0 {
 		w.drop(f, BadWireGuard)
 		return
 	}
-	from := endpointOf(ip, outer, srcPort)
+	from := endpointOf(&f.ip, outer, srcPort)
 	switch message[0] {
 	case 4:
 		w.opening = append(w.opening, f)
@@ -147,6 +147,6 @@ func (w *worker) wireguardIn(f *frame, ip packet.IP, outer []byte, srcPort uint1
 var handshakeLen = [4]int{1: 148, 2: 92, 3: 64}
 
 // endpointOf is where the message in the packet b came from.
-func endpointOf(ip packet.IP, b []byte, srcPort uint16) wireguard.Endpoint {
+func endpointOf(ip *packet.IP, b []byte, srcPort uint16) wireguard.Endpoint {
 	return wireguard.Endpoint{Remote: netip.AddrPortFrom(ip.Src(b), srcPort), Local: ip.Dst(b)}
 }

@@ -38,12 +38,11 @@ func (w *worker) decap(f *frame, o overlay, outer int) {
 		w.arp(f, o, outer)
 		return
 	}
-	ip, verdict := parseInner(f, etherType)
-	if verdict != pending {
+	if verdict := parseInner(f, etherType); verdict != pending {
 		w.drop(f, verdict)
 		return
 	}
-	f.ip = ip
+	ip := &f.ip
 	f.end = f.off + ip.Len
 	if !w.congestion(f) {
 		return
@@ -87,25 +86,24 @@ func (w *worker) stripEthernet(f *frame, etherType uint16) uint16 {
 	return eth.Type
 }
 
-// parseInner reads the inner IP header and holds it against the EtherType.
-func parseInner(f *frame, etherType uint16) (packet.IP, Verdict) {
-	var ip packet.IP
+// parseInner reads the inner IP header into f.ip and holds it against the EtherType.
+func parseInner(f *frame, etherType uint16) Verdict {
 	var bad packet.Problem
 	switch etherType {
 	case packet.TypeIPv4:
-		ip, bad = packet.ParseIPv4(f.data())
+		bad = f.ip.Parse4(f.data())
 	case packet.TypeIPv6:
-		ip, bad = packet.ParseIPv6(f.data())
+		bad = f.ip.Parse6(f.data())
 	default:
-		return ip, InnerNotIP
+		return InnerNotIP
 	}
 	switch bad {
 	case packet.Fine:
-		return ip, pending
+		return pending
 	case packet.BadChecksum:
-		return ip, InnerChecksum
+		return InnerChecksum
 	}
-	return ip, BadInnerIP
+	return BadInnerIP
 }
 
 // ECN codepoints (RFC 3168), the two low bits of TOS or traffic class.

@@ -86,10 +86,9 @@ func (w *worker) icmpError(f *frame, v Verdict, typ, code uint8, word uint32) {
 
 // originate starts a packet of our own, an inner one in its VPC, on its way.
 func (w *worker) originate(f *frame) {
-	ip, bad := packet.ParseIP(f.data())
 	w.made++
-	f.origin, f.ip, f.optsLen, f.critical, f.deadline, f.slot = fromRelay, ip, 0, false, 0, -1
-	if bad != packet.Fine {
+	f.origin, f.optsLen, f.critical, f.deadline, f.slot = fromRelay, 0, false, 0, -1
+	if bad := f.ip.Parse(f.data()); bad != packet.Fine {
 		w.drop(f, BadInnerIP)
 		return
 	}

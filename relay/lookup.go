@@ -21,7 +21,7 @@ func (w *worker) inner(f *frame, port *portState) {
 		return
 	}
 	if port != nil && port.virtual {
-		packet.Finish(b, f.ip)
+		packet.Finish(b, &f.ip)
 	}
 	if f.ip.TTL <= 1 {
 		w.timeExceeded(f)
@@ -40,7 +40,7 @@ func (w *worker) route(f *frame) {
 		w.unreachable(f, NoRoute)
 		return
 	}
-	f.flow = packet.FlowHash(f.data(), f.ip)
+	f.flow = packet.FlowHash(f.data(), &f.ip)
 	hop := r.NextHops[0]
 	if len(r.NextHops) > 1 {
 		hop = pick(r.NextHops, f.flow)

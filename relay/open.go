@@ -54,18 +54,16 @@ func (w *worker) opened(f *frame, p *wireguard.Packet) {
 		w.drop(f, BadPayload)
 		return
 	}
-	ip, verdict := parseInner(f, etherTypeOf(b[0]>>4))
-	if verdict != pending {
+	if verdict := parseInner(f, etherTypeOf(b[0]>>4)); verdict != pending {
 		w.drop(f, verdict)
 		return
 	}
-	f.ip = ip
-	f.end = f.off + ip.Len // what is behind is WireGuard's padding
+	f.end = f.off + f.ip.Len // what is behind is WireGuard's padding
 	if !w.congestion(f) {
 		return
 	}
 	f.vpc = w.state.defaultVPC
-	if w.state.tunnel.hasDst(ip.Version, b) {
+	if w.state.tunnel.hasDst(f.ip.Version, b) {
 		w.tunnelled(f)
 		return
 	}
@@ -75,7 +73,7 @@ func (w *worker) opened(f *frame, p *wireguard.Packet) {
 // tunnelled takes a packet to our own tunnel address: the Geneve of a VPC that
 // is not the default one, or a ping.
 func (w *worker) tunnelled(f *frame) {
-	ip, b := f.ip, f.data()
+	ip, b := &f.ip, f.data()
 	peer := &w.state.peers[f.peer]
 	if src := ip.Src(b); src != peer.tunnel4 && src != peer.tunnel6 {
 		w.drop(f, TunnelMismatch)
@@ -111,7 +109,7 @@ func (w *worker) tunnelled(f *frame) {
 	if etherType == 0 {
 		return
 	}
-	if f.ip, verdict = parseInner(f, etherType); verdict != pending {
+	if verdict = parseInner(f, etherType); verdict != pending {
 		w.drop(f, verdict)
 		return
 	}

@@ -67,7 +67,7 @@ func TestTTLAndTOSChangesKeepTheHeaderValid(t *testing.T) {
 		PutIPv4(b, 0x28, 20, uint8(ttl), ProtoUDP, [4]byte{10, byte(ttl), 3, 4}, [4]byte{10, 5, 6, 7})
 		DecrementTTL(b)
 		SetTOS(b, uint8(ttl))
-		ip, bad := ParseIPv4(b)
+		ip, bad := parse4(b)
 		if bad != Fine || int(ip.TTL) != ttl-1 || int(ip.TOS) != ttl {
 			t.Fatalf("ttl %d: %v %+v", ttl, bad, ip)
 		}
@@ -75,7 +75,7 @@ func TestTTLAndTOSChangesKeepTheHeaderValid(t *testing.T) {
 		PutIPv6(b6, 0, 0xabcde, 0, uint8(ttl), ProtoNone, [16]byte{1}, [16]byte{2})
 		DecrementTTL(b6)
 		SetTOS(b6, uint8(ttl))
-		if ip, bad := ParseIPv6(b6); bad != Fine || int(ip.TTL) != ttl-1 || int(ip.TOS) != ttl || binary.BigEndian.Uint32(b6)&0xfffff != 0xabcde {
+		if ip, bad := parse6(b6); bad != Fine || int(ip.TTL) != ttl-1 || int(ip.TOS) != ttl || binary.BigEndian.Uint32(b6)&0xfffff != 0xabcde {
 			t.Fatalf("hop limit %d: %v %+v", ttl, bad, ip)
 		}
 	}
@@ -113,7 +113,7 @@ func TestAnUnfinishedChecksumIsFoundAndFinished(t *testing.T) {
 			"udp": built(t, version, &layers.UDP{SrcPort: 1, DstPort: 2}, layers.IPProtocolUDP, []byte("seven77")),
 			"tcp": built(t, version, &layers.TCP{SrcPort: 1, DstPort: 2, Window: 3}, layers.IPProtocolTCP, []byte("data")),
 		} {
-			ip, bad := ParseIP(b)
+			ip, bad := parse(b)
 			if bad != Fine {
 				t.Fatal(bad)
 			}

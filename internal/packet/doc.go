@@ -10,8 +10,8 @@
 // A parser returns a Problem instead of an error, because its caller turns it
 // into a counter, not into text.
 //
-//	ip, bad := packet.ParseIP(b)
-//	if bad != packet.Fine {
+//	var ip packet.IP
+//	if bad := ip.Parse(b); bad != packet.Fine {
 //		return bad
 //	}
 //	transport := b[ip.HeaderLen:ip.Len]

@@ -10,7 +10,7 @@ import (
 // as long as this code stays as it is, on every gateway; a flow's fragments
 // have one of their own, without ports (RFC 6438 section 3). The two
 // directions of a connection differ.
-func FlowHash(b []byte, ip IP) uint32 {
+func FlowHash(b []byte, ip *IP) uint32 {
 	var ports uint64
 	if ip.First && !ip.Fragment && ip.HeaderLen+4 <= ip.Len {
 		switch ip.Proto {

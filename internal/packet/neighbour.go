@@ -59,7 +59,7 @@ type Solicit struct {
 // ParseSolicit validates and reads the neighbour solicitation in the IPv6
 // packet b, parsed as ip, by all the rules of RFC 4861 section 7.1.1. One with
 // the unspecified source is a duplicate address probe.
-func ParseSolicit(b []byte, ip IP) (Solicit, Problem) {
+func ParseSolicit(b []byte, ip *IP) (Solicit, Problem) {
 	if ip.Len > len(b) || ip.Len-ip.HeaderLen < NDLen {
 		return Solicit{}, Short
 	}

@@ -40,7 +40,7 @@ func TestTheWalkOverIPv6ExtensionHeadersEndsAtTheTransportHeader(t *testing.T) {
 		{"cut short", header(ProtoRouting, ProtoUDP, 0, 0, 0), Short, 0, 0, false},
 		{"longer than the packet", header(ProtoRouting, ProtoUDP, 9, 0, 0, 0, 0, 0, 0), BadLength, 0, 0, false},
 	} {
-		ip, bad := ParseIPv6(c.b)
+		ip, bad := parse6(c.b)
 		if bad != c.bad || bad == Fine && (ip.Proto != c.proto || ip.HeaderLen != c.len || ip.First != c.first) {
 			t.Errorf("%s: %v %+v", c.name, bad, ip)
 		}
@@ -90,7 +90,7 @@ func TestAFlowKeepsItsHashAndFlowsDiffer(t *testing.T) {
 	for _, version := range []int{4, 6} {
 		for port := range 1000 {
 			b := built(t, version, &layers.UDP{SrcPort: layers.UDPPort(port + 1), DstPort: 53}, layers.IPProtocolUDP, []byte{byte(port)})
-			ip, _ := ParseIP(b)
+			ip, _ := parse(b)
 			h := FlowHash(b, ip)
 			seen[h]++
 			DecrementTTL(b)
@@ -107,7 +107,7 @@ func TestAFlowKeepsItsHashAndFlowsDiffer(t *testing.T) {
 		t.Errorf("2000 flows have %d hashes", len(seen))
 	}
 	// The hash decides where flows go on several gateways: it may not change by accident.
-	ip := IP{Version: 4, Proto: ProtoUDP, First: true, HeaderLen: 20, Len: 24}
+	ip := &IP{Version: 4, Proto: ProtoUDP, First: true, HeaderLen: 20, Len: 24}
 	if h := FlowHash(make([]byte, 24), ip); h != stableHash {
 		t.Errorf("hash %#x of the flow of zeros, want %#x", h, uint32(stableHash))
 	}
@@ -163,7 +163,7 @@ func FuzzParse(f *testing.F) {
 		if e, bad := ParseEthernet(b); bad == Fine && (e.Len > len(b) || e.Len != EthernetLen+4*e.Tags) {
 			t.Errorf("ethernet %+v of %d bytes", e, len(b))
 		}
-		if ip, bad := ParseIP(b); bad == Fine {
+		if ip, bad := parse(b); bad == Fine {
 			if ip.HeaderLen > ip.Len || ip.Len > len(b) || ip.Src(b).Is4() != (ip.Version == 4) || !ip.Fragment && !ip.First {
 				t.Errorf("ip %+v of %d bytes", ip, len(b))
 			}
@@ -211,7 +211,7 @@ func FuzzFinish(f *testing.F) {
 			version = 4
 		}
 		want := built(t, version, &layers.UDP{SrcPort: layers.UDPPort(src), DstPort: layers.UDPPort(dst)}, layers.IPProtocolUDP, payload)
-		ip, bad := ParseIP(want)
+		ip, bad := parse(want)
 		if bad != Fine {
 			t.Fatal(bad)
 		}
@@ -222,3 +222,7 @@ func FuzzFinish(f *testing.F) {
 		}
 	})
 }
+
+func parse(b []byte) (*IP, Problem)  { ip := new(IP); return ip, ip.Parse(b) }
+func parse4(b []byte) (*IP, Problem) { ip := new(IP); return ip, ip.Parse4(b) }
+func parse6(b []byte) (*IP, Problem) { ip := new(IP); return ip, ip.Parse6(b) }

@@ -11,7 +11,7 @@ import "encoding/binary"
 // Unfinished says that the transport checksum of the IP packet b, parsed as
 // ip, is the bare sum of its pseudo-header. A finished packet looks the same
 // once in 65 thousand; finishing that one again writes the sum it has.
-func Unfinished(b []byte, ip IP) bool {
+func Unfinished(b []byte, ip *IP) bool {
 	off := checksumAt(ip.Proto)
 	if off < 0 || ip.Proto == ProtoICMPv6 || ip.Fragment {
 		return false
@@ -26,7 +26,7 @@ func Unfinished(b []byte, ip IP) bool {
 
 // Finish completes the transport checksum of a packet that is Unfinished and
 // says whether it was.
-func Finish(b []byte, ip IP) bool {
+func Finish(b []byte, ip *IP) bool {
 	if !Unfinished(b, ip) {
 		return false
 	}
