@@ -11,15 +11,17 @@ import (
 // descContinued is XDP_PKT_CONTD: the packet goes on in the next descriptor.
 const descContinued = 1 << 0
 
-// take wraps a received descriptor.
+// take wraps a received descriptor. What a stage reads before another has
+// written it is reset here, field by field: clearing the whole frame costs more
+// than classifying it.
 func (w *worker) take(f *frame, d afxdp.Desc, slot int) {
 	base := w.umem.FrameBase(d.Addr)
 	chunk := w.umem.Frame(d.Addr)
 	off := int(d.Addr - base)
-	*f = frame{chunk: chunk, base: base, start: off, off: off, end: off + int(d.Len), slot: int32(slot), vpc: -1}
-	if f.end > len(chunk) {
-		f.end = len(chunk)
-	}
+	f.chunk, f.base = chunk, base
+	f.start, f.off, f.end = off, off, min(off+int(d.Len), len(chunk))
+	f.slot, f.vpc, f.origin, f.tos = int32(slot), -1, fromSite, 0
+	f.optsLen, f.critical, f.deadline = 0, false, 0
 }
 
 // classify looks at the outside of a received packet and sends it down one of
@@ -122,17 +124,18 @@ func (w *worker) wireguardIn(f *frame, outer []byte, srcPort uint16) {
 		w.drop(f, BadWireGuard)
 		return
 	}
-	from := endpointOf(&f.ip, outer, srcPort)
 	switch message[0] {
 	case 4:
 		w.opening = append(w.opening, f)
-		w.openPackets = append(w.openPackets, wireguard.Packet{Buf: message, From: from})
+		w.openPackets = w.openPackets[:len(w.opening)]
+		p := &w.openPackets[len(w.opening)-1] // written in place: it is a large struct
+		p.Buf, p.From = message, endpointOf(&f.ip, outer, srcPort)
 	case 1, 2, 3:
 		if len(message) != handshakeLen[message[0]] {
 			w.drop(f, BadWireGuard)
 			return
 		}
-		if !w.device.Receive(message, from) {
+		if !w.device.Receive(message, endpointOf(&f.ip, outer, srcPort)) {
 			w.drop(f, HandshakeBusy)
 			return
 		}

@@ -72,7 +72,9 @@ func (w *worker) encap(f *frame, id uint32) {
 		return
 	}
 	w.sealing = append(w.sealing, f)
-	w.sealPackets = append(w.sealPackets, wireguard.Packet{Buf: f.chunk[f.off-wireguard.HeaderSize : f.end], Peer: peer.wireguard, MaxLen: limit})
+	w.sealPackets = w.sealPackets[:len(w.sealing)]
+	p := &w.sealPackets[len(w.sealing)-1]
+	p.Buf, p.Peer, p.MaxLen = f.chunk[f.off-wireguard.HeaderSize:f.end], peer.wireguard, limit
 }
 
 // carryOptions moves the packet's Geneve options to where they end at offset

@@ -16,7 +16,6 @@ func (w *worker) openAll() {
 	w.batch.Open(w.openPackets, w.now)
 	for i, f := range w.opening {
 		w.opened(f, &w.openPackets[i])
-		w.openPackets[i] = wireguard.Packet{}
 	}
 	w.opening, w.openPackets = w.opening[:0], w.openPackets[:0]
 }

@@ -14,7 +14,6 @@ func (w *worker) sealAll() {
 	w.batch.Seal(w.sealPackets, w.now)
 	for i, f := range w.sealing {
 		w.sealed(f, &w.sealPackets[i])
-		w.sealPackets[i] = wireguard.Packet{}
 	}
 	w.sealing, w.sealPackets = w.sealing[:0], w.sealPackets[:0]
 }
