@@ -1,0 +1,96 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluicegw/sluice/bench/method"
+)
+
+// Driver makes gateways out of the lab's two gateway hosts.
+type Driver interface {
+	// Name is short, unique and stable.
+	Name() string
+	// Supports reports why a scenario cannot be done, wrapping method.ErrUnavailable;
+	// the scenario is normal, and its Attachment is set if the asker cares.
+	Supports(method.Scenario) error
+	// Attachments are the ways in which ends can reach it, the preferred one first.
+	Attachments() []string
+	// Build configures and starts both gateways, and returns when packets can cross.
+	Build(context.Context, *Lab) (Gateways, error)
+}
+
+// Gateways are a driver's two gateways at work. They end with the lab.
+type Gateways interface {
+	// PIDs of the processes under test: of the first gateway, then of the second.
+	// None where the kernel does the work.
+	PIDs() []int
+	Version() string
+}
+
+// Restarter is Gateways that can lose a process: kill -9 of the first gateway, and
+// start it again. It does not wait until packets cross.
+type Restarter interface {
+	Restart(context.Context) error
+}
+
+// Repairer is Gateways that need help after a link was down: routes through it are gone.
+type Repairer interface {
+	Repair(context.Context) error
+}
+
+// Session is Gateways with keys that are renewed.
+type Session interface {
+	// LastHandshake is when the session of the first gateway was made.
+	LastHandshake(context.Context) (time.Time, error)
+	// Renewal is the age at which a session that is in use is renewed.
+	Renewal() time.Duration
+}
+
+// Contestant is a driver as package method sees it.
+type Contestant struct{ Driver Driver }
+
+// New makes a contestant of a driver.
+func New(d Driver) Contestant { return Contestant{d} }
+
+// Name of the driver.
+func (c Contestant) Name() string { return c.Driver.Name() }
+
+// Start builds a lab of its own and the gateways in it.
+func (c Contestant) Start(ctx context.Context, s method.Scenario) (method.Run, error) {
+	run, err := c.start(ctx, s)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Name(), err)
+	}
+	return run, nil
+}
+
+func (c Contestant) start(ctx context.Context, s method.Scenario) (_ *Run, err error) {
+	s = s.Normal()
+	if s.Attachment == "" {
+		s.Attachment = c.Driver.Attachments()[0]
+	}
+	if !slices.Contains(c.Driver.Attachments(), s.Attachment) {
+		return nil, fmt.Errorf("%w: it has no attachment %q", method.ErrUnavailable, s.Attachment)
+	}
+	if err := c.Driver.Supports(s); err != nil {
+		return nil, err
+	}
+	lab, err := NewLab(s)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, lab.Close())
+		}
+	}()
+	gateways, err := c.Driver.Build(ctx, lab)
+	if err != nil {
+		return nil, err
+	}
+	return newRun(ctx, lab, gateways)
+}

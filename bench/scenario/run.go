@@ -1,0 +1,221 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/sluicegw/sluice/bench/method"
+	"github.com/sluicegw/sluice/bench/traffic"
+	"github.com/sluicegw/sluice/internal/netnstest"
+)
+
+// Run is gateways in their lab, with a generator and a sink.
+type Run struct {
+	Lab      *Lab
+	Gateways Gateways
+
+	source    *netnstest.Link
+	target    *netnstest.Link
+	flow      traffic.Flow
+	generator *traffic.Generator
+	sink      *traffic.Sink
+}
+
+// The run is all that package method can ask of one.
+var (
+	_ method.Run       = (*Run)(nil)
+	_ method.Goodput   = (*Run)(nil)
+	_ method.Recoverer = (*Run)(nil)
+	_ method.Burster   = (*Run)(nil)
+)
+
+func newRun(ctx context.Context, l *Lab, g Gateways) (*Run, error) {
+	r := &Run{Lab: l, Gateways: g, source: l.Ends[0].EndLink, target: l.Ends[1].EndLink, flow: l.flow()}
+	if l.Scenario.Direction == method.Encrypt {
+		r.target = l.Taps[0]
+	}
+	// The first packets make sessions, and show that the way is open.
+	if err := l.Probe(ctx); err != nil {
+		return nil, err
+	}
+	// Live frames need a far end that polls.
+	if err := l.poll(ctx, l.Ends[0].Inside); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// poll makes a veth end poll: XDP programs do that, else receive offload.
+func (l *Lab) poll(ctx context.Context, link *netnstest.Link) error {
+	device, err := link.Host.Netlink().LinkByName(link.Name)
+	if err != nil {
+		return err
+	}
+	if xdp := device.Attrs().Xdp; xdp != nil && xdp.Attached {
+		return nil
+	}
+	return Ethtool(ctx, link, "gro", true)
+}
+
+// flow is what the generator sends.
+func (l *Lab) flow() traffic.Flow {
+	s := l.Scenario
+	f := traffic.Flow{
+		Inner: traffic.Layer{
+			SrcMAC: [6]byte(EndMAC(1)), DstMAC: [6]byte(GatewayMAC(1)),
+			Src: Inner(1, s.Attachment), Dst: Inner(2, s.Attachment), SrcPort: 1024, DstPort: DataPort,
+		},
+		Flows: s.Flows, Size: s.Size,
+	}
+	if l.Overlay() {
+		f.Format = traffic.VXLAN
+		f.Outer = traffic.Layer{
+			SrcMAC: [6]byte(EndMAC(1)), DstMAC: [6]byte(GatewayMAC(1)),
+			Src: Underlay(1, false), Dst: Underlay(1, true), DstPort: VXLANPort,
+		}
+		f.Inner.SrcMAC, f.Inner.DstMAC = [6]byte(PodMAC(1)), [6]byte(OverlayMAC())
+		f.VNI, f.VNIs = VNI, s.VNIs
+	}
+	if s.Routes > 1 {
+		f.Inner.Dst = ManyPrefix.Addr()
+		f.Destinations = traffic.Spread{Count: s.Routes - 1}
+	}
+	if s.IMIX {
+		f.Sizes = traffic.IMIX()
+	}
+	return f
+}
+
+// prepare loads generator and sink, which stay until something else needs the links.
+func (r *Run) prepare() (err error) {
+	if r.sink == nil {
+		if r.sink, err = traffic.NewSink(traffic.SinkOptions{Host: r.target.Host, Link: r.target.Name}); err != nil {
+			return fmt.Errorf("sink: %w", err)
+		}
+	}
+	if r.generator == nil {
+		r.generator, err = traffic.NewGenerator(traffic.Options{
+			Host: r.source.Host, Link: r.source.Name, CPU: r.Lab.Scenario.GeneratorCPU, Flow: r.flow,
+		})
+		if err != nil {
+			return fmt.Errorf("generator: %w", err)
+		}
+	}
+	return nil
+}
+
+// release detaches the sink, which otherwise slows down what is not its own.
+func (r *Run) release() error {
+	var errs []error
+	if r.generator != nil {
+		errs = append(errs, r.generator.Close())
+		r.generator = nil
+	}
+	if r.sink != nil {
+		errs = append(errs, r.sink.Close())
+		r.sink = nil
+	}
+	return errors.Join(errs...)
+}
+
+// drain is how long the last packets may be on their way: longer than any queue here
+// holds them.
+const drain = 30 * time.Millisecond
+
+// Offer sends for a time and counts what arrives.
+func (r *Run) Offer(ctx context.Context, rate float64, d time.Duration) (method.Counts, error) {
+	if err := r.prepare(); err != nil {
+		return method.Counts{}, err
+	}
+	r.generator.SetRate(rate)
+	r.generator.SetCount(0)
+	return r.offer(ctx, d)
+}
+
+// Burst sends packets back to back.
+func (r *Run) Burst(ctx context.Context, packets int) (method.Counts, error) {
+	if err := r.prepare(); err != nil {
+		return method.Counts{}, err
+	}
+	r.generator.SetRate(0)
+	r.generator.SetCount(uint64(packets))
+	return r.offer(ctx, time.Minute)
+}
+
+func (r *Run) offer(ctx context.Context, d time.Duration) (method.Counts, error) {
+	if err := r.sink.Reset(); err != nil {
+		return method.Counts{}, err
+	}
+	meter, err := method.StartMeter(r.PIDs())
+	if err != nil {
+		return method.Counts{}, err
+	}
+	sent, err := r.generator.Run(ctx, d)
+	if err != nil {
+		return method.Counts{}, err
+	}
+	usage, err := meter.Stop()
+	if err != nil {
+		return method.Counts{}, err
+	}
+	time.Sleep(drain)
+	return r.counts(sent, usage)
+}
+
+func (r *Run) counts(sent traffic.Sent, usage method.Usage) (method.Counts, error) {
+	got, err := r.sink.Read()
+	if err != nil {
+		return method.Counts{}, err
+	}
+	latency, err := r.sink.Latency()
+	if err != nil {
+		return method.Counts{}, err
+	}
+	c := method.Counts{
+		Window: sent.Duration, Offered: sent.Packets, Received: got.Packets - got.Duplicates,
+		Bytes: got.Bytes, Gaps: got.Gaps, Reordered: got.Reordered, Duplicates: got.Duplicates, BadChecksums: got.BadSums,
+		Usage: usage,
+	}
+	for upTo, n := range latency.Buckets() {
+		c.Latency = append(c.Latency, method.Bucket{UpTo: upTo, Count: n})
+	}
+	return c, nil
+}
+
+// PIDs of what is under test in the scenario's direction.
+func (r *Run) PIDs() []int {
+	pids := r.Gateways.PIDs()
+	switch {
+	case len(pids) == 0:
+		return nil
+	case r.Lab.Scenario.Direction == method.Encrypt:
+		return pids[:len(pids)/2]
+	case r.Lab.Scenario.Direction == method.Decrypt:
+		return pids[len(pids)/2:]
+	}
+	return pids
+}
+
+// Version of the contestant.
+func (r *Run) Version() string { return r.Gateways.Version() }
+
+// Stop ends everything.
+func (r *Run) Stop() error { return errors.Join(r.release(), r.Lab.Close()) }
+
+// Probe sends pings from the first end until the second one answers.
+func (l *Lab) Probe(ctx context.Context) error {
+	to := Inner(2, l.Scenario.Attachment)
+	if err := ping(ctx, l.Ends[0].End, to); err != nil {
+		return fmt.Errorf("no way from end to end: %w", err)
+	}
+	return nil
+}
+
+func ping(ctx context.Context, from *netnstest.Host, to netip.Addr) error {
+	return Eventually(ctx, func() error {
+		return netnstest.Ping(ctx, from, to, netnstest.PingOptions{Count: 1, Timeout: time.Second})
+	})
+}

@@ -1,0 +1,88 @@
+package scenario
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluicegw/sluice/bench/method"
+)
+
+// tcpPort is iperf3's.
+const tcpPort = "5201"
+
+// TCP carries one TCP connection by iperf3 from the first end to the second. Both
+// ends of it run on the generator's CPU.
+func (r *Run) TCP(ctx context.Context, d time.Duration) (bits float64, usage method.Usage, err error) {
+	if err := r.release(); err != nil {
+		return 0, usage, err
+	}
+	if !r.Lab.Scenario.Native {
+		// The generator is not at work: nothing needs receive offload now.
+		for _, site := range r.Lab.Ends {
+			if err := errors.Join(Ethtool(ctx, site.Inside, "gro", false), Ethtool(ctx, site.WAN, "gro", false)); err != nil {
+				return 0, usage, err
+			}
+		}
+		defer func() { err = errors.Join(err, r.Lab.poll(ctx, r.Lab.Ends[0].Inside)) }()
+	}
+	cpu := strconv.Itoa(r.Lab.Scenario.GeneratorCPU)
+	server := r.Lab.Ends[1].End.Command(context.WithoutCancel(ctx), "taskset", "-c", cpu, "iperf3", "-s", "-1", "-p", tcpPort)
+	if err := server.Start(); err != nil {
+		return 0, usage, err
+	}
+	defer server.Stop()
+	seconds := strconv.FormatFloat(max(d.Seconds(), 1), 'f', 0, 64)
+	var out []byte
+	meter, err := method.StartMeter(r.PIDs())
+	if err != nil {
+		return 0, usage, err
+	}
+	err = Eventually(ctx, func() error {
+		ctx, cancel := context.WithTimeout(ctx, d+10*time.Second)
+		defer cancel()
+		meter, err = method.StartMeter(r.PIDs())
+		if err != nil {
+			return err
+		}
+		client := r.Lab.Ends[0].End.Command(ctx, "taskset", "-c", cpu, "iperf3", "-c", Inner(2, r.Lab.Scenario.Attachment).String(), "-p", tcpPort, "-t", seconds, "-J")
+		if out, err = client.Output(); err != nil && !strings.Contains(string(out), "refused") {
+			return errors.Join(errEnded, err)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, usage, fmt.Errorf("iperf3: %w: %s", err, tail(out))
+	}
+	if usage, err = meter.Stop(); err != nil {
+		return 0, usage, err
+	}
+	bits, err = parseIperf(out)
+	return bits, usage, err
+}
+
+// parseIperf reads what the receiver says in iperf3's JSON.
+func parseIperf(text []byte) (float64, error) {
+	var report struct {
+		Error string
+		End   struct {
+			SumReceived struct {
+				BitsPerSecond float64 `json:"bits_per_second"`
+			} `json:"sum_received"`
+		}
+	}
+	if err := json.Unmarshal(text, &report); err != nil {
+		return 0, fmt.Errorf("parse iperf3's report: %w", err)
+	}
+	if report.Error != "" {
+		return 0, fmt.Errorf("iperf3: %s", report.Error)
+	}
+	if report.End.SumReceived.BitsPerSecond <= 0 {
+		return 0, errors.New("iperf3: nothing was received")
+	}
+	return report.End.SumReceived.BitsPerSecond, nil
+}
