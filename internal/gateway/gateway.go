@@ -284,6 +284,9 @@ func (g *Gateway) close() error {
 	if g.program != nil {
 		errs = append(errs, g.program.Close())
 	}
+	if g.relay != nil {
+		errs = append(errs, g.relay.Close())
+	}
 	for _, u := range g.umems {
 		errs = append(errs, u.Close())
 	}
