@@ -11,7 +11,7 @@ SOAKTIME   ?= 10m
 SETUP      := internal/testenv/setup.sh
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Packages whose memory is shared between threads or with the kernel.
-RACE       := ./afxdp/... ./relay/... ./internal/fib/... ./internal/neigh/... ./controlplane/...
+RACE       := ./afxdp/... ./relay/... ./internal/fib/... ./internal/neigh/... ./internal/packet/... ./internal/gateway/... ./controlplane/...
 
 .PHONY: help
 help: ## list the targets
