@@ -2,8 +2,15 @@ package traffic
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"math"
+	"sync"
 	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/sluicegw/sluice/internal/netnstest"
 )
@@ -16,6 +23,8 @@ type Options struct {
 
 	Flow   Flow    // the packets,
 	Frames *Frames // or these, one after the other
+	Loop   bool    // Frames: begin again after the last one
+	ByTime bool    // Frames: keep their own times, not Rate
 
 	// Rate is packets per second, kept by a token bucket; 0: as many as possible.
 	Rate float64
@@ -24,12 +33,33 @@ type Options struct {
 	Burst int
 	// Count ends a Run after so many packets; 0: only time does.
 	Count uint64
-	// Batch is how many packets the kernel makes before it delivers them. Default 64, at most 256; with a Rate 8, for what waits for
-	// its batch is not on its way.
+	// Batch is how many packets the kernel makes before it delivers them, up to 256. Default 64; with a Rate 8, since a
+	// packet that waits for its batch is not on its way yet, but stamped.
 	Batch int
 	// Payload has the whole packet written anew on every run, not only its headers and stamp: for receivers that
-	// change the payload in place.
+	// change the payload in place, as kernels that encrypt do.
 	Payload bool
+}
+
+// Validate reports all problems at once.
+func (o Options) Validate() error {
+	var all []error
+	if o.Link == "" {
+		all = append(all, errors.New("generator: no link"))
+	}
+	if o.Frames == nil {
+		all = append(all, o.Flow.Validate())
+	}
+	if o.Rate < 0 || o.Rate > 1e9 || math.IsNaN(o.Rate) {
+		all = append(all, fmt.Errorf("generator: rate %v is not 0 to 1e9", o.Rate))
+	}
+	if o.Batch < 0 || o.Batch > 256 {
+		all = append(all, fmt.Errorf("generator: batch %d is not 0 to 256", o.Batch))
+	}
+	if o.Burst < 0 || o.Burst > 1<<20 {
+		all = append(all, fmt.Errorf("generator: burst %d is not 0 to %d", o.Burst, 1<<20))
+	}
+	return errors.Join(all...)
 }
 
 // Sent is what a Run has sent.
@@ -50,22 +80,254 @@ func (s Sent) Rate() float64 {
 }
 
 // Generator sends packets.
-type Generator struct{}
+type Generator struct {
+	options Options
+	ifindex int
+	program *ebpf.Program
+	pace    pace
+	longest int // frame
+	close   func() error
+
+	mu   sync.Mutex // guards what SetRate and SetCount change
+	rate float64
+	left uint64
+}
+
+// pace are the variables of bpf/pace.h.
+type pace struct {
+	duration, limit, stop, interval, depth *ebpf.Variable
+	begin, next, finished                  *ebpf.Variable
+	packets, bytes, held, first, last      *ebpf.Variable
+}
 
 // NewGenerator loads a generator. Nothing is sent before Run.
-func NewGenerator(o Options) (*Generator, error) { return nil, errors.ErrUnsupported }
+func NewGenerator(o Options) (*Generator, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	index, err := linkIndex(o.Host, o.Link)
+	if err != nil {
+		return nil, fmt.Errorf("generator: %w", err)
+	}
+	setDefault(&o.Burst, 64)
+	g := &Generator{options: o, ifindex: index, rate: o.Rate, left: o.Count}
+	load := g.loadFlow
+	if o.Frames != nil {
+		load = g.loadFrames
+	}
+	if err := load(); err != nil {
+		return nil, fmt.Errorf("generator on %s: %w", o.Link, err)
+	}
+	return g, nil
+}
 
-// Run sends for a while; sequence numbers go on where the last Run ended. It returns early, without an error, when ctx is done or
-// Count or the frames are used up.
-func (g *Generator) Run(ctx context.Context, d time.Duration) (Sent, error) {
-	return Sent{}, errors.ErrUnsupported
+func (g *Generator) loadFlow() error {
+	flow := g.options.Flow.withDefaults()
+	t := flow.tables()
+	t.layout.Ifindex = uint32(g.ifindex)
+	if g.options.Payload {
+		t.layout.Payload = 1
+	}
+	spec, err := loadGenerator()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(
+		spec.Variables[generatorVarConfig].Set(t.layout),
+		spec.Variables[generatorVarTemplate].Set(t.template),
+		spec.Variables[generatorVarSizes].Set(t.sizes),
+		spec.Variables[generatorVarSchedule].Set(t.schedule),
+	); err != nil {
+		return err
+	}
+	spec.Maps[generatorMapFlows].MaxEntries = uint32(len(t.flows))
+	var objs generatorObjects
+	if err := spec.LoadAndAssign(&objs, nil); err != nil {
+		return err
+	}
+	memory, err := objs.Flows.Memory()
+	if err == nil {
+		var table []byte
+		if table, err = binary.Append(nil, binary.NativeEndian, t.flows); err == nil {
+			_, err = memory.WriteAt(table, 0)
+		}
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write flows: %w", err), objs.Close())
+	}
+	g.program, g.longest, g.close = objs.Generate, t.longest, objs.Close
+	g.pace = pace{
+		duration: objs.Duration, limit: objs.Limit, stop: objs.Stop, interval: objs.Interval, depth: objs.Depth,
+		begin: objs.Begin, next: objs.Next, finished: objs.Finished,
+		packets: objs.Packets, bytes: objs.generatorVariables.Bytes, held: objs.Held, first: objs.First, last: objs.Last,
+	}
+	return nil
 }
 
 // SetRate changes the rate for the following Runs.
-func (g *Generator) SetRate(pps float64) {}
+func (g *Generator) SetRate(pps float64) {
+	g.mu.Lock()
+	g.rate = pps
+	g.mu.Unlock()
+}
 
 // SetCount changes the number of packets of each of the following Runs; 0: only time ends them.
-func (g *Generator) SetCount(n uint64) {}
+func (g *Generator) SetCount(n uint64) {
+	g.mu.Lock()
+	g.left = n
+	g.mu.Unlock()
+}
 
 // Close releases what the generator has. It must not be running.
-func (g *Generator) Close() error { return nil }
+func (g *Generator) Close() error { return g.close() }
+
+// Run sends for a while; sequence numbers go on where the last Run ended. It returns early, without an error, when ctx
+// is done or Count or the frames are used up.
+func (g *Generator) Run(ctx context.Context, d time.Duration) (Sent, error) {
+	g.mu.Lock()
+	rate, limit := g.rate, g.left
+	g.mu.Unlock()
+	if d <= 0 {
+		return Sent{}, fmt.Errorf("generator on %s: run for %v", g.options.Link, d)
+	}
+	repeat, batch := uint32(math.MaxUint32), g.options.Batch
+	var interval, depth uint64
+	if rate > 0 {
+		interval = uint64(math.Round(1e9 / rate * (1 << 16)))
+		depth = interval * uint64(g.options.Burst)
+		setDefault(&batch, 8)
+	} else if limit > 0 && limit < math.MaxUint32 {
+		repeat = uint32(limit)
+	}
+	setDefault(&batch, 64)
+	setDefault(&limit, math.MaxUint64)
+	p := &g.pace
+	if err := set(
+		setting{p.stop, 0}, setting{p.duration, uint64(d)}, setting{p.limit, limit}, setting{p.interval, interval}, setting{p.depth, depth},
+		setting{p.begin, 0}, setting{p.next, 0}, setting{p.finished, 0},
+		setting{p.packets, 0}, setting{p.bytes, 0}, setting{p.held, 0}, setting{p.first, 0}, setting{p.last, 0},
+	); err != nil {
+		return Sent{}, err
+	}
+	expected := d
+	if rate > 0 && limit < math.MaxUint64 {
+		expected = min(d, time.Duration(float64(limit)/rate*1e9))
+	}
+
+	var refused uint64
+	err := within(g.options.Host, func() error {
+		return onCPU(g.options.CPU, func() error {
+			before, err := refusals(g.ifindex)
+			if err != nil {
+				return err
+			}
+			watch := g.watch(ctx, expected)
+			err = g.send(ctx, repeat, batch)
+			if ended := watch(); err == nil {
+				err = ended
+			}
+			after, e := refusals(g.ifindex)
+			refused = after - before
+			return errors.Join(err, e)
+		})
+	})
+	sent, e := g.Sent()
+	sent.Refused = refused
+	if err = errors.Join(err, e); err != nil {
+		err = fmt.Errorf("generator on %s: %w", g.options.Link, err)
+	}
+	return sent, err
+}
+
+// send runs the program until it has finished. One call to the kernel should do: each takes 20 ms for itself.
+func (g *Generator) send(ctx context.Context, repeat uint32, batch int) error {
+	for {
+		err := runLive(g.program, g.longest, repeat, batch)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("run live frames: %w", err)
+		}
+		if finished, err := get(g.pace.finished); err != nil || finished != 0 {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// watch takes care that the program, which runs on this thread, is interrupted when it has finished or ctx is done. The
+// function that it returns waits until that is no more to be feared.
+func (g *Generator) watch(ctx context.Context, expected time.Duration) (end func() error) {
+	thread, done, ended := unix.Gettid(), make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- func() error {
+			// It is asked seldom before the end is near: asking takes a CPU's time.
+			timer := time.NewTimer(expected)
+			defer timer.Stop()
+			for {
+				select {
+				case <-done:
+					return nil
+				case <-ctx.Done():
+					if err := set(setting{g.pace.stop, 1}); err != nil {
+						return err
+					}
+				case <-timer.C:
+				}
+				finished, err := get(g.pace.finished)
+				if err != nil {
+					return err
+				}
+				if finished != 0 || ctx.Err() != nil {
+					if err := interrupt(thread); err != nil {
+						return err
+					}
+				}
+				select {
+				case <-done:
+					return nil
+				case <-time.After(time.Millisecond):
+				}
+				timer.Reset(0)
+			}
+		}()
+	}()
+	return func() error {
+		close(done)
+		return <-ended
+	}
+}
+
+// Sent reads what was sent since the last Run began, while it runs too; then without Refused.
+func (g *Generator) Sent() (Sent, error) {
+	var values [5]uint64
+	for i, v := range []*ebpf.Variable{g.pace.packets, g.pace.bytes, g.pace.held, g.pace.first, g.pace.last} {
+		var err error
+		if values[i], err = get(v); err != nil {
+			return Sent{}, err
+		}
+	}
+	return Sent{Packets: values[0], Bytes: values[1], Held: values[2], Duration: time.Duration(values[4] - values[3])}, nil
+}
+
+// setting is a variable and its new value.
+type setting struct {
+	variable *ebpf.Variable
+	value    uint64
+}
+
+func set(all ...setting) error {
+	for _, s := range all {
+		if err := s.variable.Set(s.value); err != nil {
+			return fmt.Errorf("set %v: %w", s.variable, err)
+		}
+	}
+	return nil
+}
+
+func get(v *ebpf.Variable) (n uint64, err error) {
+	if err := v.Get(&n); err != nil {
+		return 0, fmt.Errorf("read %v: %w", v, err)
+	}
+	return n, nil
+}
