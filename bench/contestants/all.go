@@ -7,6 +7,8 @@ import "github.com/sluicegw/sluice/bench/scenario"
 func All() []scenario.Driver {
 	return []scenario.Driver{
 		Sluice{},
+		WireGuardGo{}, Nebula{},
+		OVS{Tunnel: "geneve"}, OVS{Tunnel: "vxlan"},
 		KernelForward{}, KernelVXLAN{},
 	}
 }
