@@ -129,13 +129,16 @@ func (w *worker) wireguardIn(f *frame, outer []byte, srcPort uint16) {
 		w.opening = append(w.opening, f)
 		w.openPackets = w.openPackets[:len(w.opening)]
 		p := &w.openPackets[len(w.opening)-1] // written in place: it is a large struct
-		p.Buf, p.From = message, endpointOf(&f.ip, outer, srcPort)
+		p.Buf = message
+		setEndpoint(&p.From, &f.ip, outer, srcPort)
 	case 1, 2, 3:
 		if len(message) != handshakeLen[message[0]] {
 			w.drop(f, BadWireGuard)
 			return
 		}
-		if !w.device.Receive(message, endpointOf(&f.ip, outer, srcPort)) {
+		var from wireguard.Endpoint
+		setEndpoint(&from, &f.ip, outer, srcPort)
+		if !w.device.Receive(message, from) {
 			w.drop(f, HandshakeBusy)
 			return
 		}
@@ -149,7 +152,10 @@ func (w *worker) wireguardIn(f *frame, outer []byte, srcPort uint16) {
 // (WireGuard whitepaper, section 5.4).
 var handshakeLen = [4]int{1: 148, 2: 92, 3: 64}
 
-// endpointOf is where the message in the packet b came from.
-func endpointOf(ip *packet.IP, b []byte, srcPort uint16) wireguard.Endpoint {
-	return wireguard.Endpoint{Remote: netip.AddrPortFrom(ip.Src(b), srcPort), Local: ip.Dst(b)}
+// setEndpoint writes where the message in the packet b came from. It writes
+// field by field: an Endpoint that is built first and copied then stalls the
+// store buffer (see packet.IP).
+func setEndpoint(e *wireguard.Endpoint, ip *packet.IP, b []byte, srcPort uint16) {
+	e.Remote = netip.AddrPortFrom(ip.Src(b), srcPort)
+	e.Local = ip.Dst(b)
 }
