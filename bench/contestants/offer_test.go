@@ -1,0 +1,84 @@
+package contestants_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/sluicegw/sluice/bench/contestants"
+	"github.com/sluicegw/sluice/bench/method"
+	"github.com/sluicegw/sluice/bench/scenario"
+	"github.com/sluicegw/sluice/internal/testenv"
+)
+
+// The rate is low enough for any contestant on a busy machine, but the machine may stop
+// for longer than a queue lasts: most has to arrive, and all that does has to be right.
+func TestPacketsArriveUndamaged(t *testing.T) {
+	each(t, func(t *testing.T, d scenario.Driver, attachment string) {
+		run := start(t, d, method.Scenario{Attachment: attachment, Size: 512, Flows: 16})
+		if _, err := run.Offer(t.Context(), 1000, 100*time.Millisecond); err != nil { // learns what is left to learn
+			t.Fatal(err)
+		}
+		c, err := run.Offer(t.Context(), 2000, 500*time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Offered < 500 || c.Received < c.Offered/2 {
+			t.Errorf("%d of %d packets arrived", c.Received, c.Offered)
+		}
+		if c.BadChecksums+c.Duplicates > 0 {
+			t.Errorf("damaged: %+v", c)
+		}
+		if len(run.PIDs()) > 0 && c.Usage.DUT <= 0 {
+			t.Errorf("the processes under test used no CPU time: %+v", c.Usage)
+		}
+		if len(c.Latency) == 0 {
+			t.Error("no latency was measured")
+		}
+	})
+}
+
+// BenchmarkFlood floods every contestant in turn. It is a look at the parts; a comparison
+// needs bench/cmd/sluicebench, which takes turns.
+func BenchmarkFlood(b *testing.B) {
+	testenv.RequireRoot(b)
+	for _, d := range contestants.All() {
+		b.Run(d.Name(), func(b *testing.B) {
+			run, err := scenario.New(d).Start(b.Context(), method.Scenario{Size: 64, Flows: 16})
+			if errors.Is(err, method.ErrUnavailable) {
+				b.Skip(err)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() {
+				if err := run.Stop(); err != nil {
+					b.Error(err)
+				}
+			}()
+			if _, err := run.Offer(b.Context(), 0, 100*time.Millisecond); err != nil {
+				b.Fatal(err)
+			}
+			var sum method.Counts
+			for b.Loop() {
+				c, err := run.Offer(b.Context(), 0, 300*time.Millisecond)
+				if err != nil {
+					b.Fatal(err)
+				}
+				sum.Window += c.Window
+				sum.Offered += c.Offered
+				sum.Received += c.Received
+				sum.Usage.DUT += c.Usage.DUT
+				sum.Usage.Busy += c.Usage.Busy
+			}
+			if sum.Received == 0 {
+				b.Fatal("nothing arrived")
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(sum.PPS(), "pps")
+			b.ReportMetric(float64(sum.Offered)/sum.Window.Seconds(), "offered-pps")
+			b.ReportMetric(float64(sum.Usage.DUT)/float64(sum.Received), "dut-ns/packet")
+			b.ReportMetric(float64(sum.Usage.Busy)/float64(sum.Received), "machine-ns/packet")
+		})
+	}
+}
