@@ -9,6 +9,7 @@ func All() []scenario.Driver {
 		Sluice{},
 		WireGuardGo{}, Nebula{},
 		OVS{Tunnel: "geneve"}, OVS{Tunnel: "vxlan"},
+		PcapRelay{},
 		KernelForward{}, KernelVXLAN{},
 	}
 }
