@@ -30,11 +30,11 @@ func slow(key [KeySize]byte, nonce [12]byte, plain, aad []byte) []byte {
 	m = append(m, pad(slices.Clone(out))...)
 	m = binary.LittleEndian.AppendUint64(m, uint64(len(aad)))
 	m = binary.LittleEndian.AppendUint64(m, uint64(len(plain)))
-	return append(out, poly1305([32]byte(block[:32]), m)...)
+	return append(out, slowPoly1305([32]byte(block[:32]), m)...)
 }
 
-// poly1305 is section 2.5.1.
-func poly1305(key [32]byte, m []byte) []byte {
+// slowPoly1305 is section 2.5.1.
+func slowPoly1305(key [32]byte, m []byte) []byte {
 	little := func(b []byte) *big.Int {
 		b = slices.Clone(b)
 		slices.Reverse(b)
@@ -79,7 +79,7 @@ func TestTwinAgreesWithRFC8439(t *testing.T) {
 }
 
 // ciphers are all implementations.
-func ciphers() map[string]Cipher { return map[string]Cipher{"generic": Generic()} }
+func ciphers() map[string]Cipher { return map[string]Cipher{"generic": Generic(), "best": Best()} }
 
 func TestCiphersAgreeWithTheTwin(t *testing.T) {
 	for name, c := range ciphers() {
