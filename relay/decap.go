@@ -60,10 +60,10 @@ func parseGeneve(f *frame) (packet.Geneve, Verdict) {
 	switch {
 	case bad != packet.Fine:
 		return g, BadGeneve
-	case g.Control:
+	case g.Control():
 		return g, GeneveControl
 	}
-	f.options, f.optsLen, f.critical = f.off+packet.GeneveLen, g.Len-packet.GeneveLen, g.Critical
+	f.options, f.optsLen, f.critical = f.off+packet.GeneveLen, g.Len-packet.GeneveLen, g.Critical()
 	return g, pending
 }
 

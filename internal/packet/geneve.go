@@ -18,14 +18,26 @@ const (
 const MaxGeneveOptions = 63 * 4
 
 // Geneve is a parsed Geneve header (RFC 8926). The options are at GeneveLen up
-// to Len.
+// to Len. It has four fields and no more because the compiler keeps such a
+// struct in registers.
 type Geneve struct {
-	Len      int    // with options
-	Type     uint16 // EtherType of the payload
-	VNI      uint32
-	Control  bool // O bit
-	Critical bool // C bit, or an option marked critical
+	Len   int    // with options
+	Type  uint16 // EtherType of the payload
+	VNI   uint32
+	flags uint8
 }
+
+const (
+	geneveControl  = 0x80 // O bit
+	geneveCritical = 0x40 // C bit
+)
+
+// Control says that the packet is for the endpoint itself.
+func (g Geneve) Control() bool { return g.flags&geneveControl != 0 }
+
+// Critical says that there is an option which must not be ignored: by the C
+// bit, or because an option is marked so.
+func (g Geneve) Critical() bool { return g.flags&geneveCritical != 0 }
 
 // ParseGeneve reads the header and walks the options, so that their lengths
 // can be trusted afterwards.
@@ -33,7 +45,7 @@ func ParseGeneve(b []byte) (Geneve, Problem) {
 	if len(b) < GeneveLen {
 		return Geneve{}, Short
 	}
-	g := Geneve{Len: GeneveLen + int(b[0]&0x3f)*4, Control: b[1]&0x80 != 0, Critical: b[1]&0x40 != 0,
+	g := Geneve{Len: GeneveLen + int(b[0]&0x3f)*4, flags: b[1],
 		Type: binary.BigEndian.Uint16(b[2:4]), VNI: binary.BigEndian.Uint32(b[4:8]) >> 8}
 	if b[0]>>6 != 0 {
 		return g, BadVersion
@@ -41,15 +53,14 @@ func ParseGeneve(b []byte) (Geneve, Problem) {
 	if g.Len > len(b) {
 		return g, Short
 	}
-	if g.Len == GeneveLen {
-		return g, Fine
-	}
 	for rest := b[GeneveLen:g.Len]; len(rest) > 0; {
 		option, length, bad := ParseGeneveOption(rest)
 		if bad != Fine {
 			return g, bad
 		}
-		g.Critical = g.Critical || option.Critical
+		if option.Critical {
+			g.flags |= geneveCritical
+		}
 		rest = rest[length:]
 	}
 	return g, Fine
@@ -82,7 +93,7 @@ func PutGeneve(b []byte, etherType uint16, vni uint32, options int, critical boo
 	_ = b[GeneveLen-1]
 	b[0], b[1] = uint8(options/4), 0
 	if critical {
-		b[1] = 0x40
+		b[1] = geneveCritical
 	}
 	binary.BigEndian.PutUint16(b[2:4], etherType)
 	binary.BigEndian.PutUint32(b[4:8], vni<<8)

@@ -69,7 +69,7 @@ func TestGeneveAndVXLANHeadersAreThoseOfGopacket(t *testing.T) {
 	option := &layers.GeneveOption{Class: 0x0102, Type: 0x81, Length: 8, Data: []byte{1, 2, 3, 4}}
 	want := serialize(t, &layers.Geneve{Protocol: layers.EthernetTypeIPv6, VNI: 0xabcdef, CriticalOption: true, Options: []*layers.GeneveOption{option}})
 	g, bad := ParseGeneve(want)
-	if bad != Fine || g.VNI != 0xabcdef || g.Type != TypeIPv6 || !g.Critical || g.Len != 16 {
+	if bad != Fine || g.VNI != 0xabcdef || g.Type != TypeIPv6 || !g.Critical() || g.Control() || g.Len != 16 {
 		t.Fatalf("%v %+v", bad, g)
 	}
 	got := bytes.Clone(want)
