@@ -21,6 +21,7 @@ type Frames struct {
 	stride  int
 	count   int
 	longest int
+	lasts   time.Duration // until the last one is due
 }
 
 // Frame is one of them.
@@ -87,6 +88,7 @@ func (f *Frames) put(i int, frame Frame) error {
 	if len(frame.Data) < 14 || len(frame.Data) > f.longest {
 		return fmt.Errorf("frame %d: %d bytes, not 14 to %d", i, len(frame.Data), f.longest)
 	}
+	f.lasts = max(f.lasts, frame.At)
 	b := make([]byte, frameHeader, frameHeader+maxFrame)
 	binary.NativeEndian.PutUint64(b[0:], uint64(max(frame.At, 0)))
 	binary.NativeEndian.PutUint32(b[8:], uint32(len(frame.Data)))
@@ -155,6 +157,9 @@ func (g *Generator) loadFrames() error {
 		return err
 	}
 	g.program, g.longest, g.close = objs.Replay, f.longest, objs.Close
+	if g.options.ByTime {
+		g.rewind = func() error { return set(setting{objs.Position, 0}, setting{objs.RoundBegin, 0}) }
+	}
 	g.pace = pace{
 		duration: objs.Duration, limit: objs.Limit, stop: objs.Stop, interval: objs.Interval, depth: objs.Depth,
 		begin: objs.Begin, next: objs.Next, finished: objs.Finished,

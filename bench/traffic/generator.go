@@ -24,7 +24,7 @@ type Options struct {
 	Flow   Flow    // the packets,
 	Frames *Frames // or these, one after the other
 	Loop   bool    // Frames: begin again after the last one
-	ByTime bool    // Frames: keep their own times, not Rate
+	ByTime bool    // Frames: keep their own times, not Rate, from the first frame on in each Run
 
 	// Rate is packets per second, kept by a token bucket; 0: as many as possible.
 	Rate float64
@@ -86,11 +86,12 @@ type Generator struct {
 	program *ebpf.Program
 	pace    pace
 	longest int // frame
+	rewind  func() error // may be nil: before a run
 	close   func() error
 
-	mu   sync.Mutex // guards what SetRate and SetCount change
-	rate float64
-	left uint64
+	mu    sync.Mutex // guards what SetRate and SetCount change
+	rate  float64
+	count uint64
 }
 
 // pace are the variables of bpf/pace.h.
@@ -110,7 +111,7 @@ func NewGenerator(o Options) (*Generator, error) {
 		return nil, fmt.Errorf("generator: %w", err)
 	}
 	setDefault(&o.Burst, 64)
-	g := &Generator{options: o, ifindex: index, rate: o.Rate, left: o.Count}
+	g := &Generator{options: o, ifindex: index, rate: o.Rate, count: o.Count}
 	load := g.loadFlow
 	if o.Frames != nil {
 		load = g.loadFrames
@@ -174,7 +175,7 @@ func (g *Generator) SetRate(pps float64) {
 // SetCount changes the number of packets of each of the following Runs; 0: only time ends them.
 func (g *Generator) SetCount(n uint64) {
 	g.mu.Lock()
-	g.left = n
+	g.count = n
 	g.mu.Unlock()
 }
 
@@ -184,45 +185,22 @@ func (g *Generator) Close() error { return g.close() }
 // Run sends for a while; sequence numbers go on where the last Run ended. It returns early, without an error, when ctx
 // is done or Count or the frames are used up.
 func (g *Generator) Run(ctx context.Context, d time.Duration) (Sent, error) {
-	g.mu.Lock()
-	rate, limit := g.rate, g.left
-	g.mu.Unlock()
 	if d <= 0 {
 		return Sent{}, fmt.Errorf("generator on %s: run for %v", g.options.Link, d)
 	}
-	repeat, batch := uint32(math.MaxUint32), g.options.Batch
-	var interval, depth uint64
-	if rate > 0 {
-		interval = uint64(math.Round(1e9 / rate * (1 << 16)))
-		depth = interval * uint64(g.options.Burst)
-		setDefault(&batch, 8)
-	} else if limit > 0 && limit < math.MaxUint32 {
-		repeat = uint32(limit)
+	o, err := g.arm(d)
+	if err != nil {
+		return Sent{}, fmt.Errorf("generator on %s: %w", g.options.Link, err)
 	}
-	setDefault(&batch, 64)
-	setDefault(&limit, math.MaxUint64)
-	p := &g.pace
-	if err := set(
-		setting{p.stop, 0}, setting{p.duration, uint64(d)}, setting{p.limit, limit}, setting{p.interval, interval}, setting{p.depth, depth},
-		setting{p.begin, 0}, setting{p.next, 0}, setting{p.finished, 0},
-		setting{p.packets, 0}, setting{p.bytes, 0}, setting{p.held, 0}, setting{p.first, 0}, setting{p.last, 0},
-	); err != nil {
-		return Sent{}, err
-	}
-	expected := d
-	if rate > 0 && limit < math.MaxUint64 {
-		expected = min(d, time.Duration(float64(limit)/rate*1e9))
-	}
-
 	var refused uint64
-	err := within(g.options.Host, func() error {
+	err = within(g.options.Host, func() error {
 		return onCPU(g.options.CPU, func() error {
 			before, err := refusals(g.ifindex)
 			if err != nil {
 				return err
 			}
-			watch := g.watch(ctx, expected)
-			err = g.send(ctx, repeat, batch)
+			watch := g.watch(ctx, o.expected)
+			err = g.send(ctx, o.repeat, o.batch)
 			if ended := watch(); err == nil {
 				err = ended
 			}
@@ -239,6 +217,55 @@ func (g *Generator) Run(ctx context.Context, d time.Duration) (Sent, error) {
 	return sent, err
 }
 
+// orders are what a run asks of the kernel.
+type orders struct {
+	repeat   uint32
+	batch    int
+	expected time.Duration // how long it will take
+}
+
+// arm gives the program its orders for a run.
+func (g *Generator) arm(d time.Duration) (orders, error) {
+	g.mu.Lock()
+	rate, limit := g.rate, g.count
+	g.mu.Unlock()
+	o := orders{repeat: math.MaxUint32, batch: g.options.Batch, expected: d}
+	setDefault(&limit, math.MaxUint64)
+	most := limit
+	if f := g.options.Frames; f != nil && !g.options.Loop {
+		most = min(most, uint64(f.count))
+	}
+	var interval, depth uint64
+	switch {
+	case g.options.ByTime:
+		setDefault(&o.batch, 8)
+		if !g.options.Loop {
+			o.expected = min(d, g.options.Frames.lasts)
+		}
+	case rate > 0:
+		interval = uint64(math.Round(1e9 / rate * (1 << 16)))
+		depth = interval * uint64(g.options.Burst)
+		setDefault(&o.batch, 8)
+		if most < math.MaxUint64 {
+			o.expected = time.Duration(min(float64(d), float64(most)/rate*1e9))
+		}
+	default:
+		setDefault(&o.batch, 64)
+		o.repeat = uint32(min(most, math.MaxUint32)) // so the kernel returns by itself
+	}
+	if g.rewind != nil {
+		if err := g.rewind(); err != nil {
+			return o, err
+		}
+	}
+	p := &g.pace
+	return o, set(
+		setting{p.stop, 0}, setting{p.duration, uint64(d)}, setting{p.limit, limit}, setting{p.interval, interval}, setting{p.depth, depth},
+		setting{p.begin, 0}, setting{p.next, 0}, setting{p.finished, 0},
+		setting{p.packets, 0}, setting{p.bytes, 0}, setting{p.held, 0}, setting{p.first, 0}, setting{p.last, 0},
+	)
+}
+
 // send runs the program until it has finished. One call to the kernel should do: each takes 20 ms for itself.
 func (g *Generator) send(ctx context.Context, repeat uint32, batch int) error {
 	for {
@@ -246,11 +273,8 @@ func (g *Generator) send(ctx context.Context, repeat uint32, batch int) error {
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("run live frames: %w", err)
 		}
-		if finished, err := get(g.pace.finished); err != nil || finished != 0 {
+		if finished, err := get(g.pace.finished); err != nil || finished != 0 || ctx.Err() != nil {
 			return err
-		}
-		if ctx.Err() != nil {
-			return nil
 		}
 	}
 }

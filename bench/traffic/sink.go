@@ -63,6 +63,18 @@ type Sink struct {
 
 // NewSink attaches a sink.
 func NewSink(o SinkOptions) (*Sink, error) {
+	s, err := loadedSink(o)
+	if err != nil {
+		return nil, fmt.Errorf("sink on %s: %w", o.Link, err)
+	}
+	if s.link, err = attach(o.Host, o.Link, s.objs.Sink, o.Generic); err != nil {
+		return nil, errors.Join(fmt.Errorf("sink on %s: %w", o.Link, err), s.Close())
+	}
+	return s, nil
+}
+
+// loadedSink is a sink that is not attached.
+func loadedSink(o SinkOptions) (*Sink, error) {
 	setDefault(&o.WireGuard, 51820)
 	setDefault(&o.SumEvery, 64)
 	spec, err := loadSink()
@@ -82,13 +94,10 @@ func NewSink(o SinkOptions) (*Sink, error) {
 	}
 	s := &Sink{}
 	if err := spec.LoadAndAssign(&s.objs, &ebpf.CollectionOptions{MapReplacements: replaced}); err != nil {
-		return nil, fmt.Errorf("sink on %s: %w", o.Link, err)
+		return nil, err
 	}
-	if s.link, err = attach(o.Host, o.Link, s.objs.Sink, o.Generic); err == nil {
-		err = s.Reset()
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("sink on %s: %w", o.Link, err), s.Close())
+	if err := s.Reset(); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }

@@ -25,10 +25,9 @@ static __always_inline bool over(__u64 now)
 {
 	if (!begin)
 		begin = now;
-	if (!stop && now - begin < duration && packets < limit)
-		return false;
-	finished = 1;
-	return true;
+	if (stop || now - begin >= duration)
+		finished = 1;
+	return finished;
 }
 
 /* Takes a token. Early runs are cheap, and come so close to each other (20 ns) that nothing is gained by waiting in one. */
@@ -53,8 +52,9 @@ static __always_inline void count(__u64 now, __u32 size)
 	if (!first)
 		first = now;
 	last = now;
-	packets++;
 	bytes += size;
+	if (++packets >= limit)
+		finished = 1;
 }
 
 #endif

@@ -10,8 +10,8 @@ const volatile __u32 longest; /* frame */
 const volatile __u32 loop;    /* 1: begin again after the last one */
 const volatile __u32 by_time; /* 1: keep the frames' own times */
 
-__u32 position;
-__u64 round_begin; /* by_time: of this round, in ns since begin */
+__u64 position;
+__u64 round_begin; /* by_time: when it began, in ns since begin */
 
 /* Values are as long as the longest frame needs; user space sets their size. */
 struct frame {
@@ -48,13 +48,8 @@ int replay(struct xdp_md *ctx)
 	if (over(now))
 		return XDP_DROP;
 	if (i >= total) {
-		if (!loop) {
-			finished = 1;
-			return XDP_DROP;
-		}
-		i = 0;
-		position = 0;
-		round_begin = now - begin;
+		finished = 1; /* nothing was left by the run before */
+		return XDP_DROP;
 	}
 	frame = bpf_map_lookup_elem(&frames, &i);
 	sent = bpf_map_lookup_elem(&sent_at, &i);
@@ -76,9 +71,17 @@ int replay(struct xdp_md *ctx)
 		return XDP_ABORTED;
 	if (bpf_xdp_store_bytes(ctx, 0, frame->data, size))
 		return XDP_ABORTED;
-	position = i + 1;
 	*sent = now;
 	count(now, size);
+	if (++i == total) {
+		if (loop) {
+			i = 0;
+			round_begin = now - begin;
+		} else {
+			finished = 1;
+		}
+	}
+	position = i;
 	return bpf_redirect(ifindex, 0);
 }
 

@@ -93,6 +93,13 @@ struct {
 	__type(value, struct sequence);
 } sequences SEC(".maps");
 
+static __always_inline struct counts *counters_here(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&counters, &zero);
+}
+
 struct cursor {
 	void *pos, *end;
 };
@@ -196,17 +203,27 @@ static __always_inline bool read_overlay(struct cursor *c, struct packet *p, __b
 	return false;
 }
 
-/* Counts a sequence number of a flow. */
-static __always_inline void follow(struct counts *n, __u32 flow, __u32 seq)
+/* How many words of `seen` there are from one number to another. */
+static __always_inline __u32 apart(__u32 from, __u32 to)
 {
+	return (to / 64 - from / 64) & (~0U / 64); /* numbers wrap */
+}
+
+/*
+ * Counts a sequence number of a flow. This and what follows are global functions, which the verifier looks at once and not
+ * again on every path to them: loading takes milliseconds instead of 200.
+ */
+__attribute__((noinline)) int follow(__u32 flow, __u32 seq)
+{
+	struct counts *n = counters_here();
 	__u32 gap = 0, now = epoch, key = flow & (MAX_FLOWS - 1), word = (seq / 64) % SEEN;
 	__u64 bit = 1ULL << (seq % 64);
 	bool duplicate = false, late = false;
 	struct sequence *s = bpf_map_lookup_elem(&sequences, &key);
 	__s32 ahead;
 
-	if (!s)
-		return;
+	if (!s || !n)
+		return 0;
 	bpf_spin_lock(&s->lock);
 	if (s->epoch != now) {
 		s->epoch = now;
@@ -217,7 +234,7 @@ static __always_inline void follow(struct counts *n, __u32 flow, __u32 seq)
 	}
 	ahead = seq - s->next;
 	if (ahead >= 0) {
-		__u32 words = seq / 64 - (s->next - 1) / 64; /* that the window moves to */
+		__u32 words = apart(s->next - 1, seq);
 
 		gap = ahead;
 		if (words >= SEEN) {
@@ -233,7 +250,7 @@ static __always_inline void follow(struct counts *n, __u32 flow, __u32 seq)
 		}
 		s->seen[word] |= bit;
 		s->next = seq + 1;
-	} else if ((s->next - 1) / 64 - seq / 64 >= SEEN) {
+	} else if (apart(seq, s->next - 1) >= SEEN) {
 		late = true;
 	} else {
 		duplicate = s->seen[word] & bit;
@@ -254,16 +271,18 @@ static __always_inline void follow(struct counts *n, __u32 flow, __u32 seq)
 			n->missing--; /* per CPU it may wrap; the sum is right */
 		}
 	}
+	return 0;
 }
 
-static __always_inline void note_latency(struct counts *n, __u64 latency)
+__attribute__((noinline)) int note_latency(__u64 latency)
 {
+	struct counts *n = counters_here();
 	__u32 zero = 0, exp = 0, i;
 	struct histogram *h = bpf_map_lookup_elem(&latencies, &zero);
 	__u64 v = latency;
 
-	if (!h)
-		return;
+	if (!h || !n)
+		return 0;
 	if ((__s64)latency < 0)
 		latency = v = 0;
 #pragma unroll
@@ -280,7 +299,7 @@ static __always_inline void note_latency(struct counts *n, __u64 latency)
 	else
 		i = ((exp - SUB_BITS) << SUB_BITS) + (__u32)(latency >> ((exp - SUB_BITS) & 63));
 	if (i >= BUCKETS)
-		return;
+		return 0;
 	h->bucket[i]++;
 	if (!n->latencies || latency < n->latency_min)
 		n->latency_min = latency;
@@ -288,20 +307,21 @@ static __always_inline void note_latency(struct counts *n, __u64 latency)
 		n->latency_max = latency;
 	n->latencies++;
 	n->latency_sum += latency;
+	return 0;
 }
 
-/* Computes the UDP checksum. False: it is wrong. The segment is copied, since the verifier knows no packet pointers with a
+/* Computes the UDP checksum. 0: it is wrong. The segment is copied, since the verifier knows no packet pointers with a
  * length that varies. */
-static __always_inline bool sum_is_right(struct xdp_md *ctx, struct packet *p, __u32 offset, __u32 length)
+__attribute__((noinline)) int sum_is_right(struct xdp_md *ctx, __u32 pseudo, __u32 offset, __u32 length)
 {
-	__u64 sum = (__u64)p->pseudo + bpf_htons(length);
+	__u64 sum = (__u64)pseudo + bpf_htons(length);
 	__u32 zero = 0;
 	struct segment *segment = bpf_map_lookup_elem(&segments, &zero);
 
 	if (!segment || length < sizeof(struct udp) || length > MAX_SEGMENT - 4)
-		return false;
+		return 0;
 	if (bpf_xdp_load_bytes(ctx, offset, segment->bytes, length))
-		return false;
+		return 0;
 	*(__u32 *)(segment->bytes + length) = 0; /* to a multiple of 4 */
 	for (__u32 i = 0; i < MAX_SEGMENT / CHUNK; i++) {
 		__u32 at = i * CHUNK, n;
@@ -339,7 +359,7 @@ int sink(struct xdp_md *ctx)
 	struct packet p = {};
 	struct counts *n;
 	struct stamp *stamp;
-	__u32 zero = 0, frame;
+	__u32 frame;
 	__u64 now, sent;
 	__be16 type;
 
@@ -347,7 +367,7 @@ int sink(struct xdp_md *ctx)
 	barrier_var(end);
 	frame = end - data;
 	c = (struct cursor){data, end};
-	n = bpf_map_lookup_elem(&counters, &zero);
+	n = counters_here();
 	if (!n)
 		return XDP_ABORTED;
 	if (!read_ethernet(&c, &type) || !read_udp(&c, type, &p))
@@ -365,7 +385,7 @@ int sink(struct xdp_md *ctx)
 		n->sealed++;
 		n->bad_sums += p.bad_sum;
 		n->malformed += p.bad_length;
-		follow(n, message->receiver, message->counter);
+		follow(message->receiver, message->counter);
 		return XDP_DROP;
 	}
 
@@ -383,13 +403,13 @@ int sink(struct xdp_md *ctx)
 		sent = time ? *time : 0;
 	}
 	if (sent)
-		note_latency(n, now - sent);
+		note_latency(now - sent);
 	if (sum_every && p.udp->check && !p.bad_length && n->sample++ % sum_every == 0) {
 		n->summed++;
-		p.bad_sum |= !sum_is_right(ctx, &p, (void *)p.udp - data, bpf_ntohs(p.udp->length));
+		p.bad_sum |= !sum_is_right(ctx, p.pseudo, (void *)p.udp - data, bpf_ntohs(p.udp->length));
 	}
 	n->bad_sums += p.bad_sum;
-	follow(n, stamp->flow, stamp->seq);
+	follow(stamp->flow, stamp->seq);
 	return XDP_DROP;
 pass:
 	n->passed++;
