@@ -20,11 +20,8 @@ type adjacency struct {
 	entry      *neigh.Entry
 	state      adjacencyState
 	slot       int32
-	mtu        int // of the egress link or route: the longest IP packet
-	ipLen      int // outer IP header
-	sum        uint16
-	headerLen  int // Ethernet, IP and UDP; only Ethernet for a routed neighbour
-	header     [packet.EthernetLen + packet.IPv6Len + packet.UDPLen]byte
+	limit      int      // the longest packet that may follow the headers
+	headers    template // only Ethernet for a routed neighbour
 }
 
 type adjacencyState uint8
@@ -68,7 +65,7 @@ func (w *worker) buildPeer(a *adjacency, e wireguard.Endpoint) {
 	dst := e.Remote.Addr().Unmap()
 	w.build(a, neigh.Key{Dst: dst.WithZone("")})
 	if a.state == ready {
-		w.tunnelHeader(a, e.Local.Unmap(), dst, w.state.wireguard, e.Remote.Port())
+		w.tunnelHeaders(a, e.Local.Unmap(), dst, w.state.wireguard, e.Remote.Port())
 	}
 }
 
@@ -83,7 +80,9 @@ func (w *worker) hostAdjacency(id uint32) *adjacency {
 		d := &w.state.deliveries[id]
 		w.build(a, neigh.Key{Dst: d.vtep, Ifindex: d.ifindex})
 		if a.state == ready {
-			w.tunnelHeader(a, netip.Addr{}, d.vtep, 0, d.udp)
+			w.tunnelHeaders(a, netip.Addr{}, d.vtep, 0, d.udp)
+			a.headers.spread = true
+			w.overlayHeader(a, d)
 		}
 	}
 	w.keepAlive(a)
@@ -102,9 +101,6 @@ func (w *worker) neighbourAdjacency(dst netip.Addr, ifindex uint32) *adjacency {
 	a.batch = w.batchNumber
 	if !same || a.generation != w.generation {
 		w.build(a, key)
-		if a.state == ready {
-			a.headerLen = packet.EthernetLen
-		}
 	}
 	w.keepAlive(a)
 	return a
@@ -141,11 +137,12 @@ func (w *worker) build(a *adjacency, key neigh.Key) {
 		a.state = noPort
 		return
 	}
-	a.state, a.slot, a.mtu = ready, int32(slot), e.MTU
-	if port := w.queues[slot].port; port >= 0 && (a.mtu == 0 || a.mtu > w.state.ports[port].mtu) {
-		a.mtu = w.state.ports[port].mtu
+	a.state, a.slot, a.limit = ready, int32(slot), e.MTU
+	if port := w.queues[slot].port; port >= 0 && (a.limit == 0 || a.limit > w.state.ports[port].mtu) {
+		a.limit = w.state.ports[port].mtu
 	}
-	packet.PutEthernet(a.header[:], e.DstMAC, e.SrcMAC, etherTypeFor(key.Dst))
+	a.headers = template{}
+	packet.PutEthernet(a.headers.add(packet.EthernetLen), e.DstMAC, e.SrcMAC, etherTypeFor(key.Dst))
 }
 
 func etherTypeFor(a netip.Addr) uint16 {
@@ -155,9 +152,9 @@ func etherTypeFor(a netip.Addr) uint16 {
 	return packet.TypeIPv6
 }
 
-// tunnelHeader adds the template of outer IP and UDP. An invalid source leaves
-// the choice to the kernel's routing table, as a socket would.
-func (w *worker) tunnelHeader(a *adjacency, src, dst netip.Addr, srcPort, dstPort uint16) {
+// tunnelHeaders adds outer IP and UDP. An invalid source leaves the choice to
+// the kernel's routing table, as a socket would.
+func (w *worker) tunnelHeaders(a *adjacency, src, dst netip.Addr, srcPort, dstPort uint16) {
 	if !src.IsValid() || src.Is4() != dst.Is4() {
 		src = a.entry.Src.Unmap()
 	}
@@ -165,17 +162,20 @@ func (w *worker) tunnelHeader(a *adjacency, src, dst netip.Addr, srcPort, dstPor
 		a.state = noPath
 		return
 	}
-	ip := a.header[packet.EthernetLen:]
-	if dst.Is4() {
-		a.ipLen = packet.IPv4Len
-		packet.PutIPv4(ip[:packet.IPv4Len], 0, 0, 64, packet.ProtoUDP, src.As4(), dst.As4())
-		a.sum = ^binary.BigEndian.Uint16(ip[10:12])
+	a.headers.tunnel(src, dst, srcPort, dstPort)
+	a.headers.checksum = true
+	a.limit -= a.headers.overhead()
+}
+
+// overlayHeader adds the header of the overlay.
+func (w *worker) overlayHeader(a *adjacency, d *deliveryState) {
+	vni := w.state.vpcs[d.vpc].vni
+	if d.kind == Geneve {
+		packet.PutGeneve(a.headers.add(packet.GeneveLen), packet.TypeEthernet, vni, 0, false)
 	} else {
-		a.ipLen = packet.IPv6Len
-		packet.PutIPv6(ip[:packet.IPv6Len], 0, 0, 0, 64, packet.ProtoUDP, src.As16(), dst.As16())
+		packet.PutVXLAN(a.headers.add(packet.VXLANLen), vni)
 	}
-	a.headerLen = packet.EthernetLen + a.ipLen + packet.UDPLen
-	packet.PutUDP(ip[a.ipLen:a.ipLen+packet.UDPLen], srcPort, dstPort, 0)
+	a.limit -= packet.GeneveLen // VXLANLen is the same
 }
 
 // keepAlive runs once per batch for an adjacency in use: it keeps a good entry

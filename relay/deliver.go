@@ -1,8 +1,6 @@
 package relay
 
 import (
-	"encoding/binary"
-
 	"github.com/sluicegw/sluice/internal/packet"
 )
 
@@ -26,33 +24,28 @@ func (w *worker) deliver(f *frame, id uint32) {
 		w.drop(f, CriticalOption)
 		return
 	}
-	inner := packet.GeneveLen + options + packet.EthernetLen // VXLANLen is the same
-	limit := adj.mtu - adj.ipLen - packet.UDPLen - inner
+	ethernet := packet.EthernetLen + options
+	limit := adj.limit - ethernet
 	if f.ip.Len > limit {
 		w.tooBig(f, limit)
 		return
 	}
-	if !f.room(inner + adj.headerLen) {
+	if !f.room(ethernet + adj.headers.len) {
 		w.drop(f, NoRoom)
 		return
 	}
-	vpc := &w.state.vpcs[f.vpc]
 	if options > 0 {
 		carryOptions(f, f.off-packet.EthernetLen)
 	}
-	packet.PutEthernet(f.chunk[f.off-packet.EthernetLen:f.off], d.mac, vpc.mac, etherTypeOf(f.ip.Version))
-	f.off -= inner
-	if d.kind == Geneve {
-		packet.PutGeneve(f.chunk[f.off:f.off+packet.GeneveLen], packet.TypeEthernet, vpc.vni, options, f.critical)
-	} else {
-		packet.PutVXLAN(f.chunk[f.off:f.off+packet.VXLANLen], vpc.vni)
-	}
+	packet.PutEthernet(f.chunk[f.off-packet.EthernetLen:f.off], d.mac, w.state.vpcs[f.vpc].mac, etherTypeOf(f.ip.Version))
+	f.off -= ethernet
 	v := w.delivered(f)
-	f.off -= adj.headerLen
-	b := f.data()
-	copy(b[:adj.headerLen], adj.header[:adj.headerLen])
-	binary.BigEndian.PutUint16(b[packet.EthernetLen+adj.ipLen:], packet.EntropyPort(f.flow))
-	adj.finishOuter(b, f.ip.TOS)
+	f.off -= adj.headers.len
+	adj.headers.put(f.data(), f.ip.TOS, f.flow)
+	if options > 0 {
+		at := f.off + adj.headers.len - packet.GeneveLen
+		packet.SetGeneveOptions(f.chunk[at:at+packet.GeneveLen], options, f.critical)
+	}
 	w.send(f, adj.slot, v)
 }
 
@@ -67,8 +60,8 @@ func (w *worker) deliverRouted(f *frame, d *deliveryState) {
 		w.notReady(f, adj)
 		return
 	}
-	if f.ip.Len > adj.mtu {
-		w.tooBig(f, adj.mtu)
+	if f.ip.Len > adj.limit {
+		w.tooBig(f, adj.limit)
 		return
 	}
 	if !f.room(packet.EthernetLen) {
@@ -77,7 +70,7 @@ func (w *worker) deliverRouted(f *frame, d *deliveryState) {
 	}
 	v := w.delivered(f)
 	f.off -= packet.EthernetLen
-	copy(f.chunk[f.off:f.off+packet.EthernetLen], adj.header[:packet.EthernetLen])
+	copy(f.chunk[f.off:f.off+packet.EthernetLen], adj.headers.bytes[:packet.EthernetLen])
 	w.send(f, adj.slot, v)
 }
 

@@ -22,20 +22,15 @@ func (w *worker) encap(f *frame, id uint32) {
 	}
 	// The longest plaintext whose message fits the path. Padding stops there
 	// too (Packet.MaxLen), so it costs the path's MTU nothing.
-	limit := adj.mtu - adj.ipLen - packet.UDPLen - wireguard.Overhead
+	limit := adj.limit - wireguard.Overhead
 	f.inner = f.off
 	if f.vpc != w.state.defaultVPC {
-		vpc := &w.state.vpcs[f.vpc]
-		ipLen := packet.IPv4Len
-		four := w.state.tunnel4.IsValid() && peer.tunnel4.IsValid()
-		if !four {
-			if !w.state.tunnel6.IsValid() || !peer.tunnel6.IsValid() {
-				w.drop(f, NoTunnel)
-				return
-			}
-			ipLen = packet.IPv6Len
+		tunnel := &peer.tunnel
+		if tunnel.len == 0 {
+			w.drop(f, NoTunnel)
+			return
 		}
-		header := ipLen + packet.UDPLen + packet.GeneveLen + f.optsLen
+		header := tunnel.len + f.optsLen
 		if f.ip.Len+header > limit {
 			w.tooBig(f, limit-header)
 			return
@@ -44,19 +39,11 @@ func (w *worker) encap(f *frame, id uint32) {
 			w.drop(f, NoRoom)
 			return
 		}
-		length := f.ip.Len + header
 		carryOptions(f, f.off)
 		f.off -= header
 		b := f.data()
-		if four {
-			packet.PutIPv4(b[:packet.IPv4Len], f.ip.TOS, length, 64, packet.ProtoUDP, w.state.tunnel4.As4(), peer.tunnel4.As4())
-		} else {
-			packet.PutIPv6(b[:packet.IPv6Len], f.ip.TOS, f.flow, length-packet.IPv6Len, 64, packet.ProtoUDP, w.state.tunnel6.As16(), peer.tunnel6.As16())
-		}
-		// No UDP checksum, in IPv6 too (RFC 6935): what is inside was
-		// authenticated by the tunnel around it.
-		packet.PutUDP(b[ipLen:ipLen+packet.UDPLen], packet.EntropyPort(f.flow), packet.PortGeneve, length-ipLen)
-		packet.PutGeneve(b[ipLen+packet.UDPLen:ipLen+packet.UDPLen+packet.GeneveLen], etherTypeOf(f.ip.Version), peer.remoteVNI(vpc.vni), f.optsLen, f.critical)
+		tunnel.put(b, f.ip.TOS, f.flow)
+		packet.PutGeneve(b[tunnel.len-packet.GeneveLen:tunnel.len], etherTypeOf(f.ip.Version), peer.remoteVNI(w.state.vpcs[f.vpc].vni), f.optsLen, f.critical)
 	} else {
 		if f.critical {
 			w.drop(f, CriticalOption)

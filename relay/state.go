@@ -66,6 +66,7 @@ type peerState struct {
 	wireguard *wireguard.Peer // nil: a hole
 	tunnel4   netip.Addr
 	tunnel6   netip.Addr
+	tunnel    template  // in front of what is not the default VPC's; empty when we have no family in common
 	vnis      numberMap // VNI here -> VNI there, where they differ
 }
 
@@ -160,6 +161,7 @@ func (c *compiler) peers() {
 		ps := &c.out.peers[i]
 		ps.wireguard = p.WireGuard
 		ps.tunnel4, ps.tunnel6 = firstOfEach(p.Tunnel)
+		c.tunnel(ps)
 		vnis := make(map[uint64]int32)
 		for _, v := range p.VPCs {
 			if v.RemoteVNI > maxVNI || v.RemoteVNI == 0 != (v.VNI == 0) {
@@ -169,6 +171,22 @@ func (c *compiler) peers() {
 		}
 		ps.vnis = newNumberMap(vnis)
 	}
+}
+
+// tunnel prepares the headers between tunnel addresses, IPv4 if both have it.
+// Without UDP checksum, in IPv6 too (RFC 6935): what is inside was authenticated
+// by the tunnel around it.
+func (c *compiler) tunnel(p *peerState) {
+	src, dst := c.out.tunnel4, p.tunnel4
+	if !src.IsValid() || !dst.IsValid() {
+		src, dst = c.out.tunnel6, p.tunnel6
+	}
+	if !src.IsValid() || !dst.IsValid() {
+		return
+	}
+	p.tunnel.spread = true
+	p.tunnel.tunnel(src, dst, 0, packet.PortGeneve)
+	p.tunnel.add(packet.GeneveLen)
 }
 
 func (c *compiler) vpcs() {

@@ -91,12 +91,18 @@ func ParseGeneveOption(b []byte) (GeneveOption, int, Problem) {
 // multiple of 4) and whether one is critical.
 func PutGeneve(b []byte, etherType uint16, vni uint32, options int, critical bool) {
 	_ = b[GeneveLen-1]
+	SetGeneveOptions(b, options, critical)
+	binary.BigEndian.PutUint16(b[2:4], etherType)
+	binary.BigEndian.PutUint32(b[4:8], vni<<8)
+}
+
+// SetGeneveOptions says in the header at b how long the options behind it are
+// and whether one is critical.
+func SetGeneveOptions(b []byte, options int, critical bool) {
 	b[0], b[1] = uint8(options/4), 0
 	if critical {
 		b[1] = geneveCritical
 	}
-	binary.BigEndian.PutUint16(b[2:4], etherType)
-	binary.BigEndian.PutUint32(b[4:8], vni<<8)
 }
 
 // ParseVXLAN reads a VXLAN header (RFC 7348) and returns its VNI. The I flag

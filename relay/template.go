@@ -1,0 +1,78 @@
+package relay
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/sluicegw/sluice/internal/packet"
+)
+
+// template is the headers that go in front of packets to one place, written
+// once: Ethernet unless it is inside a tunnel, IP, UDP and what follows. put
+// copies them and fills in what differs from packet to packet.
+type template struct {
+	len      int    // of all headers
+	ip, udp  int    // where they begin
+	sum      uint16 // IPv4: of the header with neither TOS nor length
+	six      bool   // IPv6
+	checksum bool   // UDP over IPv6 has one
+	spread   bool   // flows differ by source port and flow label (RFC 6438), for the routers on the way
+	bytes    [packet.EthernetLen + packet.IPv6Len + packet.UDPLen + packet.GeneveLen]byte
+}
+
+// add makes room for n bytes more and returns them.
+func (t *template) add(n int) []byte {
+	t.len += n
+	return t.bytes[t.len-n : t.len]
+}
+
+// tunnel adds IP and UDP; both addresses are of the same family.
+func (t *template) tunnel(src, dst netip.Addr, srcPort, dstPort uint16) {
+	t.ip = t.len
+	if t.six = dst.Is6(); t.six {
+		packet.PutIPv6(t.add(packet.IPv6Len), 0, 0, 0, 64, packet.ProtoUDP, src.As16(), dst.As16())
+	} else {
+		header := t.add(packet.IPv4Len)
+		packet.PutIPv4(header, 0, 0, 64, packet.ProtoUDP, src.As4(), dst.As4())
+		t.sum = ^binary.BigEndian.Uint16(header[10:12])
+	}
+	t.udp = t.len
+	packet.PutUDP(t.add(packet.UDPLen), srcPort, dstPort, 0)
+}
+
+// overhead is what the headers take of the path's MTU.
+func (t *template) overhead() int { return t.len - t.ip }
+
+// put writes the headers to the front of the packet b: lengths, DSCP and ECN,
+// what tells its flow from others, checksums. The sum of the IPv4 header is
+// computed from the template's: summing bytes up that were written just now
+// would make the processor wait for them.
+//
+// The UDP checksum stays zero over IPv4, as it may (RFC 768): WireGuard's tag
+// protects the payload, and an overlay's inner packets have sums of their own.
+// Over IPv6 it is computed: kernels refuse zero unless told otherwise.
+func (t *template) put(b []byte, tos uint8, flow uint32) {
+	copy(b, t.bytes[:t.len])
+	ip, udp := b[t.ip:], b[t.udp:]
+	if t.spread {
+		binary.BigEndian.PutUint16(udp[0:2], packet.EntropyPort(flow))
+	}
+	binary.BigEndian.PutUint16(udp[4:6], uint16(len(udp)))
+	if !t.six {
+		ip[1] = tos
+		binary.BigEndian.PutUint16(ip[2:4], uint16(len(ip)))
+		sum := uint32(t.sum) + uint32(tos) + uint32(len(ip))
+		sum = sum>>16 + sum&0xffff
+		binary.BigEndian.PutUint16(ip[10:12], ^uint16(sum>>16+sum))
+		return
+	}
+	label := uint32(0)
+	if t.spread {
+		label = flow & 0xfffff
+	}
+	binary.BigEndian.PutUint32(ip[0:4], 6<<28|uint32(tos)<<20|label)
+	binary.BigEndian.PutUint16(ip[4:6], uint16(len(udp)))
+	if t.checksum {
+		packet.PutTransportChecksum(ip, packet.IPv6Len, packet.ProtoUDP)
+	}
+}
