@@ -89,11 +89,13 @@ func (w *worker) hostAdjacency(id uint32) *adjacency {
 	return a
 }
 
-// neighbourAdjacency returns the way to an inner destination through a routed
-// attachment. The cache is direct-mapped: two neighbours that collide take turns.
-func (w *worker) neighbourAdjacency(dst netip.Addr, ifindex uint32) *adjacency {
-	a := &w.neighbours[neighbourSlot(dst, ifindex)]
-	key := neigh.Key{Dst: dst, Ifindex: ifindex}
+// neighbourAdjacency returns the way to the destination of an inner packet
+// through a routed attachment. The cache is direct-mapped: two neighbours that
+// collide take turns.
+func (w *worker) neighbourAdjacency(f *frame, ifindex uint32) *adjacency {
+	b := f.data()
+	a := &w.neighbours[neighbourSlot(f.ip.Version, b, ifindex)]
+	key := neigh.Key{Dst: f.ip.Dst(b), Ifindex: ifindex}
 	same := a.key == key
 	if same && a.batch == w.batchNumber {
 		return a
@@ -109,9 +111,14 @@ func (w *worker) neighbourAdjacency(dst netip.Addr, ifindex uint32) *adjacency {
 // neighbourSlots is how many routed neighbours one worker keeps at hand.
 const neighbourSlots = 1024
 
-func neighbourSlot(dst netip.Addr, ifindex uint32) int {
-	b := dst.As16()
-	x := binary.BigEndian.Uint64(b[8:]) ^ binary.BigEndian.Uint64(b[:8]) ^ uint64(ifindex)<<32
+// neighbourSlot hashes the destination of the IP packet b.
+func neighbourSlot(version uint8, b []byte, ifindex uint32) int {
+	x := uint64(ifindex) << 32
+	if version == 4 {
+		x ^= uint64(binary.BigEndian.Uint32(b[16:20]))
+	} else {
+		x ^= binary.BigEndian.Uint64(b[24:32]) ^ binary.BigEndian.Uint64(b[32:40])
+	}
 	return int(x * 0x9e3779b97f4a7c15 >> 54)
 }
 

@@ -55,7 +55,7 @@ func (w *worker) deliverRouted(f *frame, d *deliveryState) {
 		w.drop(f, CriticalOption)
 		return
 	}
-	adj := w.neighbourAdjacency(f.ip.Dst(f.data()), d.ifindex)
+	adj := w.neighbourAdjacency(f, d.ifindex)
 	if adj.state != ready {
 		w.notReady(f, adj)
 		return
