@@ -34,7 +34,6 @@ type park struct {
 	perKey        map[parkKey]int
 	limit, keyMax int
 	time          int64
-	nextExpiry    int64 // when the oldest packet's time is over
 	epoch         uint64
 	generation    uint64
 	retryAt       int64
