@@ -14,6 +14,7 @@ type Counters struct {
 	Injected   uint64              // datagrams taken from Inject
 	Made       uint64              // ICMP errors and answers
 	Parked     uint64              // packets waiting now
+	Free       uint64              // frames in the pools after the last batch
 	KickErrors uint64              // times the kernel refused to send
 	Batches    uint64              // batches that held at least one packet
 	Sleeps     uint64              // times a worker slept for want of work
@@ -37,6 +38,7 @@ func (c *Counters) add(o Counters) {
 	c.Injected += o.Injected
 	c.Made += o.Made
 	c.Parked += o.Parked
+	c.Free += o.Free
 	c.KickErrors += o.KickErrors
 	c.Batches += o.Batches
 	c.Sleeps += o.Sleeps
@@ -78,6 +80,7 @@ type published struct {
 	injected   atomic.Uint64
 	made       atomic.Uint64
 	parked     atomic.Uint64
+	free       atomic.Uint64
 	kickErrors atomic.Uint64
 	batches    atomic.Uint64
 	sleeps     atomic.Uint64
@@ -147,6 +150,7 @@ func (w *worker) publish() {
 	store(&p.injected, w.injected)
 	store(&p.made, w.made)
 	store(&p.parked, uint64(len(w.park.list)))
+	store(&p.free, uint64(w.umem.FreeCount()))
 	store(&p.kickErrors, w.kickErrors)
 	store(&p.batches, w.batches)
 	store(&p.sleeps, w.sleeps)
@@ -170,7 +174,7 @@ func store(to *atomic.Uint64, n uint64) {
 func (w *worker) counters() Counters {
 	p := &w.published
 	c := Counters{Received: p.received.Load(), Injected: p.injected.Load(), Made: p.made.Load(),
-		Parked: p.parked.Load(), KickErrors: p.kickErrors.Load(), Batches: p.batches.Load(), Sleeps: p.sleeps.Load()}
+		Parked: p.parked.Load(), Free: p.free.Load(), KickErrors: p.kickErrors.Load(), Batches: p.batches.Load(), Sleeps: p.sleeps.Load()}
 	for v := range c.Verdicts {
 		c.Verdicts[v] = p.verdicts[v].Load()
 	}

@@ -219,6 +219,13 @@ func (g *gateway) conserved() {
 	if in := c.Received + c.Injected + c.Made; sum != in || c.Verdicts[pending] != 0 {
 		g.t.Errorf("site %d: %d packets have %d verdicts: %v", g.site, in, sum, nonzero(c))
 	}
+	var free int
+	for _, u := range g.umems {
+		free += u.FreeCount()
+	}
+	if c.Free != uint64(free) {
+		g.t.Errorf("site %d: %d free frames are published, there are %d", g.site, c.Free, free)
+	}
 	check(g.t, g.relay.Close())
 	for i, u := range g.umems {
 		if u.FreeCount() != u.Frames() {
