@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluicegw/sluice/internal/packet"
 	"github.com/sluicegw/sluice/relay/relaytest"
 	"github.com/sluicegw/sluice/relay/wireguard/aead"
 )
@@ -26,7 +27,7 @@ var benchSizes = []int{64, 512, 1420}
 func BenchmarkPathOut(b *testing.B) {
 	for _, place := range []int{atRouted, atVXLAN4, atGeneve4} {
 		for _, size := range benchSizes {
-			b.Run(benchName(place, size), func(b *testing.B) { benchmarkOut(b, place, size) })
+			b.Run(benchName(place, size), func(b *testing.B) { benchmarkOut(b, place, size, 4) })
 		}
 	}
 }
@@ -34,8 +35,21 @@ func BenchmarkPathOut(b *testing.B) {
 func BenchmarkPathIn(b *testing.B) {
 	for _, place := range []int{atRouted, atVXLAN4, atGeneve4} {
 		for _, size := range benchSizes {
-			b.Run(benchName(place, size), func(b *testing.B) { benchmarkIn(b, place, size) })
+			b.Run(benchName(place, size), func(b *testing.B) { benchmarkIn(b, place, size, 4) })
 		}
+	}
+}
+
+// The same for IPv6 inside, and outside too where there is an overlay.
+func BenchmarkSixPathOut(b *testing.B) {
+	for _, place := range []int{atRouted, atVXLAN6, atGeneve6} {
+		b.Run(benchName(place, 512), func(b *testing.B) { benchmarkOut(b, place, 512, 6) })
+	}
+}
+
+func BenchmarkSixPathIn(b *testing.B) {
+	for _, place := range []int{atRouted, atVXLAN6, atGeneve6} {
+		b.Run(benchName(place, 512), func(b *testing.B) { benchmarkIn(b, place, 512, 6) })
 	}
 }
 
@@ -48,17 +62,21 @@ func benchName(place, size int) string {
 }
 
 // benchPackets are a batch of packets of 64 flows, of this many bytes each.
-func benchPackets(place, size int) (v vpcName, ifindex uint32, frames [][]byte) {
+func benchPackets(place, size, version int) (v vpcName, ifindex uint32, frames [][]byte) {
 	v = red
 	if place == atRouted {
 		v = defaultVPC
+	}
+	headers := packet.IPv4Len + packet.UDPLen
+	if version == 6 {
+		headers = packet.IPv6Len + packet.UDPLen
 	}
 	for i := range batchSize {
 		size := min(size, 1400) // what fits the path of a VPC in Geneve
 		if place == atRouted {
 			size = min(1420, size)
 		}
-		inner := udpPacket(v.host(1, place, 4), v.host(2, place, 4), 64, 0, uint16(1000+i), 2000, make([]byte, size-28))
+		inner := udpPacket(v.host(1, place, version), v.host(2, place, version), 64, 0, uint16(1000+i), 2000, make([]byte, size-headers))
 		var b []byte
 		ifindex, b = fromHost(v, 1, place, inner)
 		frames = append(frames, b)
@@ -66,15 +84,15 @@ func benchPackets(place, size int) (v vpcName, ifindex uint32, frames [][]byte) 
 	return v, ifindex, frames
 }
 
-func benchmarkOut(b *testing.B, place, size int) {
+func benchmarkOut(b *testing.B, place, size, version int) {
 	p := newPair(b, gatewayOptions{})
 	p.connect(b)
-	_, ifindex, frames := benchPackets(place, size)
+	_, ifindex, frames := benchPackets(place, size, version)
 	in, out := p.a.queues[0][ifindex], p.a.queues[0][wanPort]
 	w := p.a.relay.workers[0]
-	plain := len(frames[0]) - 14
-	if place != atRouted {
-		plain += 36 - (20 + 8 + 8 + 14) // Geneve between tunnel addresses instead of the overlay
+	plain := min(size, 1400) + 36 // Geneve between tunnel addresses
+	if place == atRouted {
+		plain = size
 	}
 	bare := newBareCipher((plain + 15) &^ 15)
 	run := func() {
@@ -86,10 +104,10 @@ func benchmarkOut(b *testing.B, place, size int) {
 	measure(b, in, frames, run, bare.seal)
 }
 
-func benchmarkIn(b *testing.B, place, size int) {
+func benchmarkIn(b *testing.B, place, size, version int) {
 	p := newPair(b, gatewayOptions{})
 	p.connect(b)
-	_, ifindex, frames := benchPackets(place, size)
+	_, ifindex, frames := benchPackets(place, size, version)
 	out := uint32(sitePort)
 	if place == atRouted {
 		out = hostPort

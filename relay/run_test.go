@@ -213,7 +213,7 @@ func TestABatchDoesNotAllocate(t *testing.T) {
 	p := newPair(t, gatewayOptions{})
 	p.connect(t)
 	for _, place := range []int{atRouted, atVXLAN4, atGeneve6} {
-		_, port, frames := benchPackets(place, 256)
+		_, port, frames := benchPackets(place, 256, 4)
 		in, wan := p.a.queues[0][port], p.a.queues[0][wanPort]
 		run := func() {
 			for _, f := range frames {

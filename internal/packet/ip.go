@@ -99,8 +99,9 @@ func (ip *IP) Parse6(b []byte) Problem {
 	if b[0]>>4 != 6 {
 		return BadVersion
 	}
-	*ip = IP{Version: 6, TOS: b[0]<<4 | b[1]>>4, TTL: b[7], Proto: b[6], DF: true, First: true,
-		HeaderLen: IPv6Len, Len: IPv6Len + int(binary.BigEndian.Uint16(b[4:6]))}
+	ip.Version, ip.TOS, ip.TTL, ip.Proto = 6, b[0]<<4|b[1]>>4, b[7], b[6]
+	ip.DF, ip.Fragment, ip.First = true, false, true
+	ip.HeaderLen, ip.Len = IPv6Len, IPv6Len+int(binary.BigEndian.Uint16(b[4:6]))
 	if ip.Len > len(b) {
 		return BadLength
 	}
