@@ -57,8 +57,6 @@ func kernelOnly(s method.Scenario) error {
 		return fmt.Errorf("%w: one VNI is configured", method.ErrUnavailable)
 	case s.Peers > 1:
 		return fmt.Errorf("%w: one peer is configured", method.ErrUnavailable)
-	case s.Direction == method.Decrypt:
-		return fmt.Errorf("%w: it opens nothing", method.ErrUnavailable)
 	}
 	return nil
 }
@@ -134,6 +132,9 @@ type kernelGateways struct {
 
 func (g *kernelGateways) build(ctx context.Context) error {
 	for i := range g.lab.Ends {
+		if !g.lab.Active(i) {
+			continue
+		}
 		if err := kernelSite(g.lab, i); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package contestants_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,6 +37,66 @@ func TestPacketsArriveUndamaged(t *testing.T) {
 			t.Error("no latency was measured")
 		}
 	})
+}
+
+func TestEachDirectionByItself(t *testing.T) {
+	for _, d := range contestants.All() {
+		if _, ok := d.(scenario.WireGuard); !ok {
+			continue
+		}
+		for _, attachment := range d.Attachments() {
+			for _, s := range []method.Scenario{
+				{Direction: method.Encrypt, Attachment: attachment, Size: 512},
+				{Direction: method.Encrypt, Attachment: attachment, Size: 64, Peers: 20, Flows: 100},
+				{Direction: method.Decrypt, Attachment: attachment, Size: 512, Flows: 16},
+			} {
+				t.Run(d.Name()+" "+s.String(), func(t *testing.T) {
+					if err := d.Supports(s.Normal()); err != nil {
+						t.Skip(err)
+					}
+					arrives(t, start(t, d, s))
+				})
+			}
+		}
+	}
+}
+
+// arrives offers a rate that any contestant carries.
+func arrives(t *testing.T, run *scenario.Run) {
+	t.Helper()
+	c, err := run.Offer(t.Context(), 2000, 500*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Offered < 500 || c.Received < c.Offered/2 || c.Duplicates+c.BadChecksums > 0 || c.Usage.DUT <= 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestScale(t *testing.T) {
+	for _, s := range []method.Scenario{
+		{Attachment: scenario.Routed, Routes: 1000, Flows: 2000},
+		{Attachment: scenario.VXLAN, Routes: 1000, Flows: 2000},
+		{Attachment: scenario.VXLAN, VNIs: 50, Flows: 50},
+		{Attachment: scenario.VXLAN, Workers: 2, Flows: 64},
+		{Attachment: scenario.VXLAN, IMIX: true},
+	} {
+		for _, d := range contestants.All() {
+			t.Run(d.Name()+" "+s.String(), func(t *testing.T) {
+				if err := d.Supports(s.Normal()); err != nil || !slices.Contains(d.Attachments(), s.Attachment) {
+					t.Skip(err)
+				}
+				run := start(t, d, s)
+				c, err := run.Offer(t.Context(), 2000, 500*time.Millisecond)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c.Received < c.Offered/2 {
+					t.Errorf("%d of %d arrived", c.Received, c.Offered)
+				}
+			})
+		}
+	}
 }
 
 // BenchmarkFlood floods every contestant in turn. It is a look at the parts; a comparison

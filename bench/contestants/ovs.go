@@ -145,7 +145,7 @@ func (g *ovsGateway) configure(ctx context.Context, tunnel string) error {
 	}
 	// The addresses move from the links to their bridges: Open vSwitch routes its own
 	// tunnels by where the kernel has the addresses.
-	commands := fmt.Sprintf("addr flush dev %s\naddr flush dev %s\naddr add %s/24 dev br-site\naddr add %s/24 dev br-wan\nlink set br-site up mtu %d\nlink set br-wan up mtu %d\n",
+	commands := fmt.Sprintf("addr flush dev %s\naddr flush dev %s\naddr add %s/24 dev br-site\naddr add %s/16 dev br-wan\nlink set br-site up mtu %d\nlink set br-wan up mtu %d\n",
 		site.Inside.Name, site.WAN.Name, scenario.Underlay(site.Number, true), scenario.WAN(site.Number), scenario.LinkMTU, scenario.LinkMTU)
 	if err := scenario.Batch(ctx, site.Gateway, []byte(commands)); err != nil {
 		return err

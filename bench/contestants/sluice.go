@@ -13,13 +13,10 @@ import (
 
 	"github.com/sluicegw/sluice/bench/method"
 	"github.com/sluicegw/sluice/bench/scenario"
+	"github.com/sluicegw/sluice/bench/traffic"
 	"github.com/sluicegw/sluice/controlplane/api"
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
-	"github.com/sluicegw/sluice/relay/wireguard"
 )
-
-// wireGuardPort is where every WireGuard gateway listens.
-const wireGuardPort = 51820
 
 // Sluice is the gateway of this repository, encrypting.
 type Sluice struct{}
@@ -38,6 +35,37 @@ func (Sluice) Supports(s method.Scenario) error {
 	return nil
 }
 
+// Sealed is Geneve between the tunnel addresses, or of the default VPC the packet itself.
+func (Sluice) Sealed(lab *scenario.Lab) traffic.Flow {
+	f := innerFlow(lab)
+	if lab.Overlay() {
+		f.Format, f.VNI, f.VNIs = traffic.GeneveIP, scenario.VNI, lab.Scenario.VNIs
+		f.Outer = traffic.Layer{Src: lab.Peers(1)[0].Tunnel, Dst: lab.Peers(0)[0].Tunnel}
+	}
+	return f
+}
+
+// innerFlow is a flow from end to end without anything around it.
+func innerFlow(lab *scenario.Lab) traffic.Flow {
+	s := lab.Scenario
+	f := traffic.Flow{
+		Inner: traffic.Layer{Src: scenario.Inner(1, s.Attachment), Dst: scenario.Inner(2, s.Attachment), SrcPort: 1024, DstPort: scenario.DataPort},
+		Flows: s.Flows, Size: s.Size,
+	}
+	if s.IMIX {
+		f.Sizes = traffic.IMIX()
+	}
+	return f
+}
+
+func pids(daemons []*scenario.Daemon) []int {
+	all := make([]int, len(daemons))
+	for i, d := range daemons {
+		all[i] = d.PID()
+	}
+	return all
+}
+
 var sluiceConfiguration = template.Must(template.New("sluice.yaml").Parse(`site: site{{.Number}}
 gateway: gw{{.Number}}
 workers: {{.Workers}}
@@ -47,7 +75,7 @@ ports:
 wireguard:
   keyFile: {{.Dir}}/wg.key
   listenPort: {{.Port}}
-  tunnelAddresses: [100.64.0.{{.Number}}]
+  tunnelAddresses: [{{.Tunnel}}]
 vpcs:
   - name: default
 {{- if not .Overlay}}
@@ -71,7 +99,7 @@ vpcs:
 {{- end}}
 peers:
 {{- range $peer := .Peers}}
-  - name: {{$peer.Name}}
+  - name: peer{{$peer.Number}}
     publicKey: {{$peer.Key}}
     endpoint: {{$peer.Endpoint}}
     tunnelAddresses: [{{$peer.Tunnel}}]
@@ -98,22 +126,15 @@ type sluiceSettings struct {
 	VPCs                  []int
 	InnerGateway, VTEP    netip.Addr
 	OverlayMAC, PodMAC    string
-	Peers                 []sluicePeer
+	Peers                 []scenario.Peer
+	Tunnel                netip.Addr
 }
 
-type sluicePeer struct {
-	Name     string
-	Key      wireguard.PublicKey
-	Endpoint netip.AddrPort
-	Tunnel   netip.Addr
-	Prefixes []netip.Prefix
-}
-
-// sluiceGateways is two `sluice run`.
+// sluiceGateways is one or two `sluice run`.
 type sluiceGateways struct {
 	version string
-	daemons [2]*scenario.Daemon
-	sockets [2]string
+	daemons []*scenario.Daemon
+	sockets []string
 }
 
 // Build starts both gateways and waits for their session.
@@ -122,13 +143,12 @@ func (Sluice) Build(ctx context.Context, lab *scenario.Lab) (scenario.Gateways, 
 	if err != nil {
 		return nil, err
 	}
-	keys, err := lab.Keys()
-	if err != nil {
-		return nil, err
-	}
 	g := &sluiceGateways{version: version}
 	for i, site := range lab.Ends {
-		settings := sluiceSite(lab, i, keys)
+		if !lab.Active(i) {
+			continue
+		}
+		settings := sluiceSite(lab, i)
 		var text bytes.Buffer
 		if err := sluiceConfiguration.Execute(&text, settings); err != nil {
 			return nil, err
@@ -137,10 +157,11 @@ func (Sluice) Build(ctx context.Context, lab *scenario.Lab) (scenario.Gateways, 
 		if err := os.WriteFile(file, text.Bytes(), 0o600); err != nil {
 			return nil, err
 		}
-		g.sockets[i] = filepath.Join(settings.Dir, "sock")
-		if g.daemons[i], err = lab.Start(ctx, site.Gateway, nil, binary, "run", "-c", file); err != nil {
+		d, err := lab.Start(ctx, site.Gateway, nil, binary, "run", "-c", file)
+		if err != nil {
 			return nil, err
 		}
+		g.daemons, g.sockets = append(g.daemons, d), append(g.sockets, filepath.Join(settings.Dir, "sock"))
 	}
 	for i, d := range g.daemons {
 		if err := d.Wait(ctx, func() error { return g.ready(ctx, i) }); err != nil {
@@ -150,19 +171,14 @@ func (Sluice) Build(ctx context.Context, lab *scenario.Lab) (scenario.Gateways, 
 	return g, nil
 }
 
-func sluiceSite(lab *scenario.Lab, i int, keys [2]wireguard.PrivateKey) sluiceSettings {
-	site, peer, s := lab.Ends[i], lab.Ends[1-i], lab.Scenario
+func sluiceSite(lab *scenario.Lab, i int) sluiceSettings {
+	site, s := lab.Ends[i], lab.Scenario
 	settings := sluiceSettings{
-		Number: site.Number, Workers: s.Workers, Port: wireGuardPort, Dir: site.Gateway.Dir(), Overlay: lab.Overlay(),
+		Number: site.Number, Workers: s.Workers, Port: scenario.WireGuardPort, Dir: site.Gateway.Dir(), Overlay: lab.Overlay(),
 		Local:        lab.Prefixes(i),
 		InnerGateway: scenario.InnerGateway(site.Number, s.Attachment), VTEP: scenario.Underlay(site.Number, false),
 		OverlayMAC: scenario.OverlayMAC().String(), PodMAC: scenario.PodMAC(site.Number).String(),
-		Peers: []sluicePeer{{
-			Name: fmt.Sprint("gw", peer.Number), Key: keys[1-i].PublicKey(),
-			Endpoint: netip.AddrPortFrom(scenario.WAN(peer.Number), wireGuardPort),
-			Tunnel:   netip.AddrFrom4([4]byte{100, 64, 0, byte(peer.Number)}),
-			Prefixes: lab.RoutesTo(1 - i),
-		}},
+		Peers: lab.Peers(i), Tunnel: lab.Peers(1 - i)[0].Tunnel,
 	}
 	if lab.Overlay() {
 		for vni := range s.VNIs {
@@ -183,7 +199,7 @@ func (g *sluiceGateways) ready(ctx context.Context, i int) error {
 	return nil
 }
 
-func (g *sluiceGateways) PIDs() []int     { return []int{g.daemons[0].PID(), g.daemons[1].PID()} }
+func (g *sluiceGateways) PIDs() []int     { return pids(g.daemons) }
 func (g *sluiceGateways) Version() string { return g.version }
 
 // Restart kills the first gateway and starts it again.

@@ -5,14 +5,13 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/sluicegw/sluice/bench/method"
 	"github.com/sluicegw/sluice/bench/scenario"
-	"github.com/sluicegw/sluice/relay/wireguard"
+	"github.com/sluicegw/sluice/bench/traffic"
 )
 
 // WireGuardGo is wireguard-go on a TUN device, with the kernel's VXLAN and forwarding
@@ -26,7 +25,13 @@ func (WireGuardGo) Name() string { return "wireguard-go" }
 func (WireGuardGo) Attachments() []string { return []string{scenario.VXLAN, scenario.Routed} }
 
 // Supports what the kernel's site side can do; it seals and opens.
-func (WireGuardGo) Supports(s method.Scenario) error { return kernelOnly(s) }
+func (WireGuardGo) Supports(s method.Scenario) error {
+	s.Peers, s.Direction = 1, method.Through
+	return kernelOnly(s)
+}
+
+// Sealed is the packet itself.
+func (WireGuardGo) Sealed(lab *scenario.Lab) traffic.Flow { return innerFlow(lab) }
 
 // wireGuardGo is two wireguard-go with their TUN devices.
 type wireGuardGo struct {
@@ -43,18 +48,17 @@ func (WireGuardGo) Build(ctx context.Context, lab *scenario.Lab) (scenario.Gatew
 	if err != nil {
 		return nil, err
 	}
-	keys, err := lab.Keys()
-	if err != nil {
-		return nil, err
-	}
 	g := &wireGuardGo{version: version}
 	g.kernelGateways = kernelGateways{lab: lab, wan: func(ctx context.Context, i int) error {
 		return kernelRoutes(ctx, lab, i, "dev "+g.devices[i])
 	}}
 	for i, site := range lab.Ends {
+		if !lab.Active(i) {
+			continue
+		}
 		// The control socket's name is the device's, in a folder that all hosts share.
 		g.devices[i] = fmt.Sprintf("%s-%d", lab.Scope.ID(), site.Number)
-		if g.configs[i], err = g.configuration(i, keys[i], keys[1-i].PublicKey()); err != nil {
+		if g.configs[i], err = g.configuration(i); err != nil {
 			return nil, err
 		}
 		if g.daemons[i], err = lab.Start(ctx, site.Gateway, []string{"LOG_LEVEL=error"}, binary, "-f", g.devices[i]); err != nil {
@@ -88,17 +92,18 @@ func (g *wireGuardGo) bringUp(ctx context.Context, i int) error {
 }
 
 // configuration is in the words of the cross-platform interface of WireGuard.
-func (g *wireGuardGo) configuration(i int, key wireguard.PrivateKey, peer wireguard.PublicKey) (string, error) {
-	private, err := hexKey(key)
+func (g *wireGuardGo) configuration(i int) (string, error) {
+	private, err := hexKey(g.lab.PrivateKey(i))
 	if err != nil {
 		return "", err
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "private_key=%s\nlisten_port=%d\nreplace_peers=true\n", private, wireGuardPort)
-	fmt.Fprintf(&text, "public_key=%s\nendpoint=%s\n", hex.EncodeToString(peer[:]),
-		netip.AddrPortFrom(scenario.WAN(g.lab.Ends[1-i].Number), wireGuardPort))
-	for _, p := range g.lab.RoutesTo(1 - i) {
-		fmt.Fprintf(&text, "allowed_ip=%s\n", p)
+	fmt.Fprintf(&text, "private_key=%s\nlisten_port=%d\nreplace_peers=true\n", private, scenario.WireGuardPort)
+	for _, peer := range g.lab.Peers(i) {
+		fmt.Fprintf(&text, "public_key=%s\nendpoint=%s\n", hex.EncodeToString(peer.Key[:]), peer.Endpoint)
+		for _, p := range peer.Prefixes {
+			fmt.Fprintf(&text, "allowed_ip=%s\n", p)
+		}
 	}
 	return text.String() + "\n", nil
 }
@@ -131,7 +136,18 @@ func (g *wireGuardGo) uapi(i int, request string) (string, error) {
 	return answer.String(), nil
 }
 
-func (g *wireGuardGo) PIDs() []int     { return []int{g.daemons[0].PID(), g.daemons[1].PID()} }
+// PIDs of the active daemons.
+func (g *wireGuardGo) PIDs() []int {
+	var active []*scenario.Daemon
+	for _, d := range g.daemons {
+		if d != nil {
+			active = append(active, d)
+		}
+	}
+	return pids(active)
+}
+
+// Version of the module.
 func (g *wireGuardGo) Version() string { return g.version }
 
 // Restart kills the first daemon, starts it again and configures it as wg-quick would.

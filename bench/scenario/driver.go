@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sluicegw/sluice/bench/method"
+	"github.com/sluicegw/sluice/bench/traffic"
 )
 
 // Driver makes gateways out of the lab's two gateway hosts.
@@ -25,8 +26,8 @@ type Driver interface {
 
 // Gateways are a driver's two gateways at work. They end with the lab.
 type Gateways interface {
-	// PIDs of the processes under test: of the first gateway, then of the second.
-	// None where the kernel does the work.
+	// PIDs of the processes at work: of the first gateway, then of the second, if it is
+	// active. None where the kernel does the work.
 	PIDs() []int
 	Version() string
 }
@@ -48,6 +49,14 @@ type Session interface {
 	LastHandshake(context.Context) (time.Time, error)
 	// Renewal is the age at which a session that is in use is renewed.
 	Renewal() time.Duration
+}
+
+// WireGuard is a Driver of gateways that speak WireGuard on WireGuardPort, so that we can
+// be the other gateway.
+type WireGuard interface {
+	Driver
+	// Sealed is what the first gateway puts into its tunnel, Plain or GeneveIP.
+	Sealed(*Lab) traffic.Flow
 }
 
 // Contestant is a driver as package method sees it.
@@ -79,7 +88,11 @@ func (c Contestant) start(ctx context.Context, s method.Scenario) (_ *Run, err e
 	if err := c.Driver.Supports(s); err != nil {
 		return nil, err
 	}
-	lab, err := NewLab(s)
+	wg, speaks := c.Driver.(WireGuard)
+	if s.Direction == method.Decrypt && !speaks || s.Peers > 1 && (!speaks || s.Direction != method.Encrypt) {
+		return nil, fmt.Errorf("%w: decryption, and encryption for many peers, are for what speaks WireGuard", method.ErrUnavailable)
+	}
+	lab, err := NewLab(s, speaks)
 	if err != nil {
 		return nil, err
 	}
@@ -92,5 +105,12 @@ func (c Contestant) start(ctx context.Context, s method.Scenario) (_ *Run, err e
 	if err != nil {
 		return nil, err
 	}
-	return newRun(ctx, lab, gateways)
+	run := &Run{Lab: lab, Gateways: gateways}
+	if speaks {
+		run.wireGuard = wg
+	}
+	if err := run.open(ctx); err != nil {
+		return nil, errors.Join(err, run.release())
+	}
+	return run, nil
 }

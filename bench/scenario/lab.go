@@ -1,10 +1,12 @@
 package scenario
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/sluicegw/sluice/bench/method"
 	"github.com/sluicegw/sluice/internal/netnstest"
@@ -26,6 +28,9 @@ type Lab struct {
 	// Taps are its links towards the gateways.
 	WANHost *netnstest.Switch
 	Taps    [2]*netnstest.Link
+
+	standIn bool // we are one of the gateways
+	peers   [2][]Peer
 }
 
 // Site is one side of the lab.
@@ -38,8 +43,12 @@ type Site struct {
 	WAN     *netnstest.Link // wan0 of Gateway
 }
 
-// NewLab builds the hosts. The gateways have links and addresses, and do nothing.
-func NewLab(s method.Scenario) (_ *Lab, err error) {
+// wanBits is the length of the WAN's prefix, in which there is room for many gateways.
+const wanBits = 16
+
+// NewLab builds the hosts. The gateways have links and addresses, and do nothing. With
+// standIn, the gateway that is not under test is not to be started: see Active.
+func NewLab(s method.Scenario, standIn bool) (_ *Lab, err error) {
 	if err := testenv.Namespaces(); err != nil {
 		return nil, fmt.Errorf("%w: %w", method.ErrUnavailable, err)
 	}
@@ -47,7 +56,7 @@ func NewLab(s method.Scenario) (_ *Lab, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{Scope: scope, Scenario: s}
+	l := &Lab{Scope: scope, Scenario: s, standIn: standIn && s.Direction != method.Through}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
@@ -62,7 +71,17 @@ func NewLab(s method.Scenario) (_ *Lab, err error) {
 			return nil, err
 		}
 	}
-	return l, scope.Err()
+	if err := l.makeKeys(); err != nil {
+		return nil, err
+	}
+	if l.WANHost == nil {
+		return l, nil
+	}
+	// A bridge takes a while until it forwards, and the first handshake that is lost costs
+	// five seconds.
+	return l, Eventually(context.Background(), func() error {
+		return netnstest.Ping(context.Background(), l.Ends[0].Gateway, WAN(2), netnstest.PingOptions{Count: 1, Timeout: 20 * time.Millisecond})
+	})
 }
 
 // Close removes everything.
@@ -97,7 +116,7 @@ func (l *Lab) end(h *netnstest.Host, name string, mac net.HardwareAddr, addrs []
 func (l *Lab) connectWAN() {
 	var ends [2]netnstest.End
 	for i, s := range l.Ends {
-		ends[i] = l.end(s.Gateway, "wan0", WANMAC(s.Number), []netip.Prefix{netip.PrefixFrom(WAN(s.Number), 24)})
+		ends[i] = l.end(s.Gateway, "wan0", WANMAC(s.Number), []netip.Prefix{netip.PrefixFrom(WAN(s.Number), wanBits)})
 	}
 	if l.Scenario.Direction == method.Through {
 		l.Ends[0].WAN, l.Ends[1].WAN = l.Scope.Connect(ends[0], ends[1])

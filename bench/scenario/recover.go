@@ -27,6 +27,9 @@ const (
 // in use is left to grow old, for two minutes with WireGuard, and packets flow when it
 // is renewed.
 func (r *Run) Recover(ctx context.Context, event method.Event, rate float64, limit time.Duration) (method.Recovery, error) {
+	if r.Lab.Scenario.Direction != method.Through {
+		return method.Recovery{}, fmt.Errorf("%s: %w", event, errDirection)
+	}
 	disturb, err := r.event(ctx, event)
 	if err != nil {
 		return method.Recovery{}, err

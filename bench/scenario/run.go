@@ -17,9 +17,13 @@ type Run struct {
 	Lab      *Lab
 	Gateways Gateways
 
+	wireGuard WireGuard       // nil: the gateways do not speak it
+	peers     []*traffic.Peer // we are these
+	shaken    time.Time       // when their sessions were made
 	source    *netnstest.Link
 	target    *netnstest.Link
 	flow      traffic.Flow
+	frames    *traffic.Frames // what is sent in direction decrypt
 	generator *traffic.Generator
 	sink      *traffic.Sink
 }
@@ -32,20 +36,24 @@ var (
 	_ method.Burster   = (*Run)(nil)
 )
 
-func newRun(ctx context.Context, l *Lab, g Gateways) (*Run, error) {
-	r := &Run{Lab: l, Gateways: g, source: l.Ends[0].EndLink, target: l.Ends[1].EndLink, flow: l.flow()}
-	if l.Scenario.Direction == method.Encrypt {
+// open opens the way for packets: there are sessions, and the first link takes live frames.
+func (r *Run) open(ctx context.Context) error {
+	l := r.Lab
+	r.source, r.target, r.flow = l.Ends[0].EndLink, l.Ends[1].EndLink, l.flow()
+	first := l.Ends[0].Inside
+	switch l.Scenario.Direction {
+	case method.Encrypt:
 		r.target = l.Taps[0]
+	case method.Decrypt:
+		r.source, first = l.Taps[1], l.Ends[1].WAN
 	}
-	// The first packets make sessions, and show that the way is open.
-	if err := l.Probe(ctx); err != nil {
-		return nil, err
+	if err := l.poll(ctx, first); err != nil {
+		return err
 	}
-	// Live frames need a far end that polls.
-	if err := l.poll(ctx, l.Ends[0].Inside); err != nil {
-		return nil, err
+	if l.standIn {
+		return r.shake(ctx)
 	}
-	return r, nil
+	return l.Probe(ctx)
 }
 
 // poll makes a veth end poll: XDP programs do that, else receive offload.
@@ -79,9 +87,9 @@ func (l *Lab) flow() traffic.Flow {
 		f.Inner.SrcMAC, f.Inner.DstMAC = [6]byte(PodMAC(1)), [6]byte(OverlayMAC())
 		f.VNI, f.VNIs = VNI, s.VNIs
 	}
-	if s.Routes > 1 {
+	if n := l.many(); n > 0 {
 		f.Inner.Dst = ManyPrefix.Addr()
-		f.Destinations = traffic.Spread{Count: s.Routes - 1}
+		f.Destinations = traffic.Spread{Count: n}
 	}
 	if s.IMIX {
 		f.Sizes = traffic.IMIX()
@@ -107,8 +115,18 @@ func (r *Run) prepare() (err error) {
 	return nil
 }
 
-// release detaches the sink, which otherwise slows down what is not its own.
+// release ends what is ours.
 func (r *Run) release() error {
+	var errs []error
+	for _, p := range r.peers {
+		errs = append(errs, p.Close())
+	}
+	r.peers = nil
+	return errors.Join(append(errs, r.detach())...)
+}
+
+// detach detaches generator and sink.
+func (r *Run) detach() error {
 	var errs []error
 	if r.generator != nil {
 		errs = append(errs, r.generator.Close())
@@ -117,6 +135,10 @@ func (r *Run) release() error {
 	if r.sink != nil {
 		errs = append(errs, r.sink.Close())
 		r.sink = nil
+	}
+	if r.frames != nil {
+		errs = append(errs, r.frames.Close())
+		r.frames = nil
 	}
 	return errors.Join(errs...)
 }
@@ -127,6 +149,9 @@ const drain = 30 * time.Millisecond
 
 // Offer sends for a time and counts what arrives.
 func (r *Run) Offer(ctx context.Context, rate float64, d time.Duration) (method.Counts, error) {
+	if r.Lab.Scenario.Direction == method.Decrypt {
+		return r.offerSealed(ctx, rate, d)
+	}
 	if err := r.prepare(); err != nil {
 		return method.Counts{}, err
 	}
@@ -137,6 +162,9 @@ func (r *Run) Offer(ctx context.Context, rate float64, d time.Duration) (method.
 
 // Burst sends packets back to back.
 func (r *Run) Burst(ctx context.Context, packets int) (method.Counts, error) {
+	if r.Lab.Scenario.Direction == method.Decrypt {
+		return method.Counts{}, fmt.Errorf("burst: %w", errDirection)
+	}
 	if err := r.prepare(); err != nil {
 		return method.Counts{}, err
 	}
@@ -188,13 +216,8 @@ func (r *Run) counts(sent traffic.Sent, usage method.Usage) (method.Counts, erro
 // PIDs of what is under test in the scenario's direction.
 func (r *Run) PIDs() []int {
 	pids := r.Gateways.PIDs()
-	switch {
-	case len(pids) == 0:
-		return nil
-	case r.Lab.Scenario.Direction == method.Encrypt:
+	if r.Lab.Scenario.Direction == method.Encrypt && !r.Lab.standIn {
 		return pids[:len(pids)/2]
-	case r.Lab.Scenario.Direction == method.Decrypt:
-		return pids[len(pids)/2:]
 	}
 	return pids
 }
@@ -216,6 +239,6 @@ func (l *Lab) Probe(ctx context.Context) error {
 
 func ping(ctx context.Context, from *netnstest.Host, to netip.Addr) error {
 	return Eventually(ctx, func() error {
-		return netnstest.Ping(ctx, from, to, netnstest.PingOptions{Count: 1, Timeout: time.Second})
+		return netnstest.Ping(ctx, from, to, netnstest.PingOptions{Count: 1, Timeout: 200 * time.Millisecond})
 	})
 }

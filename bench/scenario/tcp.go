@@ -18,7 +18,11 @@ const tcpPort = "5201"
 // TCP carries one TCP connection by iperf3 from the first end to the second. Both
 // ends of it run on the generator's CPU.
 func (r *Run) TCP(ctx context.Context, d time.Duration) (bits float64, usage method.Usage, err error) {
-	if err := r.release(); err != nil {
+	if r.Lab.Scenario.Direction != method.Through {
+		return 0, usage, fmt.Errorf("tcp: %w", errDirection)
+	}
+	// The sink would slow down what is not its own.
+	if err := r.detach(); err != nil {
 		return 0, usage, err
 	}
 	if !r.Lab.Scenario.Native {
