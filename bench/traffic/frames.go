@@ -20,7 +20,7 @@ type Frames struct {
 	memory  *ebpf.Memory
 	stride  int
 	count   int
-	longest int
+	longest int           // what there is room for
 	lasts   time.Duration // until the last one is due
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluicegw/sluice/internal/netnstest"
+	"github.com/sluicegw/sluice/internal/packet"
 )
 
 // Options of a Generator.
@@ -106,18 +107,21 @@ func NewGenerator(o Options) (*Generator, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	index, err := linkIndex(o.Host, o.Link)
+	link, err := findLink(o.Host, o.Link)
 	if err != nil {
 		return nil, fmt.Errorf("generator: %w", err)
 	}
 	setDefault(&o.Burst, 64)
-	g := &Generator{options: o, ifindex: index, rate: o.Rate, count: o.Count}
+	g := &Generator{options: o, ifindex: link.Index, rate: o.Rate, count: o.Count}
 	load := g.loadFlow
 	if o.Frames != nil {
 		load = g.loadFrames
 	}
 	if err := load(); err != nil {
 		return nil, fmt.Errorf("generator on %s: %w", o.Link, err)
+	}
+	if most := link.MTU + packet.EthernetLen; g.longest > most { // the kernel would drop them, and count them nowhere
+		return nil, errors.Join(fmt.Errorf("generator on %s: frames of %d bytes, with an mtu of %d not more than %d", o.Link, g.longest, link.MTU, most), g.Close())
 	}
 	return g, nil
 }
@@ -192,29 +196,37 @@ func (g *Generator) Run(ctx context.Context, d time.Duration) (Sent, error) {
 	if err != nil {
 		return Sent{}, fmt.Errorf("generator on %s: %w", g.options.Link, err)
 	}
-	var refused uint64
+	var before, after linkStats
 	err = within(g.options.Host, func() error {
-		return onCPU(g.options.CPU, func() error {
-			before, err := refusals(g.ifindex)
-			if err != nil {
+		return onCPU(g.options.CPU, func() (err error) {
+			if before, err = readLink(g.ifindex); err != nil {
 				return err
 			}
 			watch := g.watch(ctx, o.expected)
 			err = g.send(ctx, o.repeat, o.batch)
-			if ended := watch(); err == nil {
-				err = ended
+			if err = errors.Join(err, watch()); err != nil {
+				return err
 			}
-			after, e := refusals(g.ifindex)
-			refused = after - before
-			return errors.Join(err, e)
+			after, err = readLink(g.ifindex)
+			return err
 		})
 	})
 	sent, e := g.Sent()
-	sent.Refused = refused
-	if err = errors.Join(err, e); err != nil {
+	sent.Refused = after.refused - before.refused
+	err = errors.Join(err, e)
+	if err == nil && after.veth && lostOnTheWay(sent, after.taken-before.taken) {
+		err = errors.New("the link took no packets: its other end needs an XDP program (see Pass) or GRO, and has to be up")
+	}
+	if err != nil {
 		err = fmt.Errorf("generator on %s: %w", g.options.Link, err)
 	}
 	return sent, err
+}
+
+// lostOnTheWay: the kernel drops live frames for a veth that cannot take them, and counts them nowhere. The link has
+// other packets too, and up to 256 of ours may be in its ring.
+func lostOnTheWay(s Sent, taken uint64) bool {
+	return s.Packets >= 1024 && s.Refused+taken < s.Packets/2
 }
 
 // orders are what a run asks of the kernel.

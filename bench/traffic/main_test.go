@@ -44,7 +44,7 @@ type pair struct {
 
 func newPair(t testing.TB) pair {
 	t.Helper()
-	s := netnstest.New(t.(netnstest.TB))
+	s := netnstest.New(t)
 	p := pair{scope: s, a: s.NewHost("a"), b: s.NewHost("b")}
 	p.aLink, p.bLink = s.Connect(netnstest.End{Host: p.a, Name: "eth0"}, netnstest.End{Host: p.b, Name: "eth0"})
 	return p

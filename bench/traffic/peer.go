@@ -140,7 +140,7 @@ func (p *Peer) Seal(o SealOptions) (*Frames, error) {
 		longest = max(longest, at.ip+s.Size-ip)
 	}
 	header := packet.EthernetLen + ipLen(p.options.Local.Addr()) + packet.UDPLen
-	frames, err := newFrames(o.Count, header+longest+wireguard.Overhead+wireguard.MaxPadding)
+	frames, err := newFrames(o.Count, header+longest+wireguard.Overhead)
 	if err != nil {
 		return nil, fmt.Errorf("seal %v: %w", flow.Format, err)
 	}

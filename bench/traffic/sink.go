@@ -104,7 +104,7 @@ func loadedSink(o SinkOptions) (*Sink, error) {
 
 // attach attaches a program to an interface.
 func attach(h *netnstest.Host, name string, p *ebpf.Program, generic bool) (l link.Link, err error) {
-	index, err := linkIndex(h, name)
+	found, err := findLink(h, name)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func attach(h *netnstest.Host, name string, p *ebpf.Program, generic bool) (l li
 		flags = link.XDPGenericMode
 	}
 	err = within(h, func() error {
-		l, err = link.AttachXDP(link.XDPOptions{Program: p, Interface: index, Flags: flags})
+		l, err = link.AttachXDP(link.XDPOptions{Program: p, Interface: found.Index, Flags: flags})
 		return err
 	})
 	return l, err

@@ -20,16 +20,14 @@ func within(h *netnstest.Host, f func() error) error {
 	return f()
 }
 
-func linkIndex(h *netnstest.Host, name string) (index int, err error) {
-	err = within(h, func() error {
-		l, err := net.InterfaceByName(name)
-		if err != nil {
+func findLink(h *netnstest.Host, name string) (l *net.Interface, err error) {
+	err = within(h, func() (err error) {
+		if l, err = net.InterfaceByName(name); err != nil {
 			return fmt.Errorf("link %s: %w", name, err)
 		}
-		index = l.Index
 		return nil
 	})
-	return index, err
+	return l, err
 }
 
 // onCPU calls f with this thread, which must be locked, on a CPU.
