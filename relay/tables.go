@@ -5,11 +5,12 @@ import (
 	"net/netip"
 )
 
-// addrSet is a set of addresses that is asked once per packet: a small
-// open-addressed table for IPv4, a map for IPv6. It never changes once built.
+// addrSet is a set of addresses that is asked for every packet: two small
+// open-addressed tables, which never change once built. The unspecified address
+// is never ours and marks an empty slot.
 type addrSet struct {
-	four []uint32 // 0 is an empty slot; 0.0.0.0 is never ours
-	six  map[[16]byte]struct{}
+	four []uint32
+	six  [][2]uint64
 }
 
 func newAddrSet(addrs []netip.Addr) addrSet {
@@ -17,7 +18,7 @@ func newAddrSet(addrs []netip.Addr) addrSet {
 	for size < 2*len(addrs) {
 		size *= 2
 	}
-	s := addrSet{four: make([]uint32, size), six: make(map[[16]byte]struct{})}
+	s := addrSet{four: make([]uint32, size), six: make([][2]uint64, size)}
 	for _, a := range addrs {
 		a = a.Unmap()
 		switch {
@@ -25,13 +26,19 @@ func newAddrSet(addrs []netip.Addr) addrSet {
 		case a.Is4():
 			four := a.As4()
 			key := binary.BigEndian.Uint32(four[:])
-			i := int(hash32(key)) & (size - 1)
+			i := slot4(key, size)
 			for s.four[i] != 0 && s.four[i] != key {
 				i = (i + 1) & (size - 1)
 			}
 			s.four[i] = key
 		default:
-			s.six[a.As16()] = struct{}{}
+			six := a.As16()
+			key := [2]uint64{binary.BigEndian.Uint64(six[:8]), binary.BigEndian.Uint64(six[8:])}
+			i := slot6(key[0], key[1], size)
+			for s.six[i] != [2]uint64{} && s.six[i] != key {
+				i = (i + 1) & (size - 1)
+			}
+			s.six[i] = key
 		}
 	}
 	return s
@@ -39,12 +46,12 @@ func newAddrSet(addrs []netip.Addr) addrSet {
 
 // has4 looks the four bytes at b up.
 func (s *addrSet) has4(b []byte) bool {
-	if len(s.four) == 0 {
-		return false
-	}
 	key, mask := binary.BigEndian.Uint32(b), len(s.four)-1
-	for i := int(hash32(key)) & mask; s.four[i] != 0; i = (i + 1) & mask {
-		if s.four[i] == key {
+	for i := slot4(key, len(s.four)); i&mask < len(s.four); i++ {
+		switch s.four[i&mask] {
+		case 0:
+			return false
+		case key:
 			return true
 		}
 	}
@@ -53,8 +60,16 @@ func (s *addrSet) has4(b []byte) bool {
 
 // has6 looks the sixteen bytes at b up.
 func (s *addrSet) has6(b []byte) bool {
-	_, ok := s.six[[16]byte(b[:16])]
-	return ok
+	hi, lo, mask := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), len(s.six)-1
+	for i := slot6(hi, lo, len(s.six)); i&mask < len(s.six); i++ {
+		switch e := &s.six[i&mask]; {
+		case e[0]|e[1] == 0:
+			return false
+		case e[0] == hi && e[1] == lo:
+			return true
+		}
+	}
+	return false
 }
 
 // hasDst looks the destination of the IP packet b up.
@@ -65,7 +80,13 @@ func (s *addrSet) hasDst(version uint8, b []byte) bool {
 	return s.has6(b[24:40])
 }
 
-func hash32(x uint32) uint32 { return x * 0x9e3779b1 >> 16 }
+// slot4 and slot6 are where the search for an address begins in a table of size
+// slots.
+func slot4(key uint32, size int) int { return int(key*0x9e3779b1>>16) & (size - 1) }
+
+func slot6(hi, lo uint64, size int) int {
+	return int((hi*0xbb67ae8584caa73b^lo)*0x9e3779b97f4a7c15>>40) & (size - 1)
+}
 
 // numberMap maps 64-bit keys to small numbers: open addressing over a table
 // that never changes once built. Slot keys are key+1, so that 0 is empty.
