@@ -86,7 +86,7 @@ type Generator struct {
 	ifindex int
 	program *ebpf.Program
 	pace    pace
-	longest int // frame
+	longest int          // frame
 	rewind  func() error // may be nil: before a run
 	close   func() error
 

@@ -359,4 +359,3 @@ func TestPacketsFromElsewhereStillReachTheKernel(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
-
