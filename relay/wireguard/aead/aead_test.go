@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math/big"
 	"math/rand/v2"
 	"slices"
@@ -79,7 +80,11 @@ func TestTwinAgreesWithRFC8439(t *testing.T) {
 }
 
 // ciphers are all implementations.
-func ciphers() map[string]Cipher { return map[string]Cipher{"generic": Generic(), "best": Best()} }
+func ciphers() map[string]Cipher {
+	all := map[string]Cipher{"generic": Generic()}
+	maps.Copy(all, vectorCiphers())
+	return all
+}
 
 func TestCiphersAgreeWithTheTwin(t *testing.T) {
 	for name, c := range ciphers() {

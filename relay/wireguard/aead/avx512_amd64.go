@@ -130,8 +130,12 @@ func sealPart(ops []Op) {
 			panic("aead: no room for the tag behind the data")
 		}
 		key := op.Key.vectorKey()
-		s.jobs[i] = job{key: key, nonce: op.Nonce, data: &s.keys[i][0], n: len(s.keys[i])}
-		s.jobs[len(ops)+i] = job{key: key, nonce: op.Nonce, data: unsafe.SliceData(op.Data), n: len(op.Data), counter: 1}
+		d := len(ops) + i
+		s.jobs[i].key, s.jobs[d].key = key, key
+		s.jobs[i].nonce, s.jobs[d].nonce = op.Nonce, op.Nonce
+		s.jobs[i].data, s.jobs[d].data = &s.keys[i][0], unsafe.SliceData(op.Data)
+		s.jobs[i].n, s.jobs[d].n = len(s.keys[i]), len(op.Data)
+		s.jobs[d].counter = 1
 	}
 	chacha16(&s.jobs[0], 2*len(ops))
 	s.authenticate(len(ops))
@@ -161,8 +165,12 @@ func openPart(ops []Op) {
 	for i := range ops {
 		op := &ops[i]
 		key := op.Key.vectorKey()
-		s.jobs[i] = job{key: key, nonce: op.Nonce, data: &s.keys[i][0], n: len(s.keys[i])}
-		s.jobs[len(ops)+i] = job{key: key, nonce: op.Nonce, data: unsafe.SliceData(op.Data), n: max(len(op.Data)-Overhead, 0), counter: 1}
+		d := len(ops) + i
+		s.jobs[i].key, s.jobs[d].key = key, key
+		s.jobs[i].nonce, s.jobs[d].nonce = op.Nonce, op.Nonce
+		s.jobs[i].data, s.jobs[d].data = &s.keys[i][0], unsafe.SliceData(op.Data)
+		s.jobs[i].n, s.jobs[d].n = len(s.keys[i]), max(len(op.Data)-Overhead, 0)
+		s.jobs[d].counter = 1
 	}
 	chacha16(&s.jobs[0], len(ops))
 	s.authenticate(len(ops))

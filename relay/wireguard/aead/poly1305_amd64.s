@@ -20,19 +20,22 @@
 //
 // Numbers. h = h0 + h1*2^44 + h2*2^88, limbs in 64-bit lanes, modulo
 // 2^132-20 = 4*(2^130-5): what leaves a product at 2^132 comes back times 20.
-// A limb is "tight" when it is below 2^44 + 2^15. REDUCE makes tight limbs:
+// A limb is "tight" when it is below 2^44 + 2^15. Both factors of a product are
+// tight (limbs of a block are below 2^44), s = 20*r is below 2^48.4: VPMADD52,
+// which sees the low 52 bits of its factors, sees all of them. PRODUCT adds the
+// nine products in low halves (l) and high halves (u, which count 2^52), on top of
+// what is in l already: zero, a block, or another tight number. Then:
 //
-//	h, the left factor, is at most 3*2^44 + 2^17 (a tight limb, a tight limb and
-//	a limb of a block, below 2^44, see JOIN); r, the right factor, is tight, and
-//	s = 20*r below 2^48.4. All are below 2^52, which is all that VPMADD52 sees.
-//	Each of the nine products is below 2^93.9.
-//	low halves  three, each below 2^52:           sum below 2^53.6
-//	high halves of limbs 0 and 1, below 2^41.9:   sum, times 2^8, below 2^51.5
-//	high halves of limb 2 (no s), below 2^37.6:   sum below 2^39.2; times 5120
-//	            (20, and 2^8 since 52 = 44+8):    below 2^51.5, so that the low
-//	                                              half is the whole product
-//	So limbs before the carry are below 2^54 and carries below 2^10; 20 carries
-//	and 2^44-1 stay below 2^44 + 2^15: tight. One carry step, all limbs at once.
+//	l            three low halves and at most 2^44+2^15:  below 2^53.6
+//	u0, u1       one high half of h*r, below 2^36.1, and two of h*s, below
+//	             2^40.5; 2^32 in u1 stands for 2^128 of a block:  below 2^42
+//	u2           three high halves of h*r:  below 2^37.7
+//
+// REDUCE brings the high halves to their limbs: u0 and u1 times 2^8 (52 = 44+8),
+// below 2^50, u2 times 20*2^8, below 2^50.1, so that again the low half of the
+// multiplication is all of it. All l are then below 2^54, the carries below 2^10,
+// and a limb of 44 bits and 20 carries (2^14.4) are tight. One carry step, of all
+// limbs at once, is enough.
 //
 // No instruction, branch or address depends on keys or bytes of a packet, only on
 // its length.
@@ -60,6 +63,8 @@ GLOBL clamp<>(SB), RODATA|NOPTR, $16
 #define TWENTY Z27
 #define C5120  Z28 // 20 << 8
 #define HIBIT  Z29 // 2^128 within limb 2: 2^40
+#define C256   Z30 // 1 << 8
+#define HIGH32 Z31 // 2^128 within u1: 2^32
 
 // Frame, from the first multiple of 64 (R13):
 #define POWERS 0    // eight rows of three limbs, lane = packet; row i is r^(8-order[i])
@@ -67,15 +72,9 @@ GLOBL clamp<>(SB), RODATA|NOPTR, $16
 #define OWN    1728 // eight packets, three limbs, lane i = r^(8-order[i]); later the lanes' sums
 #define END    3264
 
-// l, u = low and high halves of h*r. In rounds over the six sums, so that no
+// l, u += low and high halves of h*r. In rounds over the six sums, so that no
 // instruction waits for the one before it.
-#define MULTIPLY(h0, h1, h2, r0, r1, r2, s1, s2, l0, l1, l2, u0, u1, u2) \
-	VPXORQ       l0, l0, l0;  \
-	VPXORQ       l1, l1, l1;  \
-	VPXORQ       l2, l2, l2;  \
-	VPXORQ       u0, u0, u0;  \
-	VPXORQ       u1, u1, u1;  \
-	VPXORQ       u2, u2, u2;  \
+#define PRODUCT(h0, h1, h2, r0, r1, r2, s1, s2, l0, l1, l2, u0, u1, u2) \
 	VPMADD52HUQ  r2, h0, u2;  \
 	VPMADD52HUQ  r0, h0, u0;  \
 	VPMADD52HUQ  r1, h0, u1;  \
@@ -95,13 +94,21 @@ GLOBL clamp<>(SB), RODATA|NOPTR, $16
 	VPMADD52LUQ  s2, h2, l1;  \
 	VPMADD52LUQ  r0, h2, l2
 
+// The same from zero.
+#define MULTIPLY(h0, h1, h2, r0, r1, r2, s1, s2, l0, l1, l2, u0, u1, u2) \
+	VPXORQ l0, l0, l0; \
+	VPXORQ l1, l1, l1; \
+	VPXORQ l2, l2, l2; \
+	VPXORQ u0, u0, u0; \
+	VPXORQ u1, u1, u1; \
+	VPXORQ u2, u2, u2; \
+	PRODUCT(h0, h1, h2, r0, r1, r2, s1, s2, l0, l1, l2, u0, u1, u2)
+
 // h = l + u*2^52, tight. See the head of the file.
 #define REDUCE(l0, l1, l2, u0, u1, u2, h0, h1, h2) \
 	VPMADD52LUQ C5120, u2, l0;   \
-	VPSLLQ      $8, u0, u0;      \
-	VPSLLQ      $8, u1, u1;      \
-	VPADDQ      u0, l1, l1;      \
-	VPADDQ      u1, l2, l2;      \
+	VPMADD52LUQ C256, u0, l1;    \
+	VPMADD52LUQ C256, u1, l2;    \
 	VPSRLQ      $44, l0, u0;     \
 	VPSRLQ      $44, l1, u1;     \
 	VPSRLQ      $44, l2, u2;     \
@@ -118,7 +125,7 @@ GLOBL clamp<>(SB), RODATA|NOPTR, $16
 	VPMADD52LUQ TWENTY, r, s
 
 // Limbs of eight blocks that were loaded into a (blocks 0-3) and b (4-7), without
-// 2^128, into m0, m1, m2 (m2 may be a; b is lost). The lanes are in the order of
+// 2^128, into m0, m1, m2 (b is lost). The lanes are in the order of
 // the table above. The three-way instruction is (m1 | b) & MASK44.
 #define DECODE(a, b, m0, m1, m2) \
 	VPUNPCKLQDQ b, a, m1;             \
@@ -129,13 +136,16 @@ GLOBL clamp<>(SB), RODATA|NOPTR, $16
 	VPTERNLOGQ  $0xa8, MASK44, b, m1; \
 	VPSRLQ      $24, m2, m2
 
-// h += the eight whole blocks in a and b.
-#define ABSORB(a, b, m0, m1, h0, h1, h2) \
-	DECODE(a, b, m0, m1, a);  \
-	VPORQ  HIBIT, a, a;       \
-	VPADDQ m0, h0, h0;        \
-	VPADDQ m1, h1, h1;        \
-	VPADDQ a, h2, h2
+// h = h*r + the eight whole blocks in a and b.
+#define STEP(a, b, h0, h1, h2, l0, l1, l2, u0, u1, u2) \
+	DECODE(a, b, l0, l1, l2);  \
+	VPXORQ    u0, u0, u0;      \
+	VMOVDQA64 HIGH32, u1;      \
+	VPXORQ    u2, u2, u2;      \
+	PRODUCT(h0, h1, h2, Z6, Z7, Z8, Z9, Z10, l0, l1, l2, u0, u1, u2); \
+	REDUCE(l0, l1, l2, u0, u1, u2, h0, h1, h2)
+#define STEP0(a, b) STEP(a, b, Z0, Z1, Z2, Z11, Z12, Z13, Z14, Z15, Z16)
+#define STEP1(a, b) STEP(a, b, Z3, Z4, Z5, Z17, Z18, Z19, Z20, Z21, Z22)
 
 // k = which bytes of the 64 at offset DI of the packet are in it; DI may be
 // negative or beyond the end. BX = length, AX = -1, R10 = 64, R11 = 0; DI and R12
@@ -261,7 +271,7 @@ GLOBL clamp<>(SB), RODATA|NOPTR, $16
 //	Z0-Z5     accumulators of the two chains
 //	Z6-Z10    right factor: r0, r1, r2, 20*r1, 20*r2
 //	Z11-Z22   products of the two chains
-//	Z23-Z25   blocks
+//	Z23-Z25   blocks, and anything short-lived
 TEXT ·poly8(SB), 0, $3328-32
 	LEAQ 63(SP), R13
 	ANDQ $~63, R13
@@ -274,6 +284,10 @@ TEXT ·poly8(SB), 0, $3328-32
 	VPBROADCASTQ AX, C5120
 	MOVQ         $0x10000000000, AX
 	VPBROADCASTQ AX, HIBIT
+	MOVQ         $256, AX
+	VPBROADCASTQ AX, C256
+	MOVQ         $0x100000000, AX
+	VPBROADCASTQ AX, HIGH32
 
 	// Powers. A key is r (16 bytes), then s. Two keys are in each register; the
 	// unpack instructions and the shuffle bring the low words of all r together
@@ -396,12 +410,10 @@ packet:
 	VMOVDQA64 Z3, Z0
 	VMOVDQA64 Z4, Z1
 	VMOVDQA64 Z5, Z2
-	VPXORQ    Z3, Z3, Z3
-	VPXORQ    Z4, Z4, Z4
-	VPXORQ    Z5, Z5, Z5
 	VMOVDQU64 (R15), Z23
 	VMOVDQU64 64(R15), Z24
-	ABSORB(Z23, Z24, Z25, Z31, Z3, Z4, Z5)
+	DECODE(Z23, Z24, Z3, Z4, Z5)
+	VPORQ     HIBIT, Z5, Z5
 	ADDQ      $128, R15
 	DECQ      R9
 	JMP       pairs
@@ -413,38 +425,33 @@ odd:
 
 pairs:
 	// R9 is even and at least 2.
-	MULTIPLY(Z0, Z1, Z2, Z6, Z7, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15, Z16)
-	MULTIPLY(Z3, Z4, Z5, Z6, Z7, Z8, Z9, Z10, Z17, Z18, Z19, Z20, Z21, Z22)
-	REDUCE(Z11, Z12, Z13, Z14, Z15, Z16, Z0, Z1, Z2)
-	REDUCE(Z17, Z18, Z19, Z20, Z21, Z22, Z3, Z4, Z5)
 	VMOVDQU64 (R15), Z23
 	VMOVDQU64 64(R15), Z24
-	ABSORB(Z23, Z24, Z25, Z31, Z0, Z1, Z2)
+	STEP0(Z23, Z24)
 	ADDQ      $128, R15
 	SUBQ      $2, R9
 	JZ        join
 	VMOVDQU64 (R15), Z23
 	VMOVDQU64 64(R15), Z24
-	ABSORB(Z23, Z24, Z25, Z31, Z3, Z4, Z5)
+	STEP1(Z23, Z24)
 	ADDQ      $128, R15
 	JMP       pairs
 
 join:
-	// JOIN: the first chain is one eight behind: times r^8, and added to the
-	// second. Both are a tight limb and a limb of a block, so that the sum is
-	// two tight limbs and one of a block, with 2^16 to spare.
 	LAST(Z23, Z24)
-	ABSORB(Z23, Z24, Z25, Z31, Z3, Z4, Z5)
+	STEP1(Z23, Z24)
+
+	// The first chain is one eight behind: times r^8, on top of the second.
 	VPBROADCASTQ (DX), Z6
 	VPBROADCASTQ 64(DX), Z7
 	VPBROADCASTQ 128(DX), Z8
 	TIMES20(Z7, Z9)
 	TIMES20(Z8, Z10)
-	MULTIPLY(Z0, Z1, Z2, Z6, Z7, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15, Z16)
-	REDUCE(Z11, Z12, Z13, Z14, Z15, Z16, Z0, Z1, Z2)
-	VPADDQ Z0, Z3, Z3
-	VPADDQ Z1, Z4, Z4
-	VPADDQ Z2, Z5, Z5
+	VPXORQ Z14, Z14, Z14
+	VPXORQ Z15, Z15, Z15
+	VPXORQ Z16, Z16, Z16
+	PRODUCT(Z0, Z1, Z2, Z6, Z7, Z8, Z9, Z10, Z3, Z4, Z5, Z14, Z15, Z16)
+	REDUCE(Z3, Z4, Z5, Z14, Z15, Z16, Z3, Z4, Z5)
 	JMP    finish
 
 only:
@@ -463,18 +470,14 @@ short:
 	TIMES20(Z8, Z10)
 	CMPQ         R9, $1
 	JE           second
-	MULTIPLY(Z3, Z4, Z5, Z6, Z7, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15, Z16)
-	REDUCE(Z11, Z12, Z13, Z14, Z15, Z16, Z3, Z4, Z5)
 	VMOVDQU64    (R15), Z23
 	VMOVDQU64    64(R15), Z24
-	ABSORB(Z23, Z24, Z25, Z31, Z3, Z4, Z5)
+	STEP1(Z23, Z24)
 	ADDQ         $128, R15
 
 second:
-	MULTIPLY(Z3, Z4, Z5, Z6, Z7, Z8, Z9, Z10, Z11, Z12, Z13, Z14, Z15, Z16)
-	REDUCE(Z11, Z12, Z13, Z14, Z15, Z16, Z3, Z4, Z5)
 	LAST(Z23, Z24)
-	ABSORB(Z23, Z24, Z25, Z31, Z3, Z4, Z5)
+	STEP1(Z23, Z24)
 
 finish:
 	// Each lane times the power that its last block needs.
@@ -610,5 +613,4 @@ forget:
 	VPXORQ Z23, Z23, Z23
 	VPXORQ Z24, Z24, Z24
 	VPXORQ Z25, Z25, Z25
-	VPXORQ Z31, Z31, Z31
 	RET
