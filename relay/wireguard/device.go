@@ -47,7 +47,7 @@ type Options struct {
 	Now func() time.Time
 	// Logger. Default: no log.
 	Logger *slog.Logger
-	// Cipher seals and opens transport messages. Default: aead.Generic().
+	// Cipher seals and opens transport messages. Default: aead.Best().
 	Cipher aead.Cipher
 	// HandshakeQueue is how many handshake messages may wait for the engine;
 	// more are dropped. With an eighth of them waiting the Device is under
@@ -119,7 +119,7 @@ func New(o Options) (*Device, error) {
 		peers:  make(map[PublicKey]*Peer),
 	}
 	if d.cipher == nil {
-		d.cipher = aead.Generic()
+		d.cipher = aead.Best()
 	}
 	if d.now == nil {
 		d.now = time.Now
