@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/sluicegw/sluice/bench/traffic"
 	"github.com/sluicegw/sluice/internal/netnstest"
 	"github.com/sluicegw/sluice/internal/testenv"
 )
@@ -35,6 +38,9 @@ const (
 	generatorCPU = 0
 	forwarderCPU = 1
 )
+
+// ethernetLen is the length of a frame's header.
+const ethernetLen = 14
 
 // contestant is a forwarder, started anew for every slice with the same arguments.
 type contestant struct {
@@ -58,7 +64,7 @@ func BenchmarkForward(b *testing.B) {
 			if f := flag.Lookup("test.benchtime"); f != nil && f.Value.String() == "1x" {
 				n = 1
 			}
-			w := newWire(b, self, size)
+			w := newWire(b, size)
 			ours := &contestant{name: "afxdp", command: func(ctx context.Context, args ...string) *netnstest.Cmd {
 				cmd := w.gateway.Command(ctx, self, args...)
 				cmd.Env = append(os.Environ(), roleVariable+"=forward")
@@ -126,24 +132,43 @@ func buildBaseline(b *testing.B) string {
 type wire struct {
 	gateway     *netnstest.Host
 	left, right *ebpf.Map // XSKMAPs of the gateway's two ports
-	offered     *ebpf.Map // packets that came to the left port
-	counter     *ebpf.Map // packets that came to the sink
+	generator   *traffic.Generator
+	sink        *traffic.Sink
 }
 
-func newWire(b *testing.B, self string, size int) *wire {
+func newWire(b *testing.B, size int) *wire {
 	b.Helper()
 	s := netnstest.New(b)
 	left, gateway, right := s.NewHost("generator"), s.NewHost("gateway"), s.NewHost("sink")
 	source, leftPort := s.Connect(netnstest.End{Host: left, Name: "eth0"}, netnstest.End{Host: gateway, Name: "left"})
-	rightPort, sink := s.Connect(netnstest.End{Host: gateway, Name: "right"}, netnstest.End{Host: right, Name: "eth0"})
-	w := &wire{gateway: gateway}
-	w.left, w.offered = attachRedirect(b, leftPort)
-	w.right, _ = attachRedirect(b, rightPort)
-	w.counter = attachSink(b, sink)
-	start(b, func() *netnstest.Cmd {
-		cmd := left.Command(context.Background(), self, strconv.Itoa(source.Index), strconv.Itoa(size), strconv.Itoa(generatorCPU))
-		cmd.Env = append(os.Environ(), roleVariable+"=generate")
-		return cmd
+	rightPort, target := s.Connect(netnstest.End{Host: gateway, Name: "right"}, netnstest.End{Host: right, Name: "eth0"})
+	w := &wire{gateway: gateway, left: attachRedirect(b, leftPort), right: attachRedirect(b, rightPort)}
+	var err error
+	if w.sink, err = traffic.NewSink(traffic.SinkOptions{Host: right, Link: target.Name}); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { w.sink.Close() })
+	w.generator, err = traffic.NewGenerator(traffic.Options{Host: left, Link: source.Name, CPU: generatorCPU, Flow: traffic.Flow{
+		Inner: traffic.Layer{Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2")},
+		Size:  size - ethernetLen,
+	}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() {
+		_, err := w.generator.Run(ctx, time.Hour)
+		ended <- err
+	}()
+	b.Cleanup(func() {
+		cancel()
+		if err := errors.Join(<-ended, w.generator.Close()); err != nil {
+			b.Error(err)
+		}
+		if c, err := w.sink.Read(); err != nil || c.BadSums+c.Malformed+c.Duplicates+c.Reordered > 0 {
+			b.Errorf("not every packet was forwarded as it was: %+v, %v", c, err)
+		}
 	})
 	return w
 }
@@ -202,14 +227,22 @@ func (w *wire) measure(b *testing.B, who *contestant) result {
 
 // reading is what is counted at one time.
 type reading struct {
-	offered   uint64 // packets that came to the port
+	offered   uint64 // packets that were sent
 	forwarded uint64 // packets that came to the sink
 	cpu       uint64 // nanoseconds that the forwarder's threads have run, the softirqs in its system calls included
 }
 
 func (w *wire) take(b *testing.B, pid int) reading {
 	b.Helper()
-	return reading{offered: total(b, w.offered), forwarded: total(b, w.counter), cpu: cpuTime(b, pid)}
+	sent, err := w.generator.Sent()
+	if err != nil {
+		b.Fatal(err)
+	}
+	arrived, err := w.sink.Read()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return reading{offered: sent.Packets, forwarded: arrived.Packets, cpu: cpuTime(b, pid)}
 }
 
 // tasks are the folders of a process's threads.

@@ -23,8 +23,6 @@ func TestMain(m *testing.M) {
 	switch role := os.Getenv(roleVariable); role {
 	case "":
 		os.Exit(m.Run())
-	case "generate":
-		err = generate(os.Args[1:])
 	case "forward":
 		err = forward(os.Args[1:])
 	default:
@@ -32,20 +30,6 @@ func TestMain(m *testing.M) {
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
-}
-
-// generate is the generator: IFINDEX SIZE CPU.
-func generate(args []string) error {
-	if len(args) != 3 {
-		return errors.New("usage: IFINDEX SIZE CPU")
-	}
-	ifindex, err1 := strconv.Atoi(args[0])
-	size, err2 := strconv.Atoi(args[1])
-	if err := errors.Join(err1, err2, pin(args[2])); err != nil {
-		return err
-	}
-	fmt.Println("ready")
-	return runGenerator(ifindex, size)
 }
 
 // pin keeps this goroutine on a thread and the thread on a CPU.
