@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ import (
 // devicePath is the unmodified wireguard-go device between a TUN device and a UDP
 // socket in memory.
 type devicePath struct {
+	name   string
+	procs  int // Ps while it works
 	device *device.Device
 	tun    *memoryTUN
 	bind   *memoryBind
@@ -29,8 +32,8 @@ type devicePath struct {
 	plain  *store
 }
 
-func newDevicePath(size int) (*devicePath, error) {
-	p := &devicePath{plain: plaintexts(nearHost, farHost, size)}
+func newDevicePath(name string, size, procs int) (*devicePath, error) {
+	p := &devicePath{name: name, procs: procs, plain: plaintexts(nearHost, farHost, size)}
 	nearKey, farKey, err := keys()
 	if err != nil {
 		return nil, err
@@ -68,7 +71,7 @@ func hexKey(text []byte) (string, error) {
 }
 
 // Name implements Path.
-func (p *devicePath) Name() string { return WireGuardGo }
+func (p *devicePath) Name() string { return p.name }
 
 // Seal implements Path.
 func (p *devicePath) Seal(ctx context.Context, n int) (time.Duration, error) {
@@ -101,6 +104,7 @@ func (p *devicePath) open(ctx context.Context, n, keep int) (time.Duration, [][]
 }
 
 func (p *devicePath) run(ctx context.Context, in *source, packets *store, n, keep int) (time.Duration, [][]byte, error) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(p.procs))
 	s := new(slice)
 	p.tun.slice, p.bind.slice = nil, nil
 	if in == p.tun.source {
@@ -110,7 +114,7 @@ func (p *devicePath) run(ctx context.Context, in *source, packets *store, n, kee
 	}
 	took, kept, err := s.run(ctx, packets, n, keep, func() { in.work <- s.in.Load() })
 	if err != nil {
-		return 0, nil, fmt.Errorf("%s: %w", WireGuardGo, err)
+		return 0, nil, fmt.Errorf("%s: %w", p.name, err)
 	}
 	return took, kept, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,7 @@ const (
 	RelayBest      = "relay, best cipher"
 	Session        = "session"
 	WireGuardGo    = "wireguard-go"
+	WireGuardGoAll = "wireguard-go, all cores" // with as many Ps as CPUs, as it is shipped; still CPU time for a packet
 	defaultTimeout = 20 * time.Second
 )
 
@@ -39,7 +41,9 @@ func New(name string, size int) (Path, error) {
 	case Session:
 		return newSessionPath(size, aead.Generic())
 	case WireGuardGo:
-		return newDevicePath(size)
+		return newDevicePath(name, size, 1)
+	case WireGuardGoAll:
+		return newDevicePath(name, size, runtime.NumCPU())
 	}
 	return nil, fmt.Errorf("path %q: there is no such path", name)
 }
