@@ -34,9 +34,9 @@ func kernelSite(lab *scenario.Lab, i int) error {
 		if err := scenario.Neighbour(site.Gateway, podsDevice, scenario.Inner(site.Number, s.Attachment), scenario.PodMAC(site.Number)); err != nil {
 			return err
 		}
-	}
-	for _, p := range lab.Prefixes(i)[1:] {
-		site.Gateway.Route(p, scenario.Inner(site.Number, s.Attachment))
+		for _, p := range lab.Prefixes(i)[1:] {
+			site.Gateway.Route(p, scenario.Inner(site.Number, s.Attachment))
+		}
 	}
 	return lab.Scope.Err()
 }
@@ -49,6 +49,10 @@ func kernelRoutes(ctx context.Context, lab *scenario.Lab, i int, rest string) er
 	}
 	return scenario.Batch(ctx, lab.Ends[i].Gateway, commands.Bytes())
 }
+
+// errNative is of what reads packets as they are on the link: unfinished checksums of
+// links with offload cannot be sent on.
+var errNative = fmt.Errorf("%w: its user space cannot finish checksums", method.ErrUnavailable)
 
 // kernelOnly reports what the kernel's site side cannot do.
 func kernelOnly(s method.Scenario) error {

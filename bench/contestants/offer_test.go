@@ -51,9 +51,6 @@ func TestEachDirectionByItself(t *testing.T) {
 				{Direction: method.Decrypt, Attachment: attachment, Size: 512, Flows: 16},
 			} {
 				t.Run(d.Name()+" "+s.String(), func(t *testing.T) {
-					if err := d.Supports(s.Normal()); err != nil {
-						t.Skip(err)
-					}
 					arrives(t, start(t, d, s))
 				})
 			}
@@ -82,10 +79,10 @@ func TestScale(t *testing.T) {
 		{Attachment: scenario.VXLAN, IMIX: true},
 	} {
 		for _, d := range contestants.All() {
+			if d.Supports(s.Normal()) != nil || !slices.Contains(d.Attachments(), s.Attachment) {
+				continue
+			}
 			t.Run(d.Name()+" "+s.String(), func(t *testing.T) {
-				if err := d.Supports(s.Normal()); err != nil || !slices.Contains(d.Attachments(), s.Attachment) {
-					t.Skip(err)
-				}
 				run := start(t, d, s)
 				c, err := run.Offer(t.Context(), 2000, 500*time.Millisecond)
 				if err != nil {
@@ -97,6 +94,48 @@ func TestScale(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestTCPCrosses(t *testing.T) {
+	testenv.RequireTool(t, "iperf3")
+	each(t, func(t *testing.T, d scenario.Driver, attachment string) {
+		for _, native := range []bool{false, true} {
+			if native && d.Supports(method.Scenario{Native: true}.Normal()) != nil {
+				continue
+			}
+			run := start(t, d, method.Scenario{Attachment: attachment, Native: native})
+			bits, usage, err := run.TCP(t.Context(), time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bits < 1e6 || usage.Wall < time.Second {
+				t.Errorf("native %v: %.0f bit/s, %+v", native, bits, usage)
+			}
+			t.Logf("native %v: %.2f Gbit/s", native, bits/1e9)
+		}
+	})
+}
+
+func TestComesBack(t *testing.T) {
+	each(t, func(t *testing.T, d scenario.Driver, attachment string) {
+		if attachment != d.Attachments()[0] {
+			return
+		}
+		for _, event := range []method.Event{method.LinkFlap, method.Kill} {
+			run := start(t, d, method.Scenario{Attachment: attachment})
+			if _, ok := run.Gateways.(scenario.Restarter); event == method.Kill && !ok {
+				continue
+			}
+			r, err := run.Recover(t.Context(), event, 2000, 20*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !r.Recovered || r.Outage <= 0 || r.Lost == 0 || len(r.Timeline) == 0 {
+				t.Errorf("%s: recovered %v, outage %v, %d lost", event, r.Recovered, r.Outage, r.Lost)
+			}
+			t.Logf("%s: outage %v, %d lost", event, r.Outage, r.Lost)
+		}
+	})
 }
 
 // BenchmarkFlood floods every contestant in turn. It is a look at the parts; a comparison

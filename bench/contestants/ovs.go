@@ -35,6 +35,9 @@ func (OVS) Supports(s method.Scenario) error {
 	if s.Routes > 1 {
 		return fmt.Errorf("%w: a bridge has no routes", method.ErrUnavailable)
 	}
+	if s.Native {
+		return errNative
+	}
 	return kernelOnly(s)
 }
 

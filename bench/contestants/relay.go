@@ -27,6 +27,9 @@ func (PcapRelay) Supports(s method.Scenario) error {
 	if s.Routes > 1 || s.Direction != method.Through {
 		return fmt.Errorf("%w: it knows one node at the other site", method.ErrUnavailable)
 	}
+	if s.Native {
+		return errNative
+	}
 	return kernelOnly(s)
 }
 

@@ -165,6 +165,11 @@ func (l *Lab) attach(i int) error {
 			return err
 		}
 	}
+	if !l.Overlay() {
+		for _, p := range l.Prefixes(i)[1:] {
+			s.Gateway.Route(p, Inner(s.Number, Routed))
+		}
+	}
 	s.End.Route(InnerPrefix(other.Number, attachment), InnerGateway(s.Number, attachment))
 	return l.Scope.Err()
 }

@@ -40,8 +40,7 @@ func (r *Run) Recover(ctx context.Context, event method.Event, rate float64, lim
 	if err := r.sink.Reset(); err != nil {
 		return method.Recovery{}, err
 	}
-	r.generator.SetRate(rate)
-	r.generator.SetCount(0)
+	r.generator.set(rate, 0)
 	flow, stop := context.WithCancel(ctx)
 	defer stop()
 	type result struct {

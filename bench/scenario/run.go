@@ -24,7 +24,7 @@ type Run struct {
 	target    *netnstest.Link
 	flow      traffic.Flow
 	frames    *traffic.Frames // what is sent in direction decrypt
-	generator *traffic.Generator
+	generator sources
 	sink      *traffic.Sink
 }
 
@@ -105,9 +105,8 @@ func (r *Run) prepare() (err error) {
 		}
 	}
 	if r.generator == nil {
-		r.generator, err = traffic.NewGenerator(traffic.Options{
-			Host: r.source.Host, Link: r.source.Name, CPU: r.Lab.Scenario.GeneratorCPU, Flow: r.flow,
-		})
+		s := r.Lab.Scenario
+		r.generator, err = newSources(s.Workers, s.GeneratorCPU, traffic.Options{Host: r.source.Host, Link: r.source.Name, Flow: r.flow})
 		if err != nil {
 			return fmt.Errorf("generator: %w", err)
 		}
@@ -155,8 +154,7 @@ func (r *Run) Offer(ctx context.Context, rate float64, d time.Duration) (method.
 	if err := r.prepare(); err != nil {
 		return method.Counts{}, err
 	}
-	r.generator.SetRate(rate)
-	r.generator.SetCount(0)
+	r.generator.set(rate, 0)
 	return r.offer(ctx, d)
 }
 
@@ -168,8 +166,7 @@ func (r *Run) Burst(ctx context.Context, packets int) (method.Counts, error) {
 	if err := r.prepare(); err != nil {
 		return method.Counts{}, err
 	}
-	r.generator.SetRate(0)
-	r.generator.SetCount(uint64(packets))
+	r.generator.set(0, packets)
 	return r.offer(ctx, time.Minute)
 }
 
@@ -203,9 +200,14 @@ func (r *Run) counts(sent traffic.Sent, usage method.Usage) (method.Counts, erro
 		return method.Counts{}, err
 	}
 	c := method.Counts{
-		Window: sent.Duration, Offered: sent.Packets, Received: got.Packets - got.Duplicates,
+		Window: sent.Duration, Offered: sent.Packets, Received: got.Packets,
 		Bytes: got.Bytes, Gaps: got.Gaps, Reordered: got.Reordered, Duplicates: got.Duplicates, BadChecksums: got.BadSums,
 		Usage: usage,
+	}
+	if len(r.generator) == 1 {
+		c.Received -= got.Duplicates
+	} else {
+		c.Gaps, c.Reordered, c.Duplicates = 0, 0, 0
 	}
 	for upTo, n := range latency.Buckets() {
 		c.Latency = append(c.Latency, method.Bucket{UpTo: upTo, Count: n})

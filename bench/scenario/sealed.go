@@ -75,8 +75,8 @@ func (r *Run) offerSealed(ctx context.Context, rate float64, d time.Duration) (_
 	if r.sink, err = traffic.NewSink(traffic.SinkOptions{Host: r.target.Host, Link: r.target.Name, Sent: r.frames}); err != nil {
 		return method.Counts{}, err
 	}
-	r.generator, err = traffic.NewGenerator(traffic.Options{
-		Host: r.source.Host, Link: r.source.Name, CPU: r.Lab.Scenario.GeneratorCPU, Frames: r.frames, Rate: rate,
+	r.generator, err = newSources(1, r.Lab.Scenario.GeneratorCPU, traffic.Options{
+		Host: r.source.Host, Link: r.source.Name, Frames: r.frames, Rate: rate,
 	})
 	if err != nil {
 		return method.Counts{}, err

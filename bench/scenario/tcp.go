@@ -41,7 +41,6 @@ func (r *Run) TCP(ctx context.Context, d time.Duration) (bits float64, usage met
 	}
 	defer server.Stop()
 	seconds := strconv.FormatFloat(max(d.Seconds(), 1), 'f', 0, 64)
-	var out []byte
 	meter, err := method.StartMeter(r.PIDs())
 	if err != nil {
 		return 0, usage, err
@@ -49,23 +48,21 @@ func (r *Run) TCP(ctx context.Context, d time.Duration) (bits float64, usage met
 	err = Eventually(ctx, func() error {
 		ctx, cancel := context.WithTimeout(ctx, d+10*time.Second)
 		defer cancel()
-		meter, err = method.StartMeter(r.PIDs())
-		if err != nil {
+		if meter, err = method.StartMeter(r.PIDs()); err != nil {
 			return err
 		}
-		client := r.Lab.Ends[0].End.Command(ctx, "taskset", "-c", cpu, "iperf3", "-c", Inner(2, r.Lab.Scenario.Attachment).String(), "-p", tcpPort, "-t", seconds, "-J")
-		if out, err = client.Output(); err != nil && !strings.Contains(string(out), "refused") {
-			return errors.Join(errEnded, err)
+		client := r.Lab.Ends[0].End.Command(ctx, "taskset", "-c", cpu, "iperf3",
+			"-c", Inner(2, r.Lab.Scenario.Attachment).String(), "-p", tcpPort, "-t", seconds, "-J")
+		out, failed := client.Output()
+		if bits, err = parseIperf(out); err == nil || strings.Contains(err.Error(), "refused") {
+			return err // the server may not listen yet
 		}
-		return err
+		return errors.Join(errEnded, err, failed)
 	})
 	if err != nil {
-		return 0, usage, fmt.Errorf("iperf3: %w: %s", err, tail(out))
+		return 0, usage, fmt.Errorf("tcp: %w", err)
 	}
-	if usage, err = meter.Stop(); err != nil {
-		return 0, usage, err
-	}
-	bits, err = parseIperf(out)
+	usage, err = meter.Stop()
 	return bits, usage, err
 }
 

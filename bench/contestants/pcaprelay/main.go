@@ -100,6 +100,15 @@ func relay() error {
 			if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
 				return err
 			}
+			for _, fd := range fds {
+				if fd.Revents&unix.POLLERR == 0 {
+					continue
+				}
+				// The port went down. Reading the error clears it; the ring goes on when it is up.
+				if _, err := unix.GetsockoptInt(int(fd.Fd), unix.SOL_SOCKET, unix.SO_ERROR); err != nil {
+					return err
+				}
+			}
 		}
 	}
 }

@@ -99,11 +99,14 @@ func (r *ring) read(f func([]byte) error) error {
 	return nil
 }
 
-// write sends a packet. A full queue loses it, as everywhere.
+// write sends a packet. It is lost when the queue is full, the port is down, or the packet is
+// longer than the port takes.
 func (r *ring) write(packet []byte) error {
 	err := unix.Sendto(r.fd, packet, 0, &r.to)
-	if errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EAGAIN) {
-		return nil
+	for _, lost := range []error{unix.ENOBUFS, unix.EAGAIN, unix.ENETDOWN, unix.EMSGSIZE} {
+		if errors.Is(err, lost) {
+			return nil
+		}
 	}
 	return err
 }
