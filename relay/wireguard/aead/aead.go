@@ -15,7 +15,7 @@
 //	var key aead.Key
 //	key.Set(&secret)
 //	ops := []aead.Op{{Key: &key, Nonce: 7, Data: buf[:n]}} // cap(Data) >= n+Overhead
-//	aead.Generic().Seal(ops)                               // ops[0].Data is now n+Overhead long
+//	aead.Best().Seal(ops)                                  // ops[0].Data is now n+Overhead long
 package aead
 
 import (
@@ -43,7 +43,8 @@ type Cipher interface {
 	Seal([]Op)
 	// Open verifies and decrypts Data of every Op in place. Where the tag
 	// matches, OK is true and Data has become shorter by Overhead. Elsewhere
-	// OK is false, and what the memory of Data holds is undefined.
+	// OK is false, Data keeps its length, and its memory holds what it held
+	// before or zeros, never the plaintext.
 	Open([]Op)
 }
 
