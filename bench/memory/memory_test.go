@@ -31,7 +31,7 @@ func newPath(t testing.TB, name string, size int) Path {
 	return p
 }
 
-var names = []string{Relay, RelayBest, Session, WireGuardGo, WireGuardGoAll}
+var names = []string{Relay, RelayBest, Session, Reference, WireGuardGo, WireGuardGoAll}
 
 func TestPathsCarryEveryPacketBothWays(t *testing.T) {
 	for _, name := range names {

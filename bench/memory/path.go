@@ -21,11 +21,18 @@ type Path interface {
 	Close() error
 }
 
+// Counted is a Path that knows how many system calls it would have made over sockets.
+type Counted interface {
+	Path
+	SystemCalls() uint64
+}
+
 // The names of the paths.
 const (
 	Relay          = "relay"
 	RelayBest      = "relay, best cipher"
 	Session        = "session"
+	Reference      = "reference" // a copy and the bare cipher
 	WireGuardGo    = "wireguard-go"
 	WireGuardGoAll = "wireguard-go, all cores" // with as many Ps as CPUs, as it is shipped; still CPU time for a packet
 	defaultTimeout = 20 * time.Second
@@ -40,6 +47,8 @@ func New(name string, size int) (Path, error) {
 		return newRelayPath(name, size, aead.Best())
 	case Session:
 		return newSessionPath(size, aead.Generic())
+	case Reference:
+		return newReferencePath(size), nil
 	case WireGuardGo:
 		return newDevicePath(name, size, 1)
 	case WireGuardGoAll:

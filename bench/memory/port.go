@@ -18,6 +18,7 @@ type port struct {
 	offset        int               // of what the tally sees in a sent frame
 	count         func([]byte) bool // tells whether it is to be counted; nil: always
 
+	kicks     atomic.Uint64
 	fill      []uint64
 	completed []uint64
 
@@ -97,8 +98,11 @@ func (p *port) Send(src []afxdp.Desc) int {
 	return len(src)
 }
 
-// Kick implements relay.Queue.
-func (p *port) Kick() error { return nil }
+// Kick implements relay.Queue. On a socket it would be a system call.
+func (p *port) Kick() error {
+	p.kicks.Add(1)
+	return nil
+}
 
 // Reclaim implements relay.Queue.
 func (p *port) Reclaim() int {

@@ -57,6 +57,14 @@ func (e Estimate) String() string {
 	return fmt.Sprintf("%.2f (%.2f to %.2f)", e.Median, e.Low, e.High)
 }
 
+// Inverse is the estimate of 1/v.
+func (e Estimate) Inverse() Estimate {
+	if e.N == 0 {
+		return e
+	}
+	return Estimate{Median: 1 / e.Median, Low: 1 / e.High, High: 1 / e.Low, N: e.N}
+}
+
 // Excludes says that the interval lies on one side of v: a difference may be claimed.
 func (e Estimate) Excludes(v float64) bool { return e.N > 0 && (e.Low > v || e.High < v) }
 
