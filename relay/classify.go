@@ -113,7 +113,7 @@ func (w *worker) routedIn(f *frame, port *portState, l2 int) {
 	f.vpc = port.routed
 	f.off += l2
 	f.end = f.off + f.ip.Len
-	w.inner(f, port)
+	w.inner(f)
 }
 
 // wireguardIn tells data from handshakes (the first byte is the type, the next

@@ -51,7 +51,7 @@ func (w *worker) decap(f *frame, o overlay, outer int) {
 		w.solicit(f, o, outer)
 		return
 	}
-	w.inner(f, &w.state.ports[port])
+	w.inner(f)
 }
 
 // parseGeneve reads the Geneve header at the front of f and notes its options.

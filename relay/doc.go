@@ -7,16 +7,16 @@
 // Out, from the site to the WAN: worker.go receives a batch; classify.go looks
 // at the outside and knows the attachment by port, UDP port and VNI; decap.go
 // takes the overlay off (arpnd.go answers what asks for the gateway itself);
-// lookup.go finishes unfinished checksums, lowers the TTL, looks the
-// destination up in its VPC and picks the peer by flow hash; encap.go holds the
-// length against the path's MTU and writes the format between gateways; seal.go
-// encrypts the whole batch in place and puts the outer headers in front; send.go
-// hands it to the port.
+// lookup.go looks the destinations of the whole batch up in their VPCs, picks
+// peers by flow hash, finishes unfinished checksums and lowers the TTL; encap.go
+// holds the length against the path's MTU and writes the format between
+// gateways; seal.go encrypts the whole batch in place and puts the outer headers
+// in front; send.go hands it to the port.
 //
 // In, from the WAN to the site: classify.go tells tunnel data from handshakes;
-// open.go decrypts the batch in place and checks that this peer may be the
-// source of that address in that VPC; lookup.go as above; deliver.go puts the
-// packet into its attachment's format; send.go.
+// open.go decrypts the batch in place and finds the VPC; lookup.go as above, and
+// asks open.go whether this peer may be the source of that address in that VPC;
+// deliver.go puts the packet into its attachment's format; send.go.
 //
 // A packet that cannot go on yet, for want of a session or a neighbour, waits
 // in park.go and comes back to lookup.go. ICMP errors (icmp.go) are written over

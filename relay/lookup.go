@@ -5,11 +5,47 @@ import (
 	"github.com/sluicegw/sluice/internal/packet"
 )
 
-// inner is where both directions meet: f is an inner IP packet of a known VPC.
-// port is where it came in, nil from a tunnel.
-func (w *worker) inner(f *frame, port *portState) {
+// inner is where both directions meet: f is an inner IP packet of a VPC. It is
+// collected for routeAll.
+func (w *worker) inner(f *frame) {
+	if f.vpc < 0 { // no default VPC here
+		w.drop(f, UnknownVNI)
+		return
+	}
+	w.routing = append(w.routing, f)
+}
+
+// found is what the VPC's table says about a packet.
+type found struct {
+	hop     fib.NextHop
+	routed  bool // there is a route to the destination
+	allowed bool // the source is one that the packet may have
+}
+
+// routeAll looks up everything that was collected, and then takes it on packet
+// by packet. It does not matter that some lookups are for packets that end
+// before they need them; it matters that nothing else is between them: in a large
+// table a lookup is a chain of cache misses, and the processor works on the
+// chains of several packets at once only if they are close together.
+func (w *worker) routeAll() {
+	for i, f := range w.routing {
+		r := &w.found[i]
+		r.hop, r.routed = w.nextHop(f)
+		r.allowed = f.origin != fromPeer || w.admit(f)
+	}
+	for i, f := range w.routing {
+		w.check(f, &w.found[i])
+	}
+	w.routing = w.routing[:0]
+}
+
+// check ends a packet that must not travel, and forwards any other.
+func (w *worker) check(f *frame, r *found) {
 	b := f.data()
 	switch {
+	case !r.allowed:
+		w.drop(f, SourceNotAllowed)
+		return
 	case martian(f.ip.Version, b):
 		w.drop(f, Martian)
 		return
@@ -20,7 +56,7 @@ func (w *worker) inner(f *frame, port *portState) {
 		w.gateway(f)
 		return
 	}
-	if port != nil && port.virtual {
+	if f.origin == fromSite && w.state.ports[w.queues[f.slot].port].virtual {
 		packet.Finish(b, &f.ip)
 	}
 	if f.ip.TTL <= 1 {
@@ -29,31 +65,41 @@ func (w *worker) inner(f *frame, port *portState) {
 	}
 	packet.DecrementTTL(b)
 	f.ip.TTL--
-	w.route(f)
+	w.forward(f, r.hop, r.routed)
 }
 
-// route looks the destination up in the VPC's table and hands the packet to
-// one of the route's next hops. Parked packets come back to here.
+// route looks one packet up and forwards it: a parked one, or one of our own.
 func (w *worker) route(f *frame) {
-	r := w.state.vpcs[f.vpc].routes.Lookup(f.ip.Dst(f.data()))
+	hop, routed := w.nextHop(f)
+	w.forward(f, hop, routed)
+}
+
+// nextHop is the flow's next hop of the route to the destination.
+func (w *worker) nextHop(f *frame) (hop fib.NextHop, routed bool) {
+	b := f.data()
+	f.flow = packet.FlowHash(b, &f.ip)
+	r := w.state.vpcs[f.vpc].routes.Lookup(f.ip.Dst(b))
 	if r == nil {
-		w.unreachable(f, NoRoute)
-		return
+		return hop, false
 	}
-	f.flow = packet.FlowHash(f.data(), &f.ip)
-	hop := r.NextHops[0]
 	if len(r.NextHops) > 1 {
-		hop = pick(r.NextHops, f.flow)
+		return pick(r.NextHops, f.flow), true
 	}
-	if hop.Kind == fib.Local {
+	return r.NextHops[0], true
+}
+
+// forward hands a packet to its next hop.
+func (w *worker) forward(f *frame, hop fib.NextHop, routed bool) {
+	switch {
+	case !routed:
+		w.unreachable(f, NoRoute)
+	case hop.Kind == fib.Local:
 		w.deliver(f, hop.ID)
-		return
-	}
-	if f.origin == fromPeer {
+	case f.origin == fromPeer:
 		w.drop(f, NotForTransit)
-		return
+	default:
+		w.encap(f, hop.ID)
 	}
-	w.encap(f, hop.ID)
 }
 
 // pick chooses by rendezvous hashing: a flow keeps its next hop for as long as

@@ -66,7 +66,7 @@ func (w *worker) opened(f *frame, p *wireguard.Packet) {
 		w.tunnelled(f)
 		return
 	}
-	w.admit(f)
+	w.inner(f)
 }
 
 // tunnelled takes a packet to our own tunnel address: the Geneve of a VPC that
@@ -114,7 +114,7 @@ func (w *worker) tunnelled(f *frame) {
 	}
 	f.end = f.off + f.ip.Len
 	if w.congestion(f) {
-		w.admit(f)
+		w.inner(f)
 	}
 }
 
@@ -122,18 +122,10 @@ func (w *worker) tunnelled(f *frame) {
 // VPC, must lead to the peer that sent the packet. So no peer can pretend to
 // be another, or to be a host of ours. A peer's tunnel addresses are its own
 // without a route.
-func (w *worker) admit(f *frame) {
-	if f.vpc < 0 { // no default VPC here
-		w.drop(f, UnknownVNI)
-		return
-	}
+func (w *worker) admit(f *frame) bool {
 	src := f.ip.Src(f.data())
 	route := w.state.vpcs[f.vpc].routes.Lookup(src)
-	if (route == nil || !leadsTo(route, f.peer)) && !w.ownTunnel(f, src) {
-		w.drop(f, SourceNotAllowed)
-		return
-	}
-	w.inner(f, nil)
+	return route != nil && leadsTo(route, f.peer) || w.ownTunnel(f, src)
 }
 
 func (w *worker) ownTunnel(f *frame, src netip.Addr) bool {

@@ -43,6 +43,8 @@ type worker struct {
 	frames [batchSize]frame
 	descs  [batchSize]afxdp.Desc
 
+	routing     []*frame
+	found       [batchSize]found // by index in routing
 	opening     []*frame
 	openPackets []wireguard.Packet
 	sealing     []*frame
@@ -72,6 +74,7 @@ func newWorker(index int, o Options, shared *atomic.Pointer[state]) (*worker, er
 	w := &worker{
 		index: index, umem: umem, device: o.Device, batch: o.Device.NewBatch(), source: o.Neighbours,
 		logger: o.Logger, spin: o.Spin, cpu: -1, shared: shared, waker: waker, generation: 1,
+		routing: make([]*frame, 0, batchSize),
 		opening: make([]*frame, 0, batchSize), openPackets: make([]wireguard.Packet, 0, batchSize),
 		sealing: make([]*frame, 0, batchSize), sealPackets: make([]wireguard.Packet, 0, batchSize),
 		neighbours: make([]adjacency, neighbourSlots), errorRate: o.ErrorRate,
@@ -239,6 +242,7 @@ func (w *worker) receive(slot int) bool {
 		w.classify(&w.frames[i], w.descs[i].Options)
 	}
 	w.openAll()
+	w.routeAll()
 	w.sealAll()
 	w.flush()
 	return true
