@@ -118,7 +118,7 @@ func TestSealedMessagesArriveAndOpen(t *testing.T) {
 			}
 			defer closing(t, sender)
 			sent := run(t, sender, time.Minute)
-			if c := read(t, s); sent.Packets != count || c.Sealed != count || c.Bytes != sent.Bytes || c.Missing+c.Duplicates+c.BadSums+c.Malformed != 0 {
+			if c := arrived(t, s, count); sent.Packets != count || c.Sealed != count || c.Bytes != sent.Bytes || c.Missing+c.Duplicates+c.BadSums+c.Malformed != 0 {
 				t.Errorf("sent %+v, arrived %+v", sent, c)
 			}
 
