@@ -113,9 +113,12 @@ func (l *Lab) RoutesTo(site int) []netip.Prefix {
 	return all
 }
 
+// maxMany leaves room for a gateway's own prefixes in a table of 100 000.
+const maxMany = 99_990
+
 // many is how many routes there are beside the one to the second site's network: every peer needs one.
 func (l *Lab) many() int {
-	n := l.Scenario.Routes - 1
+	n := min(l.Scenario.Routes-1, maxMany)
 	if l.Scenario.Peers > 1 {
 		n = max(n, l.Scenario.Peers)
 	}
