@@ -61,6 +61,11 @@ func TestSoak(t *testing.T) {
 			if now.files > before[i].files {
 				t.Errorf("gateway %s: %d files open, %d after the first round", s.gateway.name, now.files, before[i].files)
 			}
+			// When nothing moves, the ports hold what fills their rings, and the pool the rest: frames that
+			// are gone for good would show. A batch may be on its way.
+			if now.frames < before[i].frames-64 {
+				t.Errorf("gateway %s: %d frames in the pool, %d after the first round", s.gateway.name, now.frames, before[i].frames)
+			}
 			// Go returns memory late; a leak of a few bytes per packet would be far
 			// more than this after a minute.
 			if now.memory > before[i].memory+16<<20 {
@@ -79,12 +84,24 @@ func TestSoak(t *testing.T) {
 type usage struct {
 	memory int // resident bytes
 	files  int
+	frames int // free ones
 }
 
-func (u usage) String() string { return fmt.Sprintf("%d MiB, %d files", u.memory>>20, u.files) }
+func (u usage) String() string {
+	return fmt.Sprintf("%d MiB, %d files, %d free frames", u.memory>>20, u.files, u.frames)
+}
 
 func (g *gateway) usage(t *testing.T) (u usage) {
 	t.Helper()
+	counters, err := g.counters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, ok := counters["relay/free_frames"]
+	if !ok {
+		t.Fatal("there is no gauge of free frames")
+	}
+	u.frames = int(free)
 	proc := "/proc/" + strconv.Itoa(g.command.Process.Pid)
 	files, err := os.ReadDir(proc + "/fd")
 	if err != nil {

@@ -72,6 +72,8 @@ func (g *Gateway) relayCounters() ([]*sluicev1.Counter, error) {
 		add(packets("injected", c.Injected, "datagrams taken from the WireGuard engine", false))
 		add(packets("made", c.Made, "answers and ICMP errors made by the worker", false))
 		add(&sluicev1.Counter{Name: "parked", Value: c.Parked, Unit: sluicev1.CounterUnit_COUNTER_UNIT_GAUGE, Explanation: "packets that wait for a session or a neighbour now"})
+		add(&sluicev1.Counter{Name: "free_frames", Value: c.Free, Unit: sluicev1.CounterUnit_COUNTER_UNIT_GAUGE, Explanation: "packet buffers in the worker's pool after its last batch; the others are at its ports"})
+		add(&sluicev1.Counter{Name: "kick_errors", Value: c.KickErrors, Unit: sluicev1.CounterUnit_COUNTER_UNIT_EVENTS, Explanation: "times a port refused to send: its link is down or gone"})
 		add(&sluicev1.Counter{Name: "batches", Value: c.Batches, Unit: sluicev1.CounterUnit_COUNTER_UNIT_EVENTS, Explanation: "batches that held at least one packet"})
 		add(&sluicev1.Counter{Name: "sleeps", Value: c.Sleeps, Unit: sluicev1.CounterUnit_COUNTER_UNIT_EVENTS, Explanation: "times the worker slept for want of work"})
 	}
