@@ -49,7 +49,8 @@ type Share struct{ Size, Weight int }
 // IMIX is the simple mix of packet sizes, 7:4:1. The largest is not the usual 1500, which does not fit into tunnels.
 func IMIX() []Share { return []Share{{64, 7}, {594, 4}, {1420, 1}} }
 
-// Flow says what packets look like, and what of them varies from packet to packet. Packet n belongs to flow n mod Flows.
+// Flow says what packets look like, and what of them varies from packet to packet. Packets belong to flows First to
+// First + Flows - 1 in turns.
 // Flow i has the VNI number i mod VNIs, what is left of i by this division chooses the destination in the same way, what
 // is left then the source, and the rest is added to the inner source port. With more destinations than flows, the flows
 // are spread evenly over the destinations.
@@ -61,7 +62,8 @@ type Flow struct {
 	VNI, VNIs    int    // the first, and how many; default 0 and 1
 	Destinations Spread // inner ones
 	Sources      Spread
-	Flows        int // default 1, at most MaxFlows
+	Flows        int // default 1
+	First        int // number of the first flow: several generators with different ones send different flows
 
 	Size  int     // length of the inner IP packet; default 64
 	Sizes []Share // instead of Size, up to 8
@@ -143,8 +145,8 @@ func (f Flow) problems() (all []error) {
 	if len(all) > 0 {
 		return all
 	}
-	if f.Flows < 1 || f.Flows > MaxFlows {
-		wrong("%d flows, not 1 to %d", f.Flows, MaxFlows)
+	if f.Flows < 1 || f.First < 0 || f.First+f.Flows > MaxFlows {
+		wrong("%d flows from number %d on, not 1 to %d in all", f.Flows, f.First, MaxFlows)
 	}
 	if f.VNI < 0 || f.VNIs < 1 || f.VNI+f.VNIs-1 > maxVNI {
 		wrong("vni %d to %d have more than 24 bits", f.VNI, f.VNI+f.VNIs-1)
@@ -187,7 +189,7 @@ type choice struct {
 func (f Flow) choose(i int) (c choice) {
 	c.vni, i = i%f.VNIs, i/f.VNIs
 	if f.Destinations.Count > f.Flows {
-		c.dst, i = int(int64(i)*int64(f.VNIs)*int64(f.Destinations.Count)/int64(f.Flows)), 0
+		c.dst, i = int(int64(i)*int64(f.VNIs)*int64(f.Destinations.Count)/int64(f.Flows))%f.Destinations.Count, i*f.VNIs/f.Flows
 	} else {
 		c.dst, i = i%f.Destinations.Count, i/f.Destinations.Count
 	}

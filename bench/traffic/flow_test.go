@@ -67,22 +67,27 @@ func TestFramesReadAsWhatWasAskedFor(t *testing.T) {
 	}
 }
 
+// Those of a second generator differ from those of the first one too.
 func TestFlowsDiffer(t *testing.T) {
-	for name, f := range flows() {
-		f = f.withDefaults()
+	all := flows()
+	all["more destinations"] = Flow{Inner: inner4, Flows: 100, Destinations: Spread{Count: 1000}}
+	for name, f := range all {
 		seen := make(map[string]bool)
-		for i := range f.Flows {
-			b := f.frame(stamp{}, 77)
-			b = f.frame(stamp{flow: uint16(i)}, len(b)-f.offsets().ip)
+		for _, first := range []int{0, f.Flows, 2 * f.Flows} {
+			f.First = first
+			f := f.withDefaults()
 			o := f.offsets()
-			key := string(b[o.ip:o.udp+2]) + "|"
-			if o.tunnel > 0 {
-				key += string(b[o.tunnel : o.tunnel+tunnelLen])
+			for i := first; i < first+f.Flows; i++ {
+				b := f.frame(stamp{flow: uint16(i)}, 77)
+				key := string(b[o.ip:o.udp+2]) + "|"
+				if o.tunnel > 0 {
+					key += string(b[o.tunnel : o.tunnel+tunnelLen])
+				}
+				if seen[key] {
+					t.Fatalf("%s: flow %d looks like an earlier one", name, i)
+				}
+				seen[key] = true
 			}
-			if seen[key] {
-				t.Fatalf("%s: flow %d looks like an earlier one", name, i)
-			}
-			seen[key] = true
 		}
 	}
 }
@@ -131,6 +136,7 @@ func TestEachProblemOfAFlowIsReported(t *testing.T) {
 		"outer addresses":                    {Format: VXLAN, Inner: inner4},
 		"inner addresses":                    {Inner: Layer{Src: inner4.Src, Dst: inner6.Dst}},
 		"70000 flows":                        {Inner: inner4, Flows: 70000},
+		"30000 flows from number 40000":      {Inner: inner4, Flows: 30000, First: 40000},
 		"more than 24 bits":                  {Inner: inner4, VNI: 1 << 24},
 		"size 43":                            {Inner: inner4, Size: 43},
 		"size 4000":                          {Inner: inner4, Size: 4000},

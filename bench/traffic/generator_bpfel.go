@@ -33,6 +33,7 @@ type generatorLayout struct {
 	Stamp       uint32
 	Frame       uint32
 	Flows       uint32
+	FirstFlow   uint32
 	Sizes       uint32
 	Schedule    uint32
 	Payload     uint32

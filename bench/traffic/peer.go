@@ -161,7 +161,7 @@ func (p *Peer) Seal(o SealOptions) (*Frames, error) {
 			number := done + i
 			which := number % flow.Flows
 			size := flow.Sizes[schedule[number%mixes]].Size
-			plain := flow.frame(stamp{flow: uint16(which), seq: sequences[which], time: stampIndex | uint64(number)}, size)[ip:]
+			plain := flow.frame(stamp{flow: uint16(flow.First + which), seq: sequences[which], time: stampIndex | uint64(number)}, size)[ip:]
 			sequences[which]++
 			buf := buffers[i][header:]
 			copy(buf[wireguard.HeaderSize:], plain)

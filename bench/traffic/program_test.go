@@ -28,6 +28,7 @@ func TestEveryHeaderIsWrittenOnEveryRun(t *testing.T) {
 	for name, f := range flows() {
 		for _, payload := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
+				f.First = 11
 				g := &Generator{options: Options{Flow: f, Payload: payload}, ifindex: 1}
 				if err := g.loadFlow(); err != nil {
 					t.Fatal(err)
@@ -50,7 +51,7 @@ func TestEveryHeaderIsWrittenOnEveryRun(t *testing.T) {
 						dirty[i] = byte(r.Uint32())
 					}
 					out := runOnce(t, g.program, page, xdpRedirect)
-					flow := n % f.Flows
+					flow := f.First + n%f.Flows
 					size := f.Sizes[schedule[n%scheduleLen]].Size
 					at := binary.NativeEndian.Uint64(out[f.offsets().stamp+8:])
 					want := f.frame(stamp{flow: uint16(flow), seq: sequences[flow], time: at}, size)

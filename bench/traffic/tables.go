@@ -40,13 +40,14 @@ func (f Flow) tables() *tables {
 	}
 	t.schedule = f.schedule()
 	smallest := o.stamp + stampLen - o.ip
-	header := f.frame(stamp{}, smallest)[:o.stamp]
+	header := f.frame(stamp{flow: uint16(f.First)}, smallest)[:o.stamp]
 	for i, b := range header {
 		t.template[i/8] |= uint64(b) << (i % 8 * 8)
 	}
 
 	l := &t.layout
 	l.Stamp, l.Frame = uint32(o.stamp), uint32(t.longest)
+	l.FirstFlow = uint32(f.First)
 	l.Flows, l.Sizes, l.Schedule = uint32(f.Flows), uint32(len(f.Sizes)), uint32(len(f.Sizes))
 	if len(f.Sizes) > 1 {
 		l.Schedule = uint32(scheduleLen - scheduleLen%f.weights())
@@ -71,7 +72,7 @@ func (f Flow) tables() *tables {
 	}
 
 	for i := range t.flows {
-		b := f.frame(stamp{flow: uint16(i)}, smallest)
+		b := f.frame(stamp{flow: uint16(f.First + i)}, smallest)
 		clear(b[o.stamp:])
 		flow := &t.flows[i]
 		flow.Src = binary.NativeEndian.Uint32(b[l.Src:])

@@ -16,7 +16,7 @@ struct layout {
 	__u32 ifindex;
 	__u32 stamp; /* where headers end */
 	__u32 frame; /* length of the longest */
-	__u32 flows;
+	__u32 flows, first_flow;
 	__u32 sizes;
 	__u32 schedule;
 	__u32 payload; /* 1: write all bytes behind the stamp too */
@@ -150,7 +150,7 @@ int generate(struct xdp_md *ctx)
 		PUT(__u16, config.outer_ip_sum, ~fold((__u64)flow->outer_ip_sum + size->outer_ip_len));
 
 	stamp.magic = STAMP_MAGIC;
-	stamp.flow = flow_index - 1;
+	stamp.flow = config.first_flow + flow_index - 1;
 	stamp.seq = flow->seq++;
 	stamp.time = now;
 	*(struct stamp *)(data + config.stamp) = stamp;
