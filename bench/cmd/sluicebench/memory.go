@@ -1,0 +1,32 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/sluicegw/sluice/bench/memory"
+	"github.com/sluicegw/sluice/bench/report"
+)
+
+// memory compares without a kernel. Against wireguard-go: the relay with the same cipher
+// code and with the best of ours, the session code alone; wireguard-go with one P and
+// as it is shipped.
+func (b *bench) memory(ctx context.Context) error {
+	pairs := [][2]string{{memory.Relay, memory.WireGuardGo}, {memory.RelayBest, memory.WireGuardGo}}
+	if !b.results.Quick {
+		pairs = append(pairs, [2]string{memory.Relay, memory.WireGuardGoAll}, [2]string{memory.Session, memory.WireGuardGo}, [2]string{memory.Reference, memory.Relay})
+	}
+	for _, pair := range pairs {
+		for _, direction := range []memory.Direction{memory.Seal, memory.Open} {
+			for _, size := range b.memorySizes {
+				what := fmt.Sprintf("memory, %s %d B, %s / %s", direction, size, pair[0], pair[1])
+				c, err := memory.Compare(ctx, pair[0], pair[1], memory.Options{Size: size, Direction: direction, Plan: b.plan(what, b.memoryQuads)})
+				if err != nil {
+					return err
+				}
+				b.results.Memory = append(b.results.Memory, report.Memory{Direction: string(direction), Size: size, Comparison: c})
+			}
+		}
+	}
+	return nil
+}

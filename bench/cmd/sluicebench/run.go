@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluicegw/sluice/bench/method"
+	"github.com/sluicegw/sluice/bench/report"
+)
+
+// part of a run.
+type part struct {
+	name string
+	run  func(*bench, context.Context) error
+}
+
+// parts in order.
+var parts = []part{
+	{"memory", (*bench).memory},
+	{"flood", (*bench).floods},
+	{"tcp", (*bench).tcp},
+	{"rates", (*bench).rates},
+	{"scale", (*bench).scale},
+	{"recovery", (*bench).recovery},
+}
+
+// size of a run: how much of everything.
+type size struct {
+	memoryQuads int
+	quads       int
+	slice       time.Duration // of a flood
+	limit       time.Duration // of one comparison
+	sizes       []int
+	memorySizes []int
+	imix        bool
+	native      bool
+	tcp         time.Duration
+	trial       time.Duration // of a rate search
+	trials      int
+	latency     time.Duration
+	routes      []int
+	peers       []int
+	flows       []int
+	vnis        []int
+}
+
+var (
+	full = size{
+		memoryQuads: 30, quads: 20, slice: 500 * time.Millisecond, limit: 90 * time.Second,
+		sizes: []int{64, 512, 1420}, memorySizes: []int{64, 512, 1420}, imix: true, native: true,
+		tcp: 2 * time.Second, trial: time.Second, trials: 40, latency: 5 * time.Second,
+		routes: []int{1000, 10_000, 100_000}, peers: []int{10, 100, 1000}, flows: []int{16, 1024, 65_536}, vnis: []int{256, 4096},
+	}
+	// quick passes once over everything that can break, in less than 90 s.
+	quick = size{
+		memoryQuads: 2, quads: 1, slice: 100 * time.Millisecond, limit: 3 * time.Second,
+		sizes: []int{512}, memorySizes: []int{64, 1420},
+		tcp: time.Second, trial: 100 * time.Millisecond, trials: 15, latency: 300 * time.Millisecond,
+		routes: []int{1000}, peers: []int{10}, flows: []int{1024},
+	}
+)
+
+// bench is one run of the harness.
+type bench struct {
+	size
+	results   report.Results
+	calibrate func(context.Context) (method.Calibration, error)
+	only      []string // contestants; empty: all
+}
+
+func runCommand() *cobra.Command {
+	var short, force bool
+	var only, against []string
+	c := &cobra.Command{
+		Use: "run", Short: "Measure, and write " + resultsFolder + "/DATE-MACHINE.{json,md,svg}", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return run(cmd.Context(), short, force, only, against)
+		},
+	}
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	c.Flags().BoolVar(&short, "quick", false, "once over everything, in less than 90 s; figures mean nothing; written to "+outFolder)
+	c.Flags().BoolVar(&force, "force", false, "measure also on a busy machine; the report says so")
+	c.Flags().StringSliceVar(&only, "only", nil, "parts: "+strings.Join(names, ", "))
+	c.Flags().StringSliceVar(&against, "against", nil, "names of contestants (default: all)")
+	return c
+}
+
+func run(ctx context.Context, short, force bool, only, against []string) error {
+	for _, name := range only {
+		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
+			return fmt.Errorf("there is no part %q", name)
+		}
+	}
+	b := &bench{size: full, only: against}
+	dir := resultsFolder
+	if short {
+		b.size, dir = quick, outFolder
+	}
+	machine, err := report.ThisMachine(commit(ctx))
+	if err != nil {
+		return err
+	}
+	b.results = report.Results{Schema: report.Schema, Date: time.Now(), Machine: machine, Quick: short}
+	if err := method.Quiet(ctx, 2*time.Second); err != nil {
+		if !errors.Is(err, method.ErrBusy) {
+			return err
+		}
+		if !force && !short {
+			return fmt.Errorf("%w (--force measures nevertheless)", err)
+		}
+		b.results.Warnings = append(b.results.Warnings, err.Error())
+	}
+	calibrator, stop, err := newCalibrator()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	b.calibrate = calibrator.Measure
+	for _, p := range parts {
+		if len(only) > 0 && !slices.Contains(only, p.name) {
+			continue
+		}
+		begin := time.Now()
+		if err := p.run(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		say("%s: %v", p.name, time.Since(begin).Round(time.Second))
+		// After each part: what was measured is not lost when a later part fails.
+		if _, err := report.Write(dir, b.results); err != nil {
+			return err
+		}
+	}
+	path, err := report.Write(dir, b.results)
+	if err != nil {
+		return err
+	}
+	say("wrote %s", path)
+	fmt.Print(report.Markdown(b.results, nil))
+	return nil
+}
+
+// commit of the tree, as far as git knows.
+func commit(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=12").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+
+// plan of one comparison.
+func (b *bench) plan(what string, quads int) method.Plan {
+	last := time.Now()
+	return method.Plan{
+		Quads: quads, Limit: b.limit, Calibrate: b.calibrate,
+		Progress: func(done, of int) {
+			if done == of || time.Since(last) > 5*time.Second {
+				last = time.Now()
+				say("  %s: %d of %d quads", what, done, of)
+			}
+		},
+	}
+}
+
+// missing notes why there is no figure; other errors pass through.
+func (b *bench) missing(contestant, what string, err error) error {
+	if err == nil || !errors.Is(err, method.ErrUnavailable) {
+		return err
+	}
+	b.results.Unavailable = append(b.results.Unavailable, report.Unavailable{Contestant: contestant, What: what, Reason: err.Error()})
+	return nil
+}
+
+// failed notes that a contestant could not do it, and goes on unless the run was interrupted: one
+// contestant that breaks must not cost the figures of the others.
+func (b *bench) failed(ctx context.Context, contestant, what string, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return errors.Join(err, ctx.Err())
+	}
+	if errors.Is(err, method.ErrUnavailable) {
+		return b.missing(contestant, what, err)
+	}
+	say("  %s: %s: %v", contestant, what, err)
+	b.results.Unavailable = append(b.results.Unavailable, report.Unavailable{Contestant: contestant, What: what, Reason: "failed: " + err.Error()})
+	return nil
+}

@@ -1,0 +1,49 @@
+package gate
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+)
+
+func TestCommittedBaselineHasEveryPoint(t *testing.T) {
+	b, err := Committed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range points() {
+		if r := b.Ratios[p.String()]; r < 1 || r > 10 {
+			t.Errorf("%s: ratio %v cannot be: the relay does more than the reference, but not ten times as much", p, r)
+		}
+	}
+	if b.Tolerance < 0.05 || b.Tolerance > 0.5 || b.SystemCalls > 1.0/32 {
+		t.Errorf("limits %+v", b)
+	}
+}
+
+// A gate that nothing can fail is none; one that this tree fails with generous limits is broken.
+func TestGateFailsWhenTheBaselineIsOutOfReachAndPassesWhenItIsGenerous(t *testing.T) {
+	b, err := Committed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	strict, generous := b, b
+	strict.Ratios, generous.Ratios = map[string]float64{}, map[string]float64{}
+	for name, r := range b.Ratios {
+		strict.Ratios[name], generous.Ratios[name] = r/5, r*5
+	}
+	strict.SystemCalls = 0
+	var out strings.Builder
+	if err := Check(t.Context(), strict, &out); !errors.Is(err, ErrRegression) || strings.Count(out.String(), "SLOWER") != len(points()) {
+		t.Errorf("%v\n%s", err, &out)
+	}
+	generous.Allocations = b.Allocations // counted, not timed: exact on any machine
+	if err := Check(t.Context(), generous, io.Discard); err != nil {
+		t.Error(err)
+	}
+	delete(generous.Ratios, "seal 64")
+	if err := Check(t.Context(), generous, io.Discard); err == nil || errors.Is(err, ErrRegression) {
+		t.Errorf("a baseline with a hole: %v", err)
+	}
+}
