@@ -3,6 +3,7 @@ package aead
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -107,6 +108,22 @@ func TestBatchesOfAllKindsAgreeWithGeneric(t *testing.T) {
 					agree(t, c, r, keys, equal)
 					agree(t, c, r, keys, mixed)
 				}
+			}
+		})
+	}
+}
+
+// New goroutines have small stacks, which grow while a batch is under way.
+func TestManyGoroutinesShareACipher(t *testing.T) {
+	for name, c := range ciphers() {
+		t.Run(name, func(t *testing.T) {
+			keys := randomKeys(rand.New(rand.NewPCG(17, 18)), 3)
+			for seed := range uint64(40) {
+				t.Run(fmt.Sprint(seed), func(t *testing.T) {
+					t.Parallel()
+					r := rand.New(rand.NewPCG(seed, 19))
+					agree(t, c, r, keys, []int{64, 1420, r.IntN(3000), 0, 512, r.IntN(100)})
+				})
 			}
 		})
 	}

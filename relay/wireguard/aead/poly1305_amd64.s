@@ -125,8 +125,8 @@ GLOBL clamp<>(SB), RODATA|NOPTR, $16
 	VPMADD52LUQ TWENTY, r, s
 
 // Limbs of eight blocks that were loaded into a (blocks 0-3) and b (4-7), without
-// 2^128, into m0, m1, m2 (b is lost). The lanes are in the order of
-// the table above. The three-way instruction is (m1 | b) & MASK44.
+// 2^128, into m0, m1, m2 (b is lost). The lanes are in the order of the table above.
+// The three-way instruction is (m1 | b) & MASK44.
 #define DECODE(a, b, m0, m1, m2) \
 	VPUNPCKLQDQ b, a, m1;             \
 	VPUNPCKHQDQ b, a, m2;             \
