@@ -38,7 +38,7 @@ const (
 // peerAdjacency is the way to a peer's endpoint.
 type peerAdjacency struct {
 	adjacency
-	endpoint wireguard.Endpoint
+	endpoint *wireguard.Endpoint
 }
 
 // peerAdjacency returns the way to peer id, which exists.
@@ -48,10 +48,10 @@ func (w *worker) peerAdjacency(id uint32) *adjacency {
 		return &p.adjacency
 	}
 	p.batch = w.batchNumber
-	endpoint := w.state.peers[id].wireguard.Endpoint()
+	endpoint := w.state.peers[id].wireguard.Place()
 	if p.generation != w.generation || p.endpoint != endpoint {
 		p.endpoint = endpoint
-		w.buildPeer(&p.adjacency, endpoint)
+		w.buildPeer(&p.adjacency, *endpoint)
 	}
 	w.keepAlive(&p.adjacency)
 	return &p.adjacency

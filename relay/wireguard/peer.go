@@ -119,6 +119,10 @@ func (p *Peer) ID() uint32 { return p.id.Load() }
 // Endpoint returns where the peer is now. Remote is invalid while unknown.
 func (p *Peer) Endpoint() Endpoint { return *p.endpoint.Load() }
 
+// Place is Endpoint without the copy. borrowed: for good, nobody changes it; as
+// long as the peer stays where it is, the pointer is the same.
+func (p *Peer) Place() *Endpoint { return p.endpoint.Load() }
+
 // Status returns a picture of the peer.
 func (p *Peer) Status() PeerStatus {
 	p.dev.mu.Lock()
