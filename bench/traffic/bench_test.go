@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"math"
+	"strconv"
 	"testing"
 	"time"
 
@@ -116,4 +117,47 @@ func alone(b *testing.B, p *ebpf.Program, in []byte) {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64(each), "ns/op")
+}
+
+// BenchmarkReplay sends frames that are in memory, to XDP_DROP.
+func BenchmarkReplay(b *testing.B) {
+	for _, size := range []int{64, 1420} {
+		b.Run(strconv.Itoa(size), func(b *testing.B) {
+			p := newPair(b)
+			attachDrop(b, p)
+			f := Flow{Inner: inner4}.withDefaults()
+			row := make([]Frame, 1<<16)
+			for i := range row {
+				row[i].Data = f.frame(stamp{seq: uint32(i)}, size)
+			}
+			frames, err := NewFrames(row)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer closing(b, frames)
+			g := p.generator(b, Options{Frames: frames, Loop: true, Count: uint64(b.N)})
+			b.ResetTimer()
+			sent := run(b, g, time.Hour)
+			b.ReportMetric(float64(sent.Duration)/float64(b.N), "ns/op")
+			b.ReportMetric(sent.Rate(), "pps")
+		})
+	}
+}
+
+// BenchmarkSeal makes messages for the decrypt side, with their memory.
+func BenchmarkSeal(b *testing.B) {
+	_, _, peer := newTunnel(b, "192.0.2.1", "192.0.2.2")
+	for _, size := range []int{64, 1420} {
+		b.Run(strconv.Itoa(size), func(b *testing.B) {
+			for done := 0; done < b.N; {
+				n := min(b.N-done, 100_000)
+				frames, err := peer.Seal(SealOptions{Flow: Flow{Inner: inner4, Size: size}, Count: n})
+				if err != nil {
+					b.Fatal(err)
+				}
+				closing(b, frames)
+				done += n
+			}
+		})
+	}
 }

@@ -22,6 +22,7 @@ type Frames struct {
 	count   int
 	longest int           // what there is room for
 	lasts   time.Duration // until the last one is due
+	entry   []byte        // scratch of put
 }
 
 // Frame is one of them.
@@ -89,10 +90,11 @@ func (f *Frames) put(i int, frame Frame) error {
 		return fmt.Errorf("frame %d: %d bytes, not 14 to %d", i, len(frame.Data), f.longest)
 	}
 	f.lasts = max(f.lasts, frame.At)
-	b := make([]byte, frameHeader, frameHeader+maxFrame)
-	binary.NativeEndian.PutUint64(b[0:], uint64(max(frame.At, 0)))
-	binary.NativeEndian.PutUint32(b[8:], uint32(len(frame.Data)))
-	if _, err := f.memory.WriteAt(append(b, frame.Data...), int64(i)*int64(f.stride)); err != nil {
+	b := binary.NativeEndian.AppendUint64(f.entry[:0], uint64(max(frame.At, 0)))
+	b = binary.NativeEndian.AppendUint32(b, uint32(len(frame.Data)))
+	b = append(b, 0, 0, 0, 0)
+	f.entry = append(b, frame.Data...)
+	if _, err := f.memory.WriteAt(f.entry, int64(i)*int64(f.stride)); err != nil {
 		return fmt.Errorf("write frame %d: %w", i, err)
 	}
 	return nil

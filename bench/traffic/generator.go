@@ -27,7 +27,7 @@ type Options struct {
 	Loop   bool    // Frames: begin again after the last one
 	ByTime bool    // Frames: keep their own times, not Rate, from the first frame on in each Run
 
-	// Rate is packets per second, kept by a token bucket; 0: as many as possible.
+	// Rate is packets per second, kept by a token bucket: 0.1 to 1e9; 0: as many as possible.
 	Rate float64
 	// Burst is the depth of the token bucket in packets: what may follow at once when the generator was held up.
 	// Default 64.
@@ -50,18 +50,33 @@ func (o Options) Validate() error {
 	}
 	if o.Frames == nil {
 		all = append(all, o.Flow.Validate())
+		if o.Loop || o.ByTime {
+			all = append(all, errors.New("generator: Loop and ByTime are for Frames, which there are none of"))
+		}
 	}
-	if o.Rate < 0 || o.Rate > 1e9 || math.IsNaN(o.Rate) {
-		all = append(all, fmt.Errorf("generator: rate %v is not 0 to 1e9", o.Rate))
-	}
+	all = append(all, checkRate(o.Rate))
 	if o.Batch < 0 || o.Batch > 256 {
 		all = append(all, fmt.Errorf("generator: batch %d is not 0 to 256", o.Batch))
 	}
-	if o.Burst < 0 || o.Burst > 1<<20 {
-		all = append(all, fmt.Errorf("generator: burst %d is not 0 to %d", o.Burst, 1<<20))
+	if o.Burst < 0 || o.Burst > maxBurst {
+		all = append(all, fmt.Errorf("generator: burst %d is not 0 to %d", o.Burst, maxBurst))
 	}
 	return errors.Join(all...)
 }
+
+// checkRate: below, the time between two packets has too many bits.
+func checkRate(pps float64) error {
+	if pps == 0 || pps >= minRate && pps <= maxRate {
+		return nil
+	}
+	return fmt.Errorf("generator: rate %v is not 0 or %v to %v", pps, minRate, maxRate)
+}
+
+const (
+	minRate  = 0.1
+	maxRate  = 1e9
+	maxBurst = 1 << 20
+)
 
 // Sent is what a Run has sent.
 type Sent struct {
@@ -169,7 +184,7 @@ func (g *Generator) loadFlow() error {
 	return nil
 }
 
-// SetRate changes the rate for the following Runs.
+// SetRate changes the rate for the following Runs, which check it.
 func (g *Generator) SetRate(pps float64) {
 	g.mu.Lock()
 	g.rate = pps
@@ -241,6 +256,9 @@ func (g *Generator) arm(d time.Duration) (orders, error) {
 	g.mu.Lock()
 	rate, limit := g.rate, g.count
 	g.mu.Unlock()
+	if err := checkRate(rate); err != nil {
+		return orders{}, err
+	}
 	o := orders{repeat: math.MaxUint32, batch: g.options.Batch, expected: d}
 	setDefault(&limit, math.MaxUint64)
 	most := limit

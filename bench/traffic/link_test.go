@@ -3,6 +3,7 @@ package traffic
 import (
 	"bytes"
 	"context"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
@@ -193,6 +194,10 @@ func TestRunEndsWhenItIsTold(t *testing.T) {
 	if _, err := g.Run(t.Context(), 0); err == nil {
 		t.Error("no error for a run of no time")
 	}
+	g.SetRate(-1)
+	if _, err := g.Run(t.Context(), time.Second); err == nil {
+		t.Error("no error for a rate below zero")
+	}
 }
 
 func TestOptionsAreChecked(t *testing.T) {
@@ -201,6 +206,9 @@ func TestOptionsAreChecked(t *testing.T) {
 		"rate -1":     {Link: "x", Rate: -1, Flow: Flow{Inner: inner4}},
 		"batch 300":   {Link: "x", Batch: 300, Flow: Flow{Inner: inner4}},
 		"burst -1":    {Link: "x", Burst: -1, Flow: Flow{Inner: inner4}},
+		"rate 0.01":   {Link: "x", Rate: 0.01, Flow: Flow{Inner: inner4}},
+		"rate NaN":    {Link: "x", Rate: math.NaN(), Flow: Flow{Inner: inner4}},
+		"for Frames":  {Link: "x", ByTime: true, Flow: Flow{Inner: inner4}},
 		"link nobody": {Link: "nobody", Flow: Flow{Inner: inner4}},
 	} {
 		if _, err := NewGenerator(o); err == nil || !strings.Contains(err.Error(), want) {

@@ -19,7 +19,7 @@ type gateway struct {
 	key    wireguard.PublicKey
 }
 
-func newGateway(t *testing.T, h *netnstest.Host, at netip.AddrPort, peer wireguard.PublicKey) *gateway {
+func newGateway(t testing.TB, h *netnstest.Host, at netip.AddrPort, peer wireguard.PublicKey) *gateway {
 	t.Helper()
 	var socket *net.UDPConn
 	if err := h.Do(func() (err error) {
@@ -75,48 +75,45 @@ func newGateway(t *testing.T, h *netnstest.Host, at netip.AddrPort, peer wiregua
 	return g
 }
 
+// newTunnel is a pair of hosts with a gateway at the second one, and its peer at the first.
+func newTunnel(t testing.TB, from, to string) (pair, *gateway, *Peer) {
+	t.Helper()
+	n := netnstest.New(t)
+	p := pair{scope: n, a: n.NewHost("a"), b: n.NewHost("b")}
+	p.aLink, p.bLink = n.Connect(netnstest.End{Host: p.a, Name: "eth0", Addrs: netnstest.Prefixes("192.0.2.1/24", "2001:db8::1/64")},
+		netnstest.End{Host: p.b, Name: "eth0", Addrs: netnstest.Prefixes("192.0.2.2/24", "2001:db8::2/64")})
+	private, err := wireguard.NewPrivateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	local, remote := netip.AddrPortFrom(netip.MustParseAddr(from), 51820), netip.AddrPortFrom(netip.MustParseAddr(to), 51820)
+	g := newGateway(t, p.b, remote, private.PublicKey())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	peer, err := NewPeer(ctx, PeerOptions{Host: p.a, Local: local, Remote: remote, PrivateKey: private, PublicKey: g.key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closing(t, peer) })
+	return p, g, peer
+}
+
 func TestSealedMessagesArriveAndOpen(t *testing.T) {
 	for name, addrs := range map[string][2]string{"ipv4": {"192.0.2.1", "192.0.2.2"}, "ipv6": {"2001:db8::1", "2001:db8::2"}} {
 		t.Run(name, func(t *testing.T) {
-			n := netnstest.New(t)
-			a, b := n.NewHost("a"), n.NewHost("b")
-			aLink, bLink := n.Connect(netnstest.End{Host: a, Name: "eth0", Addrs: netnstest.Prefixes("192.0.2.1/24", "2001:db8::1/64")},
-				netnstest.End{Host: b, Name: "eth0", Addrs: netnstest.Prefixes("192.0.2.2/24", "2001:db8::2/64")})
-			private, err := wireguard.NewPrivateKey()
-			if err != nil {
-				t.Fatal(err)
-			}
-			local, remote := netip.AddrPortFrom(netip.MustParseAddr(addrs[0]), 51820), netip.AddrPortFrom(netip.MustParseAddr(addrs[1]), 51820)
-			public := private.PublicKey()
-			g := newGateway(t, b, remote, public)
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-			defer cancel()
-			peer, err := NewPeer(ctx, PeerOptions{Host: a, Local: local, Remote: remote, PrivateKey: private, PublicKey: g.key})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer closing(t, peer)
-
+			p, g, peer := newTunnel(t, addrs[0], addrs[1])
 			flow := Flow{Format: GeneveIP, Inner: inner6, Outer: outer4, Flows: 5, VNI: 9, Sizes: IMIX()}
 			flow.Sizes[0].Size, flow.Sizes[2].Size = 77, 1360 // the one is padded, and the other fits
 			const count = 1000
-			frames, err := peer.Seal(SealOptions{Flow: flow, SrcMAC: [6]byte(aLink.MAC), DstMAC: [6]byte(bLink.MAC), Count: count})
+			frames, err := peer.Seal(SealOptions{Flow: flow, SrcMAC: [6]byte(p.aLink.MAC), DstMAC: [6]byte(p.bLink.MAC), Count: count})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer closing(t, frames)
 
 			// On the wire they are messages with numbers in order.
-			s, err := NewSink(SinkOptions{Host: b, Link: "eth0", SumEvery: 1})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer closing(t, s)
-			sender, err := NewGenerator(Options{Host: a, Link: "eth0", Frames: frames, Rate: 50_000})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer closing(t, sender)
+			s := p.sink(t, SinkOptions{SumEvery: 1})
+			sender := p.generator(t, Options{Frames: frames, Rate: 50_000})
 			sent := run(t, sender, time.Minute)
 			if c := arrived(t, s, count); sent.Packets != count || c.Sealed != count || c.Bytes != sent.Bytes || c.Missing+c.Duplicates+c.BadSums+c.Malformed != 0 {
 				t.Errorf("sent %+v, arrived %+v", sent, c)
@@ -125,7 +122,7 @@ func TestSealedMessagesArriveAndOpen(t *testing.T) {
 			// The gateway opens them, once each, and what comes out is the flow's.
 			flow = flow.withDefaults()
 			ip := 14
-			header := ip + ipLen(local.Addr()) + 8
+			header := ip + ipLen(peer.options.Local.Addr()) + 8
 			batch, schedule := g.device.NewBatch(), flow.schedule()
 			plain := make([]Frame, 0, count)
 			for round, want := range []wireguard.Result{wireguard.OK, wireguard.Replay} {
@@ -135,7 +132,7 @@ func TestSealedMessagesArriveAndOpen(t *testing.T) {
 						t.Fatal(err)
 					}
 					frame := entry[frameHeader:][:binary.NativeEndian.Uint32(entry[8:])]
-					one := []wireguard.Packet{{Buf: frame[header:], From: wireguard.Endpoint{Remote: local}}}
+					one := []wireguard.Packet{{Buf: frame[header:], From: wireguard.Endpoint{Remote: peer.options.Local}}}
 					batch.Open(one, g.device.Clock())
 					if one[0].Result != want {
 						t.Fatalf("message %d, round %d: %v, want %v", i, round, one[0].Result, want)
