@@ -274,7 +274,7 @@ func (g *Generator) arm(d time.Duration) (orders, error) {
 		}
 	case rate > 0:
 		interval = uint64(math.Round(1e9 / rate * (1 << 16)))
-		depth = interval * uint64(g.options.Burst)
+		depth = uint64(min(float64(interval)*float64(g.options.Burst), 1<<62))
 		setDefault(&o.batch, 8)
 		if most < math.MaxUint64 {
 			o.expected = time.Duration(min(float64(d), float64(most)/rate*1e9))
