@@ -22,6 +22,8 @@ type Run struct {
 	shaken    time.Time       // when their sessions were made
 	source    *netnstest.Link
 	target    *netnstest.Link
+	first     *netnstest.Link // where the gateway under test receives
+	threads   []int           // of the kernel, that poll it where it is the contestant: CPU time is theirs
 	flow      traffic.Flow
 	frames    *traffic.Frames // what is sent in direction decrypt
 	generator sources
@@ -47,7 +49,8 @@ func (r *Run) open(ctx context.Context) error {
 	case method.Decrypt:
 		r.source, first = l.Taps[1], l.Ends[1].WAN
 	}
-	if err := l.poll(ctx, first); err != nil {
+	r.first = first
+	if err := r.poll(ctx); err != nil {
 		return err
 	}
 	if l.standIn {
@@ -56,16 +59,24 @@ func (r *Run) open(ctx context.Context) error {
 	return l.Probe(ctx)
 }
 
-// poll makes a veth end poll: XDP programs do that, else receive offload.
-func (l *Lab) poll(ctx context.Context, link *netnstest.Link) error {
-	device, err := link.Host.Netlink().LinkByName(link.Name)
+// poll makes the first link take live frames: XDP programs do that, else receive offload.
+// Where the kernel is the contestant, it gets threads that do it.
+func (r *Run) poll(ctx context.Context) error {
+	device, err := r.first.Host.Netlink().LinkByName(r.first.Name)
 	if err != nil {
 		return err
 	}
 	if xdp := device.Attrs().Xdp; xdp != nil && xdp.Attached {
 		return nil
 	}
-	return Ethtool(ctx, link, "gro", true)
+	if err := Ethtool(ctx, r.first, "gro", true); err != nil {
+		return err
+	}
+	if len(r.Gateways.PIDs()) > 0 {
+		return nil
+	}
+	r.threads, err = r.Lab.thread(ctx, r.first)
+	return err
 }
 
 // flow is what the generator sends.
@@ -174,7 +185,7 @@ func (r *Run) offer(ctx context.Context, d time.Duration) (method.Counts, error)
 	if err := r.sink.Reset(); err != nil {
 		return method.Counts{}, err
 	}
-	meter, err := method.StartMeter(r.PIDs())
+	meter, err := method.StartMeter(append(r.threads, r.PIDs()...))
 	if err != nil {
 		return method.Counts{}, err
 	}
@@ -200,14 +211,9 @@ func (r *Run) counts(sent traffic.Sent, usage method.Usage) (method.Counts, erro
 		return method.Counts{}, err
 	}
 	c := method.Counts{
-		Window: sent.Duration, Offered: sent.Packets, Received: got.Packets,
+		Window: sent.Duration, Offered: sent.Packets, Received: got.Packets - got.Duplicates,
 		Bytes: got.Bytes, Gaps: got.Gaps, Reordered: got.Reordered, Duplicates: got.Duplicates, BadChecksums: got.BadSums,
 		Usage: usage,
-	}
-	if len(r.generator) == 1 {
-		c.Received -= got.Duplicates
-	} else {
-		c.Gaps, c.Reordered, c.Duplicates = 0, 0, 0
 	}
 	for upTo, n := range latency.Buckets() {
 		c.Latency = append(c.Latency, method.Bucket{UpTo: upTo, Count: n})

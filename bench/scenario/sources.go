@@ -10,16 +10,16 @@ import (
 )
 
 // sources are the generators of a run: one for each worker, as live frames arrive in the
-// queue whose number is the generator's CPU. More than one use the same flow numbers, so
-// that what the sink says of the order of packets means nothing then.
+// queue whose number is the generator's CPU. Each has its share of the flows.
 type sources []*traffic.Generator
 
 // newSources loads generators on the CPUs from first on.
 func newSources(n, first int, o traffic.Options) (all sources, err error) {
+	if o.Frames == nil {
+		o.Flow.Flows = max(o.Flow.Flows/n, 1)
+	}
 	for i := range n {
-		o.CPU = first + i
-		// Other ports, so that their flows are not the same on the wire.
-		o.Flow.Inner.SrcPort += uint16(i * 16384)
+		o.CPU, o.Flow.First = first+i, i*o.Flow.Flows
 		g, err := traffic.NewGenerator(o)
 		if err != nil {
 			return nil, errors.Join(err, all.Close())

@@ -32,7 +32,8 @@ func (r *Run) TCP(ctx context.Context, d time.Duration) (bits float64, usage met
 				return 0, usage, err
 			}
 		}
-		defer func() { err = errors.Join(err, r.Lab.poll(ctx, r.Lab.Ends[0].Inside)) }()
+		r.threads = nil
+		defer func() { err = errors.Join(err, r.poll(ctx)) }()
 	}
 	cpu := strconv.Itoa(r.Lab.Scenario.GeneratorCPU)
 	server := r.Lab.Ends[1].End.Command(context.WithoutCancel(ctx), "taskset", "-c", cpu, "iperf3", "-s", "-1", "-p", tcpPort)
