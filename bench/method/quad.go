@@ -49,10 +49,17 @@ type Estimate struct {
 	N      int     `json:"n"`
 }
 
-// String is "8.31 (8.02 to 8.60)".
+// Enough is how many values an interval needs: of five or fewer even their whole range
+// holds the true median less than 95 times in 100 (1 - 2^(1-n)).
+const Enough = 6
+
+// String is "8.31 (8.02 to 8.60)", or of too few values "8.31 (n=2)".
 func (e Estimate) String() string {
 	if e.N == 0 {
 		return "no data"
+	}
+	if e.N < Enough {
+		return fmt.Sprintf("%.2f (n=%d)", e.Median, e.N)
 	}
 	return fmt.Sprintf("%.2f (%.2f to %.2f)", e.Median, e.Low, e.High)
 }
@@ -66,10 +73,10 @@ func (e Estimate) Inverse() Estimate {
 }
 
 // Excludes says that the interval lies on one side of v: a difference may be claimed.
-func (e Estimate) Excludes(v float64) bool { return e.N > 0 && (e.Low > v || e.High < v) }
+func (e Estimate) Excludes(v float64) bool { return e.N >= Enough && (e.Low > v || e.High < v) }
 
 // AtLeast says that even the lower end of the interval reaches v.
-func (e Estimate) AtLeast(v float64) bool { return e.N > 0 && e.Low >= v }
+func (e Estimate) AtLeast(v float64) bool { return e.N >= Enough && e.Low >= v }
 
 // Comparison is the result of Compare.
 type Comparison struct {
@@ -83,14 +90,18 @@ type Comparison struct {
 	// PerQuad are the ratios that count, in order.
 	PerQuad map[Metric][]float64 `json:"perQuad"`
 	// Dirty quads had a slice that was disturbed at each try; Drifted ones a
-	// pulse that was off. Neither counts.
+	// pulse that was off. Neither counts, unless there was no other quad (Unclean).
 	Dirty   int     `json:"dirty"`
 	Drifted int     `json:"drifted"`
+	Unclean bool    `json:"unclean,omitempty"`
 	Slices  []Slice `json:"slices"`
 }
 
-// Doubtful says that more quads were thrown away than kept.
+// Doubtful says that more quads were thrown away than kept, or should have been.
 func (c Comparison) Doubtful() bool {
+	if c.Unclean {
+		return true
+	}
 	n := 0
 	for _, ratios := range c.PerQuad {
 		n = max(n, len(ratios))
@@ -205,7 +216,7 @@ func conclude(a, b string, quads []quad, p Plan) Comparison {
 			keep[i] = true
 		}
 	}
-	if !slices.Contains(keep, true) {
+	if c.Unclean = !slices.Contains(keep, true); c.Unclean {
 		for i := range keep {
 			keep[i] = true
 		}

@@ -167,3 +167,29 @@ func TestCalibratorMeasures(t *testing.T) {
 		t.Errorf("%+v is not of this world", c)
 	}
 }
+
+func TestCompareSaysWhenNoQuadWasClean(t *testing.T) {
+	var order []string
+	dirty := Side{Name: "a", Measure: func(context.Context) (Sample, error) {
+		return Sample{Values: map[Metric]float64{PPS: 4}, Dirty: "steal"}, nil
+	}}
+	c, err := Compare(context.Background(), dirty, constant("b", map[Metric]float64{PPS: 1}, &order), Plan{Quads: 3})
+	if err != nil || !c.Unclean || !c.Doubtful() || c.Ratios[PPS].Median != 4 || c.Dirty != 6 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestTooFewValuesClaimNothing(t *testing.T) {
+	for n := 1; n < Enough; n++ {
+		values := make([]float64, n)
+		for i := range values {
+			values[i] = 5
+		}
+		if e := Bootstrap(values); e.Excludes(1) || e.AtLeast(2) {
+			t.Errorf("%d equal values claimed that 5 is not 1", n)
+		}
+	}
+	if e := Bootstrap([]float64{5, 5, 5, 5, 5, 6}); !e.Excludes(1) || !e.AtLeast(5) || e.AtLeast(5.5) || e.Inverse().Median != 0.2 {
+		t.Errorf("%v", e)
+	}
+}

@@ -20,7 +20,8 @@ func Markdown(r Results, plots []Plot) string {
 	for _, w := range r.Warnings {
 		fmt.Fprintf(&b, "> **Note:** %s\n\n", w)
 	}
-	b.WriteString("Figures are medians; in brackets where 95 % of resampled medians are. A ratio above 1 means that the first one is better. " +
+	b.WriteString("Figures are medians; in brackets where 95 % of resampled medians are, or how many values there were if too few for that. A ratio above 1 means that the first one is better; " +
+		"it is bold when the interval excludes 1, and has a question mark when more quads were left out than count. " +
 		"How it was measured: package `bench/method`. Raw slices: the JSON file beside this one.\n")
 	memory(&b, r)
 	duels(&b, r)
@@ -106,7 +107,8 @@ func duels(b *strings.Builder, r Results) {
 		name, title, text string
 		native            bool
 	}{
-		{Flood, "Forwarding, wire-faithful", "Flooded with packets; what arrives. CPU time: of the threads under test, and of the whole machine with generator and sink.", false},
+		{Flood, "Forwarding, wire-faithful", "Flooded with packets; what arrives. CPU time: of the threads under test, and of the whole machine with generator and sink. " +
+			"The kernel as a contestant has no threads: of it, read the machine ratio.", false},
 		{TCP, "TCP, wire-faithful", "One connection by iperf3.", false},
 		{Flood, "Forwarding, veth-native (a footnote: super-packets cross links uncut, as on no wire)", "", true},
 		{TCP, "TCP, veth-native (a footnote: super-packets cross links uncut, as on no wire)", "", true},

@@ -100,7 +100,8 @@ func (b *bench) floods(ctx context.Context) error {
 
 func (b *bench) floodDuel(ctx context.Context, other scenario.Driver, s method.Scenario) error {
 	return b.meet(ctx, other, s, func(we, theirs method.Run) error {
-		sides := [2]method.Side{b.flood(ours().Name(), we), b.flood(other.Name(), theirs)}
+		sides := alone([2]method.Side{b.flood(ours().Name(), we), b.flood(other.Name(), theirs)}, we, theirs)
+		defer wake(we, theirs)
 		for _, side := range sides { // the first packets find cold caches, and routes to resolve
 			if _, err := side.Measure(ctx); err != nil {
 				return fmt.Errorf("warm up %s: %w", side.Name, err)
@@ -168,6 +169,8 @@ func (b *bench) tcpDuel(ctx context.Context, other scenario.Driver, s method.Sce
 				return method.Sample{Values: map[method.Metric]float64{method.Bits: bits}, Dirty: method.Counts{Usage: usage}.Disturbed()}, nil
 			}}
 		}
+		sides = alone(sides, we, theirs)
+		defer wake(we, theirs)
 		c, err := method.Compare(ctx, sides[0], sides[1], b.plan(other.Name()+", TCP", max(1, b.quads/2)))
 		if err != nil {
 			return err

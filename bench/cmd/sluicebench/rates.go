@@ -150,7 +150,8 @@ func (b *bench) scaleOnce(ctx context.Context, d scenario.Driver, few, many meth
 		}
 		defer func() { err = errors.Join(err, runs[i].Stop()) }()
 	}
-	sides := [2]method.Side{b.flood(fmt.Sprintf("%d %s", from, what), runs[0]), b.flood(fmt.Sprintf("%d %s", to, what), runs[1])}
+	sides := alone([2]method.Side{b.flood(fmt.Sprintf("%d %s", from, what), runs[0]), b.flood(fmt.Sprintf("%d %s", to, what), runs[1])}, runs[0], runs[1])
+	defer wake(runs[0], runs[1])
 	for _, side := range sides {
 		if _, err := side.Measure(ctx); err != nil {
 			return fmt.Errorf("warm up %s: %w", side.Name, err)
