@@ -78,7 +78,7 @@ func (w *worker) route(f *frame) {
 func (w *worker) nextHop(f *frame) (hop fib.NextHop, routed bool) {
 	b := f.data()
 	f.flow = packet.FlowHash(b, &f.ip)
-	r := w.state.vpcs[f.vpc].routes.Lookup(f.ip.Dst(b))
+	r := w.routes.route(w.state.vpcs, f.vpc, f.ip.DstBytes(b))
 	if r == nil {
 		return hop, false
 	}

@@ -123,9 +123,9 @@ func (w *worker) tunnelled(f *frame) {
 // be another, or to be a host of ours. A peer's tunnel addresses are its own
 // without a route.
 func (w *worker) admit(f *frame) bool {
-	src := f.ip.Src(f.data())
-	route := w.state.vpcs[f.vpc].routes.Lookup(src)
-	return route != nil && leadsTo(route, f.peer) || w.ownTunnel(f, src)
+	b := f.data()
+	route := w.routes.route(w.state.vpcs, f.vpc, f.ip.SrcBytes(b))
+	return route != nil && leadsTo(route, f.peer) || w.ownTunnel(f, f.ip.Src(b))
 }
 
 func (w *worker) ownTunnel(f *frame, src netip.Addr) bool {

@@ -43,6 +43,7 @@ type worker struct {
 	frames [batchSize]frame
 	descs  [batchSize]afxdp.Desc
 
+	routes      routeCache
 	routing     []*frame
 	found       [batchSize]found // by index in routing
 	opening     []*frame
@@ -165,6 +166,7 @@ func (w *worker) adopt(s *state) {
 		w.remap(w.state, s)
 	}
 	w.state = s
+	clear(w.routes[:])
 	w.peers = make([]peerAdjacency, len(s.peers))
 	w.hosts = make([]adjacency, len(s.deliveries))
 	w.adoptVPCs(s)

@@ -160,6 +160,22 @@ func (ip *IP) Dst(b []byte) netip.Addr {
 	return netip.AddrFrom16([16]byte(b[24:40]))
 }
 
+// SrcBytes are the 4 or 16 bytes of the source address of the IP packet b.
+func (ip *IP) SrcBytes(b []byte) []byte {
+	if ip.Version == 4 {
+		return b[12:16]
+	}
+	return b[8:24]
+}
+
+// DstBytes are the 4 or 16 bytes of the destination address of the IP packet b.
+func (ip *IP) DstBytes(b []byte) []byte {
+	if ip.Version == 4 {
+		return b[16:20]
+	}
+	return b[24:40]
+}
+
 // DecrementTTL lowers the TTL or hop limit of the IP packet b, which is at least
 // 1, by one and updates the IPv4 checksum (RFC 1141: the TTL is the high byte
 // of its word, so the sum grows by 0x0100).
