@@ -101,10 +101,14 @@ func (p point) ratio(ctx context.Context, quads int) (method.Estimate, error) {
 	return c.Ratios[method.PacketNs], err
 }
 
-// Check measures and writes a line for each point. All that is worse is in the error.
+// Check measures and writes two lines for each point. All that is worse is in the error.
 func Check(ctx context.Context, b Baseline, out io.Writer) error {
+	return check(ctx, b, points(), quads, out)
+}
+
+func check(ctx context.Context, b Baseline, points []point, quads int, out io.Writer) error {
 	var errs []error
-	for _, p := range points() {
+	for _, p := range points {
 		want, known := b.Ratios[p.String()]
 		if !known {
 			errs = append(errs, fmt.Errorf("gate: the baseline has no %s: `sluicebench gate --update` measures it", p))

@@ -5,6 +5,9 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/sluicegw/sluice/bench/memory"
+	"github.com/sluicegw/sluice/bench/method"
 )
 
 func TestCommittedBaselineHasEveryPoint(t *testing.T) {
@@ -28,6 +31,7 @@ func TestGateFailsWhenTheBaselineIsOutOfReachAndPassesWhenItIsGenerous(t *testin
 	if err != nil {
 		t.Fatal(err)
 	}
+	some := []point{{memory.Seal, 64}, {memory.Open, 512}}
 	strict, generous := b, b
 	strict.Ratios, generous.Ratios = map[string]float64{}, map[string]float64{}
 	for name, r := range b.Ratios {
@@ -35,15 +39,15 @@ func TestGateFailsWhenTheBaselineIsOutOfReachAndPassesWhenItIsGenerous(t *testin
 	}
 	strict.SystemCalls = 0
 	var out strings.Builder
-	if err := Check(t.Context(), strict, &out); !errors.Is(err, ErrRegression) || strings.Count(out.String(), "SLOWER") != len(points()) {
+	if err := check(t.Context(), strict, some, method.Enough, &out); !errors.Is(err, ErrRegression) || strings.Count(out.String(), "SLOWER") != len(some) {
 		t.Errorf("%v\n%s", err, &out)
 	}
 	generous.Allocations = b.Allocations // counted, not timed: exact on any machine
-	if err := Check(t.Context(), generous, io.Discard); err != nil {
+	if err := check(t.Context(), generous, some, method.Enough, io.Discard); err != nil {
 		t.Error(err)
 	}
 	delete(generous.Ratios, "seal 64")
-	if err := Check(t.Context(), generous, io.Discard); err == nil || errors.Is(err, ErrRegression) {
+	if err := check(t.Context(), generous, some, method.Enough, io.Discard); err == nil || errors.Is(err, ErrRegression) {
 		t.Errorf("a baseline with a hole: %v", err)
 	}
 }

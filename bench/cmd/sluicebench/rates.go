@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sluicegw/sluice/bench/contestants"
 	"github.com/sluicegw/sluice/bench/method"
 	"github.com/sluicegw/sluice/bench/report"
 	"github.com/sluicegw/sluice/bench/scenario"
@@ -165,20 +164,15 @@ func (b *bench) scaleOnce(ctx context.Context, d scenario.Driver, few, many meth
 	return nil
 }
 
-// recovery disturbs those that encrypt.
+// recovery disturbs each contestant.
 func (b *bench) recovery(ctx context.Context) error {
 	events := []method.Event{method.Kill, method.LinkFlap, method.Rekey}
 	limits := map[method.Event]time.Duration{method.Kill: 20 * time.Second, method.LinkFlap: 20 * time.Second, method.Rekey: 10 * time.Second}
+	drivers := append([]scenario.Driver{ours()}, b.others()...)
 	if b.results.Quick {
-		events = events[:1]
+		events, drivers = events[:1], drivers[:1]
 	}
-	for _, d := range contestants.All() {
-		if _, sealed := d.(scenario.WireGuard); !sealed || (b.results.Quick && d.Name() != ours().Name()) {
-			continue
-		}
-		if d.Name() != ours().Name() && len(b.only) > 0 && !slices.Contains(b.only, d.Name()) {
-			continue
-		}
+	for _, d := range drivers {
 		for _, event := range events {
 			if err := b.failed(ctx, d.Name(), string(event), b.recover(ctx, d, event, limits[event])); err != nil {
 				return err
