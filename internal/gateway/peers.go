@@ -3,8 +3,10 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/sluicegw/sluice/controlplane/config"
@@ -63,23 +65,24 @@ func (s *secrets) zero() {
 }
 
 // setPeers adds and changes peers, so that the next snapshot can name them. Peers that are no longer configured are
-// returned: they go once no snapshot holds them.
+// returned: they go once no snapshot holds them. A peer is its public key: under another name it is still the same.
 func (g *Gateway) setPeers(cfg *config.Config, s *secrets) (gone []*peer, err error) {
 	next := make(map[string]*peer, len(cfg.Peers))
+	before := make(map[config.PublicKey]*peer, len(g.peers))
+	for _, p := range g.peers {
+		before[p.cfg.PublicKey] = p
+	}
 	for _, c := range cfg.Peers {
 		key := s.preshared[c.Name]
 		p := &peer{cfg: c, preshared: key.Clone()}
-		old := g.peers[c.Name]
-		if old != nil && old.cfg.PublicKey == c.PublicKey {
+		if old := before[c.PublicKey]; old != nil {
+			delete(before, c.PublicKey)
 			p.peerRef = old.peerRef
 			if old.cfg.Endpoint == c.Endpoint {
 				p.endpoint, p.problem = old.endpoint, old.problem
 			}
 			old.preshared.Zero()
 		} else {
-			if old != nil {
-				gone = append(gone, old)
-			}
 			p.id = g.freeID(next)
 		}
 		if literal, ok := c.Endpoint.AddrPort(); ok {
@@ -90,13 +93,8 @@ func (g *Gateway) setPeers(cfg *config.Config, s *secrets) (gone []*peer, err er
 		}
 		next[c.Name] = p
 	}
-	for name, old := range g.peers {
-		if next[name] == nil {
-			gone = append(gone, old)
-		}
-	}
 	g.peers = next
-	return gone, nil
+	return slices.Collect(maps.Values(before)), nil
 }
 
 func (g *Gateway) setPeer(p *peer) error {
