@@ -7,7 +7,7 @@ import (
 
 // What we chose for Options' zero values.
 const (
-	defaultParkTime   = 5_000_000_000 // ns
+	defaultParkTime   = 6_000_000_000 // ns
 	defaultParkPerKey = 32
 	defaultParkTotal  = 1024
 )

@@ -64,7 +64,7 @@ type Options struct {
 	// 0 means 100; negative: none.
 	ErrorRate int
 	// ParkTime is how long a packet waits for a session or a neighbour before
-	// it is dropped. 0 means 5 s (WireGuard's REKEY_TIMEOUT: one lost
+	// it is dropped. 0 means 6 s (more than WireGuard's REKEY_TIMEOUT with its jitter: one lost
 	// handshake message does not lose the packet).
 	ParkTime time.Duration
 	// ParkPerKey bounds the packets that wait for one peer or neighbour
