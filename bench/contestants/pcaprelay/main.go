@@ -62,12 +62,11 @@ type side struct {
 }
 
 func main() {
-	if err := relay(); err != nil {
-		fmt.Fprintln(os.Stderr, "pcaprelay:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "pcaprelay:", relay())
+	os.Exit(1)
 }
 
+// relay relays until something fails.
 func relay() error {
 	site, wan := &side{port: overlayPort}, &side{port: relayPort}
 	flag.StringVar(&site.name, "site", "", "interface of the site")
