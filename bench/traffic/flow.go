@@ -50,10 +50,9 @@ type Share struct{ Size, Weight int }
 func IMIX() []Share { return []Share{{64, 7}, {594, 4}, {1420, 1}} }
 
 // Flow says what packets look like, and what of them varies from packet to packet. Packets belong to flows First to
-// First + Flows - 1 in turns.
-// Flow i has the VNI number i mod VNIs, what is left of i by this division chooses the destination in the same way, what
-// is left then the source, and the rest is added to the inner source port. With more destinations than flows, the flows
-// are spread evenly over the destinations.
+// First + Flows - 1 in turns. Flow i has the VNI number i mod VNIs, what is left of i by this division chooses the
+// destination in the same way, what is left then the source, and the rest is added to the inner source port. With more
+// destinations than flows, the flows are spread evenly over the destinations.
 type Flow struct {
 	Format Format
 	Outer  Layer // of all formats but Plain

@@ -8,7 +8,7 @@ import (
 )
 
 // The buckets of a histogram: below 32 ns one per nanosecond, then 32 per power of two up to 2^36 ns (69 s), so that a
-// bucket is at most 1/32 (3 %) wide. What is longer counts in the last one. bpf/sink.c has the same numbers.
+// bucket is at most 1/32 (3 %) wide. What is longer counts in the last one. bpf/counts.h has the same numbers.
 const (
 	subBits    = 5
 	subBuckets = 1 << subBits

@@ -3,20 +3,12 @@
  * The end of the path: finds the stamp behind Ethernet, VLAN tag, IP, UDP and up to one VXLAN or Geneve header, judges
  * the packet, and drops it. What has no stamp and is not sealed is the kernel's: ARP, neighbour discovery, handshakes.
  */
-#include "stamp.h"
+#include "sequence.h"
 
 #define PORT_VXLAN 4789
 #define PORT_GENEVE 6081
 #define WIREGUARD_DATA 4
 #define WIREGUARD_OVERHEAD 32
-
-/* The histogram: histogram.go has the same numbers. */
-#define SUB_BITS 5
-#define MAX_EXP 35
-#define BUCKETS ((MAX_EXP - SUB_BITS + 2) << SUB_BITS)
-
-/* How far back duplicates are known: SEEN - 1 words for sure. */
-#define SEEN 16
 
 #define CHUNK 512 /* what bpf_csum_diff takes before Linux 6.13 */
 #define MAX_SEGMENT 4096
@@ -24,36 +16,9 @@
 const volatile __be16 wireguard_port;
 const volatile __u32 sum_every; /* 0: never */
 
-volatile __u32 epoch; /* grows with each reset, and with it all flows begin anew */
-volatile __u64 last_any;
+volatile __u64 last_any; /* when a packet came last, on any CPU */
 
-struct counts {
-	__u64 packets, bytes, inner_bytes, sealed;
-	__u64 gaps, missing, reordered, duplicates, late;
-	__u64 summed, bad_sums, malformed, passed;
-	__u64 first, last, silence;
-	__u64 latencies, latency_sum, latency_min, latency_max;
-	__u64 sample;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct counts);
-} counters SEC(".maps");
-
-struct histogram {
-	__u64 bucket[BUCKETS];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct histogram);
-} latencies SEC(".maps");
-
+/* A generator's: when it sent its frames, where these could not be stamped. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -62,6 +27,7 @@ struct {
 	__type(value, __u64);
 } sent_at SEC(".maps");
 
+/* Scratch for computing sums. */
 struct segment {
 	__u8 bytes[MAX_SEGMENT + CHUNK];
 };
@@ -72,33 +38,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct segment);
 } segments SEC(".maps");
-
-struct bpf_spin_lock {
-	__u32 val;
-};
-
-/* Where a flow is. Its packets may come on two CPUs, hence the lock. */
-struct sequence {
-	struct bpf_spin_lock lock;
-	__u32 epoch;
-	__u32 next;
-	__u32 reserved;
-	__u64 seen[SEEN]; /* bit n mod 64 of word n / 64 mod SEEN: n was seen */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, MAX_FLOWS);
-	__type(key, __u32);
-	__type(value, struct sequence);
-} sequences SEC(".maps");
-
-static __always_inline struct counts *counters_here(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&counters, &zero);
-}
 
 struct cursor {
 	void *pos, *end;
@@ -201,113 +140,6 @@ static __always_inline bool read_overlay(struct cursor *c, struct packet *p, __b
 		return *type != bpf_htons(ETH_P_TEB) || read_ethernet(c, type);
 	}
 	return false;
-}
-
-/* How many words of `seen` there are from one number to another. */
-static __always_inline __u32 apart(__u32 from, __u32 to)
-{
-	return (to / 64 - from / 64) & (~0U / 64); /* numbers wrap */
-}
-
-/*
- * Counts a sequence number of a flow. This and what follows are global functions, which the verifier looks at once and not
- * again on every path to them: loading takes milliseconds instead of 200.
- */
-__attribute__((noinline)) int follow(__u32 flow, __u32 seq)
-{
-	struct counts *n = counters_here();
-	__u32 gap = 0, now = epoch, key = flow & (MAX_FLOWS - 1), word = (seq / 64) % SEEN;
-	__u64 bit = 1ULL << (seq % 64);
-	bool duplicate = false, late = false;
-	struct sequence *s = bpf_map_lookup_elem(&sequences, &key);
-	__s32 ahead;
-
-	if (!s || !n)
-		return 0;
-	bpf_spin_lock(&s->lock);
-	if (s->epoch != now) {
-		s->epoch = now;
-		s->next = seq;
-#pragma unroll
-		for (int i = 0; i < SEEN; i++)
-			s->seen[i] = 0;
-	}
-	ahead = seq - s->next;
-	if (ahead >= 0) {
-		__u32 words = apart(s->next - 1, seq);
-
-		gap = ahead;
-		if (words >= SEEN) {
-#pragma unroll
-			for (int i = 0; i < SEEN; i++)
-				s->seen[i] = 0;
-		} else if (words) {
-			for (__u32 i = 0; i < SEEN; i++) {
-				if (i >= words)
-					break;
-				s->seen[(word - i) % SEEN] = 0;
-			}
-		}
-		s->seen[word] |= bit;
-		s->next = seq + 1;
-	} else if (apart(seq, s->next - 1) >= SEEN) {
-		late = true;
-	} else {
-		duplicate = s->seen[word] & bit;
-		s->seen[word] |= bit;
-	}
-	bpf_spin_unlock(&s->lock);
-
-	if (ahead > 0) {
-		n->gaps++;
-		n->missing += gap;
-	} else if (ahead < 0) {
-		if (late) {
-			n->late++;
-		} else if (duplicate) {
-			n->duplicates++;
-		} else {
-			n->reordered++;
-			n->missing--; /* per CPU it may wrap; the sum is right */
-		}
-	}
-	return 0;
-}
-
-__attribute__((noinline)) int note_latency(__u64 latency)
-{
-	struct counts *n = counters_here();
-	__u32 zero = 0, exp = 0, i;
-	struct histogram *h = bpf_map_lookup_elem(&latencies, &zero);
-	__u64 v = latency;
-
-	if (!h || !n)
-		return 0;
-	if ((__s64)latency < 0)
-		latency = v = 0;
-#pragma unroll
-	for (int shift = 32; shift; shift /= 2) {
-		if (v >> shift) {
-			v >>= shift;
-			exp += shift;
-		}
-	}
-	if (latency < 1 << SUB_BITS)
-		i = latency;
-	else if (exp > MAX_EXP)
-		i = BUCKETS - 1;
-	else
-		i = ((exp - SUB_BITS) << SUB_BITS) + (__u32)(latency >> ((exp - SUB_BITS) & 63));
-	if (i >= BUCKETS)
-		return 0;
-	h->bucket[i]++;
-	if (!n->latencies || latency < n->latency_min)
-		n->latency_min = latency;
-	if (latency > n->latency_max)
-		n->latency_max = latency;
-	n->latencies++;
-	n->latency_sum += latency;
-	return 0;
 }
 
 /* Computes the UDP checksum. 0: it is wrong. The segment is copied, since the verifier knows no packet pointers with a
