@@ -123,7 +123,8 @@ func (g *Gateway) change(ctx context.Context, data []byte, name string, how chan
 		if failed = g.commit(cfg, s, newRevision(data, g.options.ConfigPath)); failed != nil {
 			return
 		}
-		g.reconcile()
+		g.reconcilePorts(g.cfg, g.links)
+		g.publish()
 		g.log.Info("configuration in force", "revision", g.nextRevision, "changes", changes)
 	})
 	return problems, changes, errors.Join(err, failed)

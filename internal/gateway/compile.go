@@ -63,6 +63,14 @@ type compiler struct {
 	peers map[string]peerRef
 	plan  *plan
 	errs  []error
+
+	members map[string][]member // by VPC: who has prefixes in it
+}
+
+// member is a peer in a VPC.
+type member struct {
+	id       uint32
+	prefixes []netip.Prefix
 }
 
 // local collects the host's own addresses: peers and VTEPs may send to any of them, also to one on a loopback
@@ -109,6 +117,11 @@ func (c *compiler) ports() {
 }
 
 func (c *compiler) peerTable() {
+	vnis := make(map[string]uint32, len(c.cfg.VPCs))
+	for i := range c.cfg.VPCs {
+		vnis[c.cfg.VPCs[i].Name] = c.cfg.VPCs[i].VNI
+	}
+	c.members = make(map[string][]member, len(c.cfg.VPCs))
 	for i := range c.cfg.Peers {
 		peer := &c.cfg.Peers[i]
 		ref, ok := c.peers[peer.Name]
@@ -121,8 +134,9 @@ func (c *compiler) peerTable() {
 		}
 		entry := relay.Peer{Name: peer.Name, WireGuard: ref.wireguard, Tunnel: peer.TunnelAddresses}
 		for _, v := range peer.VPCs {
-			if vpc := findVPC(c.cfg, v.Name); vpc != nil && v.VNI != vpc.VNI {
-				entry.VPCs = append(entry.VPCs, relay.PeerVPC{VNI: vpc.VNI, RemoteVNI: v.VNI})
+			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, prefixes: v.Prefixes})
+			if vni, ok := vnis[v.Name]; ok && v.VNI != vni {
+				entry.VPCs = append(entry.VPCs, relay.PeerVPC{VNI: vni, RemoteVNI: v.VNI})
 			}
 		}
 		c.plan.snapshot.Peers[ref.id] = entry
@@ -142,22 +156,12 @@ func (c *compiler) vpc(vpc *config.VPC) {
 		// Only those inside a remote prefix matter, but few sites have so many that it would pay to find out.
 		c.plan.xdp.Site = append(c.plan.xdp.Site, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
 	}
-	for i := range c.cfg.Peers {
-		peer := &c.cfg.Peers[i]
-		ref, ok := c.peers[peer.Name]
-		if !ok {
-			continue
-		}
-		for _, v := range peer.VPCs {
-			if v.Name != vpc.Name {
-				continue
+	for _, m := range c.members[vpc.Name] {
+		for _, p := range m.prefixes {
+			if len(hops[p]) == 0 {
+				c.plan.xdp.Remote = append(c.plan.xdp.Remote, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
 			}
-			for _, p := range v.Prefixes {
-				if len(hops[p]) == 0 {
-					c.plan.xdp.Remote = append(c.plan.xdp.Remote, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
-				}
-				hops[p] = append(hops[p], fib.NextHop{Kind: fib.Remote, ID: ref.id})
-			}
+			hops[p] = append(hops[p], fib.NextHop{Kind: fib.Remote, ID: m.id})
 		}
 	}
 	if overlay {
@@ -220,13 +224,4 @@ func attachmentKind(t config.AttachmentType) relay.AttachmentKind {
 	default:
 		return relay.Routed
 	}
-}
-
-func findVPC(cfg *config.Config, name string) *config.VPC {
-	for i := range cfg.VPCs {
-		if cfg.VPCs[i].Name == name {
-			return &cfg.VPCs[i]
-		}
-	}
-	return nil
 }
