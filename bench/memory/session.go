@@ -76,7 +76,10 @@ func (p *sessionPath) Name() string { return Session }
 
 // Seal implements Path.
 func (p *sessionPath) Seal(ctx context.Context, n int) (time.Duration, error) {
-	return p.loop(ctx, p.plain, n, func(frame, b []byte) wireguard.Packet {
+	if err := p.far.connect(ctx); err != nil {
+		return 0, err
+	}
+	return p.loop(p.plain, n, func(frame, b []byte) wireguard.Packet {
 		end := wireguard.HeaderSize + copy(frame[wireguard.HeaderSize:], b[packet.EthernetLen:])
 		return wireguard.Packet{Buf: frame[:end], Peer: p.peer, MaxLen: innerMTU}
 	}, p.batch.Seal)
@@ -87,20 +90,18 @@ func (p *sessionPath) Open(ctx context.Context, n int) (time.Duration, error) {
 	if err := p.far.connect(ctx); err != nil {
 		return 0, err
 	}
+	// After this nothing may be sealed before they are opened: a later nonce moves the replay window.
 	messages, err := p.far.messages(n)
 	if err != nil {
 		return 0, err
 	}
 	from := wireguard.Endpoint{Remote: netip.AddrPortFrom(farWAN, udpPort)}
-	return p.loop(ctx, messages, n, func(frame, b []byte) wireguard.Packet {
+	return p.loop(messages, n, func(frame, b []byte) wireguard.Packet {
 		return wireguard.Packet{Buf: frame[:copy(frame, b[outerLen:])], From: from}
 	}, p.batch.Open)
 }
 
-func (p *sessionPath) loop(ctx context.Context, packets *store, n int, prepare func(frame, b []byte) wireguard.Packet, work func([]wireguard.Packet, int64)) (time.Duration, error) {
-	if err := p.far.connect(ctx); err != nil {
-		return 0, err
-	}
+func (p *sessionPath) loop(packets *store, n int, prepare func(frame, b []byte) wireguard.Packet, work func([]wireguard.Packet, int64)) (time.Duration, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	begin, err := method.ProcessTime()

@@ -90,7 +90,7 @@ func (b *bench) floods(ctx context.Context) error {
 	}
 	for _, other := range b.others() {
 		for _, s := range scenarios {
-			if err := b.failed(ctx, other.Name(), s.String(), b.floodDuel(ctx, other, s)); err != nil {
+			if err := b.finish(ctx, other.Name(), s.String(), b.floodDuel(ctx, other, s)); err != nil {
 				return err
 			}
 		}
@@ -142,7 +142,7 @@ func (b *bench) tcp(ctx context.Context) error {
 	for _, other := range others {
 		for _, native := range natives {
 			s := method.Scenario{Size: scenario.InnerMTU, Native: native}
-			if err := b.failed(ctx, other.Name(), "TCP, "+s.String(), b.tcpDuel(ctx, other, s)); err != nil {
+			if err := b.finish(ctx, other.Name(), "TCP, "+s.String(), b.tcpDuel(ctx, other, s)); err != nil {
 				return err
 			}
 		}

@@ -20,13 +20,21 @@ func (b *bench) memory(ctx context.Context) error {
 		for _, direction := range []memory.Direction{memory.Seal, memory.Open} {
 			for _, size := range b.memorySizes {
 				what := fmt.Sprintf("memory, %s %d B, %s / %s", direction, size, pair[0], pair[1])
-				c, err := memory.Compare(ctx, pair[0], pair[1], memory.Options{Size: size, Direction: direction, Plan: b.plan(what, b.memoryQuads)})
-				if err != nil {
+				err := b.memoryPair(ctx, pair, memory.Options{Size: size, Direction: direction, Plan: b.plan(what, b.memoryQuads)})
+				if err := b.finish(ctx, pair[0], what, err); err != nil {
 					return err
 				}
-				b.results.Memory = append(b.results.Memory, report.Memory{Direction: string(direction), Size: size, Comparison: c})
 			}
 		}
 	}
+	return nil
+}
+
+func (b *bench) memoryPair(ctx context.Context, pair [2]string, o memory.Options) error {
+	c, err := memory.Compare(ctx, pair[0], pair[1], o)
+	if err != nil {
+		return err
+	}
+	b.results.Memory = append(b.results.Memory, report.Memory{Direction: string(o.Direction), Size: o.Size, Comparison: c})
 	return nil
 }

@@ -24,7 +24,7 @@ func (b *bench) rates(ctx context.Context) error {
 			if slices.ContainsFunc(b.results.Rates, func(r report.Rates) bool { return r.Contestant == d.Name() && r.Scenario == s }) {
 				continue // one size
 			}
-			if err := b.failed(ctx, d.Name(), "rates, "+s.String(), b.rate(ctx, d, s)); err != nil {
+			if err := b.finish(ctx, d.Name(), "rates, "+s.String(), b.rate(ctx, d, s)); err != nil {
 				return err
 			}
 		}
@@ -133,7 +133,7 @@ func (b *bench) scale(ctx context.Context) error {
 			dimension.set(&few, dimension.from)
 			dimension.set(&many, n)
 			err := b.scaleOnce(ctx, d, few, many, dimension.what, dimension.from, n)
-			if err := b.failed(ctx, d.Name(), fmt.Sprintf("%d %s", n, dimension.what), err); err != nil {
+			if err := b.finish(ctx, d.Name(), fmt.Sprintf("%d %s", n, dimension.what), err); err != nil {
 				return err
 			}
 		}
@@ -174,7 +174,7 @@ func (b *bench) recovery(ctx context.Context) error {
 	}
 	for _, d := range drivers {
 		for _, event := range events {
-			if err := b.failed(ctx, d.Name(), string(event), b.recover(ctx, d, event, limits[event])); err != nil {
+			if err := b.finish(ctx, d.Name(), string(event), b.recover(ctx, d, event, limits[event])); err != nil {
 				return err
 			}
 		}

@@ -54,7 +54,7 @@ type size struct {
 
 var (
 	full = size{
-		memoryQuads: 30, quads: 20, slice: 500 * time.Millisecond, limit: 90 * time.Second,
+		memoryQuads: 20, quads: 20, slice: 500 * time.Millisecond, limit: 90 * time.Second,
 		sizes: []int{64, 512, 1420}, memorySizes: []int{64, 512, 1420}, imix: true, native: true,
 		tcp: 2 * time.Second, trial: time.Second, trials: 40, latency: 5 * time.Second,
 		routes: []int{1000, 10_000, 100_000}, peers: []int{10, 100, 1000}, flows: []int{16, 1024, 65_536}, vnis: []int{256, 4096},
@@ -71,6 +71,7 @@ var (
 // bench is one run of the harness.
 type bench struct {
 	size
+	dir       string // of the report
 	results   report.Results
 	calibrate func(context.Context) (method.Calibration, error)
 	only      []string // contestants; empty: all
@@ -102,10 +103,9 @@ func run(ctx context.Context, short, force bool, only, against []string) error {
 			return fmt.Errorf("there is no part %q", name)
 		}
 	}
-	b := &bench{size: full, only: against}
-	dir := resultsFolder
+	b := &bench{size: full, only: against, dir: resultsFolder}
 	if short {
-		b.size, dir = quick, outFolder
+		b.size, b.dir = quick, outFolder
 	}
 	machine, err := report.ThisMachine(commit(ctx))
 	if err != nil {
@@ -136,12 +136,8 @@ func run(ctx context.Context, short, force bool, only, against []string) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		say("%s: %v", p.name, time.Since(begin).Round(time.Second))
-		// After each part: what was measured is not lost when a later part fails.
-		if _, err := report.Write(dir, b.results); err != nil {
-			return err
-		}
 	}
-	path, err := report.Write(dir, b.results)
+	path, err := report.Write(b.dir, b.results)
 	if err != nil {
 		return err
 	}
@@ -175,25 +171,21 @@ func (b *bench) plan(what string, quads int) method.Plan {
 	}
 }
 
-// missing notes why there is no figure; other errors pass through.
-func (b *bench) missing(contestant, what string, err error) error {
-	if err == nil || !errors.Is(err, method.ErrUnavailable) {
-		return err
-	}
-	b.results.Unavailable = append(b.results.Unavailable, report.Unavailable{Contestant: contestant, What: what, Reason: err.Error()})
-	return nil
-}
-
-// failed notes that a contestant could not do it, and goes on unless the run was interrupted: one
-// contestant that breaks must not cost the figures of the others.
-func (b *bench) failed(ctx context.Context, contestant, what string, err error) error {
-	if err == nil || ctx.Err() != nil {
+// finish ends one measurement. What a contestant could not do is noted, and the run goes on unless it was
+// interrupted: one that breaks must not cost the figures of the others. What there is so far is
+// written, so that an interrupt loses nothing.
+func (b *bench) finish(ctx context.Context, contestant, what string, err error) error {
+	if ctx.Err() != nil {
 		return errors.Join(err, ctx.Err())
 	}
-	if errors.Is(err, method.ErrUnavailable) {
-		return b.missing(contestant, what, err)
+	if err != nil {
+		say("  %s: %s: %v", contestant, what, err)
+		reason := err.Error()
+		if !errors.Is(err, method.ErrUnavailable) {
+			reason = "failed: " + reason
+		}
+		b.results.Unavailable = append(b.results.Unavailable, report.Unavailable{Contestant: contestant, What: what, Reason: reason})
 	}
-	say("  %s: %s: %v", contestant, what, err)
-	b.results.Unavailable = append(b.results.Unavailable, report.Unavailable{Contestant: contestant, What: what, Reason: "failed: " + err.Error()})
-	return nil
+	_, err = report.Write(b.dir, b.results)
+	return err
 }

@@ -36,11 +36,11 @@ func TestUnknownPartIsAnError(t *testing.T) {
 }
 
 func TestOneContestantThatBreaksDoesNotEndTheRun(t *testing.T) {
-	b := new(bench)
-	if err := b.failed(t.Context(), "x", "y", errors.New("broken")); err != nil {
+	b := &bench{dir: t.TempDir()}
+	if err := b.finish(t.Context(), "x", "y", errors.New("broken")); err != nil {
 		t.Error(err)
 	}
-	if err := b.failed(t.Context(), "x", "y", fmt.Errorf("%w: no module", method.ErrUnavailable)); err != nil {
+	if err := b.finish(t.Context(), "x", "y", fmt.Errorf("%w: no module", method.ErrUnavailable)); err != nil {
 		t.Error(err)
 	}
 	if len(b.results.Unavailable) != 2 {
@@ -48,7 +48,7 @@ func TestOneContestantThatBreaksDoesNotEndTheRun(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := b.failed(ctx, "x", "y", errors.New("killed")); !errors.Is(err, context.Canceled) {
+	if err := b.finish(ctx, "x", "y", errors.New("killed")); !errors.Is(err, context.Canceled) {
 		t.Errorf("an interrupt is %v", err)
 	}
 }
@@ -61,7 +61,7 @@ func TestFloodDuelGivesARow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	b := &bench{size: quick, calibrate: calibrator.Measure, only: []string{"kernel-vxlan"}}
+	b := &bench{dir: t.TempDir(), size: quick, calibrate: calibrator.Measure, only: []string{"kernel-vxlan"}}
 	b.results.Quick, b.results.Date = true, time.Now()
 	if err := b.floods(t.Context()); err != nil {
 		t.Fatal(err)
