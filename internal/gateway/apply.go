@@ -16,6 +16,7 @@ import (
 
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/controlplane/config"
+	"github.com/sluicegw/sluice/internal/neigh"
 )
 
 func newRevision(data []byte, path string) *sluicev1.ConfigRevision {
@@ -108,6 +109,10 @@ func (g *Gateway) change(ctx context.Context, data []byte, name string, how chan
 			problems = g.refuse(how, problems)
 			return
 		}
+		if err := fits(cfg, g.kernel.Links()); err != nil {
+			problems = g.refuse(how, []config.Problem{{Message: err.Error()}})
+			return
+		}
 		changes = describeChanges(g.cfg, cfg)
 		if s.private.PublicKey() != g.device.PublicKey() {
 			changes = append(changes, "wireguard: private key changed")
@@ -128,6 +133,20 @@ func (g *Gateway) change(ctx context.Context, data []byte, name string, how chan
 		g.log.Info("configuration in force", "revision", g.nextRevision, "changes", changes)
 	})
 	return problems, changes, errors.Join(err, failed)
+}
+
+// fits says whether the XDP program can hold what a configuration means. That depends on the interfaces that are there,
+// so config.Parse cannot tell.
+func fits(cfg *config.Config, links *neigh.Links) error {
+	refs := make(map[string]peerRef, len(cfg.Peers))
+	for i := range cfg.Peers {
+		refs[cfg.Peers[i].Name] = peerRef{id: uint32(i)}
+	}
+	p, err := compile(cfg, links, refs)
+	if err != nil {
+		return err
+	}
+	return p.xdp.Validate()
 }
 
 // refuse remembers why a change was refused, for Status. A question what would change is not a change.

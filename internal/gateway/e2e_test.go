@@ -359,6 +359,7 @@ func TestApplyRefusesWhatCannotBeAndChangesNothing(t *testing.T) {
 		"missing key file":  strings.Replace(string(good), "wg.key", "no.key", 1),
 		"own key as a peer": strings.Replace(string(good), sites[1].key.PublicKey().String(), sites[0].key.PublicKey().String(), 1),
 		"needs a restart":   "workers: 2\n" + string(good),
+		"too many VPCs":     large(t, string(good), 4097, 1, 1),
 	} {
 		t.Run(name, func(t *testing.T) {
 			response, err := sites[0].client().Apply(t.Context(), &sluicev1.ApplyRequest{Config: []byte(bad), Name: "bad.yaml"})

@@ -1,0 +1,92 @@
+package gateway_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+
+	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
+	"github.com/sluicegw/sluice/internal/netnstest"
+)
+
+func (s *site) counter(t testing.TB, component, name string) (sum uint64) {
+	t.Helper()
+	response, err := s.client().Counters(t.Context(), &sluicev1.CountersRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range response.GetCounters() {
+		if c.GetComponent() == component && c.GetName() == name {
+			sum += c.GetValue()
+		}
+	}
+	return sum
+}
+
+// A VPC's attachment is on the site's port. The same packet that enters the VPC there must not enter it from the WAN,
+// even with a VTEP's source address.
+func TestOverlayPacketsFromTheWANEnterNoVPC(t *testing.T) {
+	_, sites := newSites(t)
+	text, err := os.ReadFile(sites[0].config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(sites[0].config(), []byte(large(t, string(text), 1, 1, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sites {
+		s.start(t)
+	}
+	reach(t, sites, 1)
+	// VXLAN, VNI 1000: UDP from the pod 10.0.0.1 to the remote prefix 10.1.0.0/24.
+	inner := make([]byte, 14+20+8)
+	copy(inner, []byte{2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 8, 0})
+	ip := inner[14:]
+	copy(ip, []byte{0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 1, 0, 5})
+	sum := uint32(0)
+	for i := 0; i < 20; i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(ip[i:]))
+	}
+	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum+sum>>16))
+	copy(ip[20:], []byte{0x10, 0, 0x20, 0, 0, 8, 0, 0})
+	message := append([]byte{8, 0, 0, 0, 0, 3, 0xe8, 0}, inner...)
+	send := func(from *netnstest.Host, local, to string) {
+		t.Helper()
+		if err := from.Do(func() error {
+			conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(local), 50000)),
+				net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to)))
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			_, err = conn.Write(message)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(sites[0].host, "172.16.1.10", "172.16.1.1:4789")
+	sites[0].eventually(t, "the site's packet is taken", func() error {
+		if n := sites[0].counter(t, "xdp", "divert_vxlan"); n != 1 {
+			return fmt.Errorf("%d packets", n)
+		}
+		return nil
+	})
+	sites[1].run(t, "ip", "addr", "add", "172.16.1.10/32", "dev", "lo")
+	sites[1].run(t, "ip", "route", "add", "172.16.1.1/32", "via", "198.51.100.1")
+	before := sites[0].counter(t, "xdp", "pass_local")
+	send(sites[1].gateway, "172.16.1.10", "172.16.1.1:4789")
+	send(sites[1].gateway, "198.51.100.2", "198.51.100.1:4789")
+	sites[0].eventually(t, "the WAN's packets pass to the kernel", func() error {
+		if n := sites[0].counter(t, "xdp", "pass_local"); n < before+2 {
+			return fmt.Errorf("%d packets", n-before)
+		}
+		return nil
+	})
+	if n := sites[0].counter(t, "xdp", "divert_vxlan"); n != 1 {
+		t.Errorf("%d packets entered the VPC, 1 came from the site", n)
+	}
+}
