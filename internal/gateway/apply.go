@@ -77,7 +77,7 @@ func (g *Gateway) reconcile() {
 func (g *Gateway) reload(ctx context.Context) (problems []config.Problem, changes []string, err error) {
 	data, err := os.ReadFile(g.options.ConfigPath)
 	if err != nil {
-		return nil, nil, err
+		return g.refuse(change{}, []config.Problem{{Message: err.Error()}}), nil, nil
 	}
 	return g.change(ctx, data, g.options.ConfigPath, change{})
 }

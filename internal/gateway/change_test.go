@@ -188,3 +188,17 @@ func TestPortThatFlapsLeaksNothing(t *testing.T) {
 		return nil
 	})
 }
+
+func TestStatusTellsOfAConfigurationThatCannotBeRead(t *testing.T) {
+	_, sites := newSites(t)
+	sites[0].start(t)
+	if err := os.Remove(sites[0].config()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sites[0].client().Reload(t.Context(), &sluicev1.ReloadRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if why := sites[0].status(t).GetConfig().GetLastError(); !strings.Contains(why, "no such file") {
+		t.Errorf("status says %q", why)
+	}
+}

@@ -1,12 +1,17 @@
 package gateway_test
 
 import (
+	"context"
+	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"testing"
+	"time"
 
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/internal/netnstest"
@@ -89,4 +94,56 @@ func TestOverlayPacketsFromTheWANEnterNoVPC(t *testing.T) {
 	if n := sites[0].counter(t, "xdp", "divert_vxlan"); n != 1 {
 		t.Errorf("%d packets entered the VPC, 1 came from the site", n)
 	}
+}
+
+// Junk at the WireGuard port, of every message type and from many sources, costs the traffic nothing.
+func TestJunkAtTheWireGuardPortLosesNoTraffic(t *testing.T) {
+	_, sites := started(t)
+	var sources []string
+	for i := 10; i < 40; i++ {
+		sources = append(sources, fmt.Sprintf("198.51.100.%d", i))
+		sites[1].run(t, "ip", "addr", "add", sources[len(sources)-1]+"/24", "dev", "wan0")
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	flood := make(chan error, 1)
+	go func() {
+		flood <- sites[1].gateway.Do(func() error {
+			to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort("198.51.100.1:51820"))
+			var conns []*net.UDPConn
+			for _, source := range sources {
+				conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(source), 0)), to)
+				if err != nil {
+					return err
+				}
+				defer conn.Close()
+				conns = append(conns, conn)
+			}
+			sizes := []int{148, 92, 64, 128, 33}
+			for n := 0; ctx.Err() == nil; n++ {
+				message := make([]byte, sizes[n%len(sizes)])
+				rand.Read(message)
+				copy(message, []byte{byte(1 + n%len(sizes)), 0, 0, 0})
+				if _, err := conns[n%len(conns)].Write(message); err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+					return err
+				}
+				if n%64 == 0 {
+					time.Sleep(time.Millisecond) // about 50000 per second
+				}
+			}
+			return nil
+		})
+	}()
+	err := netnstest.Ping(t.Context(), sites[0].host, sites[1].addr4(), netnstest.PingOptions{Count: 2000, All: true})
+	stop()
+	if err != nil {
+		t.Error(err)
+	}
+	if err := <-flood; err != nil {
+		t.Fatal(err)
+	}
+	if n := sites[0].counter(t, "xdp", "drop_bad_wireguard") + sites[0].counter(t, "xdp", "drop_handshake_rate"); n < 1000 {
+		t.Errorf("only %d messages were junk", n)
+	}
+	t.Log(sites[0].nonZero(t))
+	reach(t, sites, 3)
 }
