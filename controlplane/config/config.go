@@ -151,6 +151,8 @@ type Attachment struct {
 	Type AttachmentType `yaml:"type" jsonschema:"required,enum=geneve,enum=vxlan,enum=routed"`
 
 	// Name of the port, one of `ports`. A port has at most one `routed` attachment.
+	// Overlay packets are taken from this port only. Their outer source is not
+	// checked: let no stranger send to it, and keep the WAN on another port.
 	Port string `yaml:"port" jsonschema:"required"`
 
 	// UDP port of the overlay: by default 4789 for `vxlan`, 6081 for `geneve`. Not
