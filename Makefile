@@ -54,14 +54,19 @@ soak: ## the demo's traffic for SOAKTIME (default 10m), then frames, memory and 
 	SLUICE_REQUIRE_ROOT=1 SLUICE_SOAK=$(SOAKTIME) $(GO) test -timeout 24h -count=1 -v -run '^TestSoak' $(EXEC) ./internal/...
 
 .PHONY: bench
-bench: ## every benchmark; figures only mean something on an idle machine
+bench: ## measure Sluice and its peers side by side (an idle machine, about an hour; BENCH=--quick: a minute)
 	@$(SETUP) bench
-	$(GO) test $(EXEC) -run '^$$' -bench . -benchmem ./...
+	@$(GO) build -o bin/sluicebench ./bench/cmd/sluicebench
+	$(ROOT) bin/sluicebench run $(BENCH)
 
 .PHONY: bench-once
-bench-once: ## every benchmark for one iteration, to see that it still runs
+bench-once: ## every benchmark for a moment, to see that it still runs
 	@$(SETUP) bench
 	$(GO) test $(EXEC) -run '^$$' -bench . -benchtime 1x ./...
+
+.PHONY: gate
+gate: ## fail when packets cost more than they did, as a ratio to a reference loop
+	$(GO) run ./bench/cmd/sluicebench gate
 
 .PHONY: lint
 lint: ## gofmt, vet, staticcheck, shellcheck, go.mod tidy
