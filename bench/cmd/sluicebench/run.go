@@ -112,14 +112,12 @@ func run(ctx context.Context, short, force bool, only, against []string) error {
 		return err
 	}
 	b.results = report.Results{Schema: report.Schema, Date: time.Now(), Machine: machine, Quick: short}
-	if err := method.Quiet(ctx, 2*time.Second); err != nil {
-		if !errors.Is(err, method.ErrBusy) {
-			return err
-		}
-		if !force && !short {
-			return fmt.Errorf("%w (--force measures nevertheless)", err)
-		}
-		b.results.Warnings = append(b.results.Warnings, err.Error())
+	switch err := b.quiet(ctx, "before"); {
+	case errors.Is(err, method.ErrBusy) && (force || short):
+	case errors.Is(err, method.ErrBusy):
+		return fmt.Errorf("%w (--force measures nevertheless)", err)
+	case err != nil:
+		return err
 	}
 	calibrator, stop, err := newCalibrator()
 	if err != nil {
@@ -137,6 +135,10 @@ func run(ctx context.Context, short, force bool, only, against []string) error {
 		}
 		say("%s: %v", p.name, time.Since(begin).Round(time.Second))
 	}
+	// Work that began while we measured is to be known, too.
+	if err := b.quiet(ctx, "after"); err != nil && !errors.Is(err, method.ErrBusy) {
+		return err
+	}
 	path, err := report.Write(b.dir, b.results)
 	if err != nil {
 		return err
@@ -144,6 +146,15 @@ func run(ctx context.Context, short, force bool, only, against []string) error {
 	say("wrote %s", path)
 	fmt.Print(report.Markdown(b.results, nil))
 	return nil
+}
+
+// quiet notes in the report when the machine is not.
+func (b *bench) quiet(ctx context.Context, when string) error {
+	err := method.Quiet(ctx, 2*time.Second)
+	if errors.Is(err, method.ErrBusy) {
+		b.results.Warnings = append(b.results.Warnings, fmt.Sprintf("%s the run %v", when, err))
+	}
+	return err
 }
 
 // commit of the tree, as far as git knows.
