@@ -74,23 +74,48 @@ type member struct {
 }
 
 // local collects the host's own addresses: peers and VTEPs may send to any of them, also to one on a loopback
-// interface that several uplinks lead to.
+// interface that several uplinks lead to. Some hosts have thousands that are nobody's tunnel end (a Kubernetes node has
+// one for each service): the ports' own come first, and what the program has no room for is left out.
 func (c *compiler) local() {
+	var own, others []netip.Addr
 	for link := range c.links.All() {
 		for _, p := range link.Addrs {
-			if a := p.Addr(); !a.IsLoopback() && !a.IsMulticast() {
-				c.plan.xdp.Local = append(c.plan.xdp.Local, a.WithZone(""))
+			switch a := p.Addr().WithZone(""); {
+			case a.IsLoopback() || a.IsMulticast():
+			case slices.ContainsFunc(c.cfg.Ports, func(p config.Port) bool { return p.Name == link.Name }):
+				own = append(own, a)
+			default:
+				others = append(others, a)
 			}
 		}
 	}
-	slices.SortFunc(c.plan.xdp.Local, netip.Addr.Compare)
-	c.plan.xdp.Local = slices.Compact(c.plan.xdp.Local)
+	local := append(own, others...)
+	local = local[:min(len(local), xdp.MaxLocal)]
+	slices.SortFunc(local, netip.Addr.Compare)
+	c.plan.xdp.Local = slices.Compact(local)
 	c.plan.snapshot.Local = c.plan.xdp.Local
+}
+
+// port returns a configured port's link, nil when it is not there or cannot be a port.
+func (c *compiler) port(name string) *neigh.Link {
+	link := c.links.LinkByName(name)
+	if link == nil || unfit(link) != nil {
+		return nil
+	}
+	return link
+}
+
+// unfit says why an interface cannot be a port.
+func unfit(link *neigh.Link) error {
+	if link.NoLink || link.MAC == [6]byte{} || link.MAC[0]&1 != 0 {
+		return errors.New("it is no Ethernet interface")
+	}
+	return nil
 }
 
 func (c *compiler) ports() {
 	for i := range c.cfg.Ports {
-		link := c.links.LinkByName(c.cfg.Ports[i].Name)
+		link := c.port(c.cfg.Ports[i].Name)
 		if link == nil {
 			continue
 		}
@@ -185,7 +210,7 @@ func (c *compiler) vpc(vpc *config.VPC) {
 
 // attachment adds one attachment and its deliveries; it says whether it is an overlay that is there.
 func (c *compiler) attachment(vpc *config.VPC, a *config.Attachment, out *relay.VPC, hops map[netip.Prefix][]fib.NextHop) bool {
-	link := c.links.LinkByName(a.Port)
+	link := c.port(a.Port)
 	if link == nil {
 		return false
 	}

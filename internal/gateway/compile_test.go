@@ -197,3 +197,34 @@ func TestReplaceFileKeepsTheMode(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
+
+func TestOneBadInterfaceDoesNotStopTheOthers(t *testing.T) {
+	cfg := example(t)
+	all := slices.Collect(links("lo", "eth0", "eth1", "eth2").All())
+	for i, link := range all {
+		if link.Name == "eth2" { // a tun device, say
+			bad := *link
+			bad.MAC, bad.NoLink = [6]byte{}, true
+			all[i] = &bad
+		}
+	}
+	services := &neigh.Link{Ifindex: 9, Name: "kube-ipvs0", MAC: [6]byte{2, 9}, NoARP: true}
+	for i := range 2 * xdp.MaxLocal {
+		services.Addrs = append(services.Addrs, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), 32))
+	}
+	p, err := compile(cfg, neigh.NewLinks(append(all, services)), map[string]peerRef{"bergen-1": {wireguard: new(wireguard.Peer)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.xdp.Validate(); err != nil {
+		t.Errorf("the XDP program would refuse: %v", err)
+	}
+	if len(p.xdp.Ports) != 2 {
+		t.Errorf("ports: %+v", p.xdp.Ports)
+	}
+	for _, a := range []string{"198.51.100.1", "192.168.1.1"} {
+		if !slices.Contains(p.xdp.Local, netip.MustParseAddr(a)) {
+			t.Errorf("%s, a port's own address, is not local", a)
+		}
+	}
+}

@@ -75,6 +75,9 @@ func (g *Gateway) reconcilePorts(cfg *config.Config, links *neigh.Links) {
 
 // openPort binds the sockets before it attaches the program: until then every packet goes to the kernel, as before.
 func (g *Gateway) openPort(want config.Port, link *neigh.Link) (_ *port, err error) {
+	if err := unfit(link); err != nil {
+		return nil, err
+	}
 	if link.RxQueues < len(g.umems) {
 		return nil, fmt.Errorf("has %d receive queues for %d workers (ethtool -L %s combined %d, or fewer workers)",
 			link.RxQueues, len(g.umems), link.Name, len(g.umems))
