@@ -6,7 +6,7 @@
 #   test      the real peers of the namespace tests, and all of demo
 #   generate  the compiler of the eBPF program
 #   lint      what checks the shell scripts
-#   bench     what the baselines are built from and measured with
+#   bench     what the baselines are built from and measured with, and all of test
 #
 # No service that was not running before runs afterwards, or will after a boot.
 set -eu
@@ -41,16 +41,10 @@ needs() {
 	END
 	;;
 	lint) echo "shellcheck shellcheck" ;;
-	bench) cat <<-'END'
-		gcc gcc
-		/usr/include/stdio.h libc6-dev
+	bench) needs test; cat <<-'END'
 		/usr/include/xdp/xsk.h libxdp-dev
 		/usr/include/bpf/bpf.h libbpf-dev
-		ip iproute2
-		ethtool ethtool
-		iperf3 iperf3
-		wireguard-go wireguard-go
-		wg wireguard-tools
+		taskset util-linux
 	END
 	;;
 	*) die "unknown group $1 (demo, test, generate, lint, bench)" ;;
