@@ -65,7 +65,11 @@ func (w *worker) buildPeer(a *adjacency, e wireguard.Endpoint) {
 	dst := e.Remote.Addr().Unmap()
 	w.build(a, neigh.Key{Dst: dst.WithZone("")})
 	if a.state == ready {
-		w.tunnelHeaders(a, e.Local.Unmap(), dst, w.state.wireguard, e.Remote.Port())
+		local := e.Local.Unmap()
+		if !w.state.local.has(local) {
+			local = netip.Addr{} // the peer talked to an address that has been taken away since
+		}
+		w.tunnelHeaders(a, local, dst, w.state.wireguard, e.Remote.Port())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -268,5 +269,36 @@ func TestASnapshotThatContradictsItselfIsRefusedWithAllItsProblems(t *testing.T)
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not say %q: %v", want, err)
 		}
+	}
+}
+
+// A peer has talked to an address of ours that is then taken away: what we send comes from one that we have.
+func TestAnAddressThatIsGoneIsNoSource(t *testing.T) {
+	p := newPair(t, gatewayOptions{})
+	p.connect(t)
+	if local := p.a.peer.Endpoint().Local; local != wanAddr(1, 4) {
+		t.Fatalf("the peer talked to %v, want %v", local, wanAddr(1, 4))
+	}
+	renumbered := netip.MustParseAddr("203.0.113.9")
+	s := *p.a.snap
+	s.Ports = slices.Clone(s.Ports)
+	for i := range s.Ports {
+		if s.Ports[i].Ifindex == wanPort {
+			s.Ports[i].Addresses = []netip.Addr{renumbered, wanAddr(1, 6)}
+		}
+	}
+	key := neigh.Key{Dst: wanAddr(2, 4)}
+	old := p.a.neigh.Table().Lookup(key)
+	p.a.neigh.Set(&neigh.Entry{Key: key, State: neigh.Resolved, Egress: wanPort, Src: renumbered, SrcMAC: old.SrcMAC, DstMAC: old.DstMAC,
+		NextHop: old.NextHop, MTU: old.MTU})
+	check(t, p.a.relay.Update(&s))
+	p.a.queues[0][hostPort].Inject(routedPacket(defaultVPC, 1, 2, 4, []byte("renumbered")))
+	p.a.turn()
+	sent := p.a.got(wanPort)
+	if len(sent) != 1 {
+		t.Fatalf("%d packets sent: %v", len(sent), nonzero(p.a.relay.Counters()))
+	}
+	if src := netip.AddrFrom4([4]byte(sent[0][26:30])); src != renumbered {
+		t.Errorf("sent from %v, want %v", src, renumbered)
 	}
 }

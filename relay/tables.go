@@ -72,6 +72,19 @@ func (s *addrSet) has6(b []byte) bool {
 	return false
 }
 
+// has looks an address up, of which an invalid one is never there.
+func (s *addrSet) has(a netip.Addr) bool {
+	switch {
+	case a.Is4():
+		b := a.As4()
+		return s.has4(b[:])
+	case a.Is6():
+		b := a.As16()
+		return s.has6(b[:])
+	}
+	return false
+}
+
 // hasDst looks the destination of the IP packet b up.
 func (s *addrSet) hasDst(version uint8, b []byte) bool {
 	if version == 4 {
