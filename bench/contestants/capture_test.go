@@ -66,8 +66,8 @@ func TestOnlyThoseThatEncryptHideWhatTheySend(t *testing.T) {
 	}
 }
 
-// tcpdump captures on the WAN. The function it returns ends that, checks that enough was
-// captured to carry the marker, and returns what was.
+// tcpdump captures on the WAN. The function it returns waits until enough was captured to
+// carry the marker, ends that, and returns what was.
 func tcpdump(t *testing.T, lab *scenario.Lab) func(atLeast int) []byte {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "wan.pcap")
@@ -86,15 +86,22 @@ func tcpdump(t *testing.T, lab *scenario.Lab) func(atLeast int) []byte {
 	}
 	return func(atLeast int) []byte {
 		t.Helper()
+		// It writes a moment later than the packets pass, and does not finish when it is stopped.
+		err := scenario.Eventually(t.Context(), func() error {
+			if info, err := os.Stat(file); err != nil || info.Size() < int64(atLeast)*10 {
+				return errors.Join(errors.New("too little was captured"), err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := c.Stop(); err != nil {
 			t.Fatal(err)
 		}
 		seen, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
-		}
-		if len(seen) < atLeast*10 {
-			t.Fatalf("only %d bytes were captured", len(seen))
 		}
 		return seen
 	}
