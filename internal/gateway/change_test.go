@@ -2,10 +2,12 @@ package gateway_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +127,16 @@ func TestKeysAndPortsChangeWhileTheGatewayRuns(t *testing.T) {
 	sites[1].edit(t, "198.51.100.1:51821", "198.51.100.7:51821")
 	sites[0].run(t, "ip", "addr", "del", "198.51.100.1/24", "dev", "wan0")
 	sites[0].run(t, "ip", "addr", "add", "198.51.100.7/24", "dev", "wan0")
+	// What it sends before it has seen the change comes from the old address, and the peer would answer there until it
+	// hears from the new one.
+	sites[0].eventually(t, "new address is in force", func() error {
+		for _, p := range sites[0].status(t).GetPorts() {
+			if a := p.GetAddresses(); p.GetName() == "wan0" && slices.Contains(a, "198.51.100.7/24") && !slices.Contains(a, "198.51.100.1/24") {
+				return nil
+			}
+		}
+		return errors.New("status shows the old address")
+	})
 	reach(t, sites, 3)
 	for _, s := range sites {
 		if text, err := os.ReadFile(s.log.Name()); err != nil || bytes.Contains(text, []byte("FpCyhws9")) {
