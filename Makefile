@@ -27,11 +27,12 @@ demo: ## two sites in network namespaces, traffic crossing, a table of checks
 	@$(MAKE) --no-print-directory build
 	$(ROOT) bin/sluice demo $(DEMO)
 
+# One package at a time (-p 1): some flood links, and others wait for answers.
 .PHONY: test
 test: ## install what the tests need, then run all of them
 	@$(SETUP) test
-	SLUICE_REQUIRE_ROOT=1 $(GO) test -timeout 20m $(EXEC) ./...
-	SLUICE_REQUIRE_ROOT=1 $(GO) test -race -timeout 20m $(EXEC) $(RACE)
+	SLUICE_REQUIRE_ROOT=1 $(GO) test -p 1 -timeout 20m $(EXEC) ./...
+	SLUICE_REQUIRE_ROOT=1 $(GO) test -p 1 -race -timeout 20m $(EXEC) $(RACE)
 	@$(MAKE) --no-print-directory fuzz
 
 .PHONY: unit
@@ -62,7 +63,7 @@ bench: ## measure Sluice and its peers side by side (an idle machine, about an h
 .PHONY: bench-once
 bench-once: ## every benchmark for a moment, to see that it still runs
 	@$(SETUP) bench
-	$(GO) test $(EXEC) -run '^$$' -bench . -benchtime 1x ./...
+	$(GO) test $(EXEC) -p 1 -run '^$$' -bench . -benchtime 1x ./...
 
 .PHONY: gate
 gate: ## fail when packets cost more than they did, as a ratio to a reference loop

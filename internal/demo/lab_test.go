@@ -47,6 +47,7 @@ func TestPodsOfASiteMeetWithoutGateways(t *testing.T) {
 	for name, ipv6 := range map[string]bool{"over IPv4": false, "over IPv6": true} {
 		t.Run(name, func(t *testing.T) {
 			d := testLab(t, labOptions{bergen: config.Geneve, ipv6: ipv6})
+			d.patience = patience // answers are wanted, also from a busy machine
 			for _, s := range d.lab.sites {
 				if err := d.localTraffic(t.Context(), s); err != nil {
 					t.Errorf("%s (%s): %v", s.name, s.overlay, err)
