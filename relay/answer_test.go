@@ -154,7 +154,7 @@ func TestErrorsAreRateLimitedAndNeverAboutErrors(t *testing.T) {
 		t.Error("an error within a tenth of a second")
 	}
 	_, about := fromHost(red, 1, atVXLAN4, edit(back, func(b []byte) { copy(b[12:16], red.host(1, atVXLAN4, 4).AsSlice()); b[8] = 1; fixIPv4(b) }))
-	p.a.relay.workers[0].errorTokens = 1 << 40
+	p.a.relay.workers[0].errors = newErrorLimit(1000)
 	p.a.queues[0][sitePort].Inject(about)
 	p.settle()
 	if got := p.a.got(sitePort); len(got) != 0 {

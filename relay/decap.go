@@ -110,26 +110,29 @@ func parseInner(f *frame, etherType uint16) Verdict {
 const (
 	ecnMask = 3
 	notECT  = 0
+	ecnECT1 = 1
+	ecnECT0 = 2
 	ecnCE   = 3
 )
 
 // congestion carries a congestion mark from the header that was taken off to
-// the inner packet (RFC 6040 section 4.2): a mark that the inner packet
-// cannot carry means that the packet is lost, never that the mark is. Going the
+// the inner packet, as figure 4 of RFC 6040 says: a mark that the inner packet
+// cannot carry means that the packet is lost, never that the mark is, and ECT(1)
+// outside (which L4S marks, and PCN) overrides ECT(0) inside. Going the
 // other way, the inner DSCP and ECN are copied to every header we put around
 // (the RFC's normal mode). It says whether the packet lives.
 func (w *worker) congestion(f *frame) bool {
-	if f.tos&ecnMask != ecnCE {
+	outer, inner := f.tos&ecnMask, f.ip.TOS&ecnMask
+	switch {
+	case outer == notECT || outer == ecnECT0 || outer == inner:
 		return true
-	}
-	switch f.ip.TOS & ecnMask {
-	case notECT:
+	case outer == ecnECT1 && inner != ecnECT0:
+		return true
+	case inner == notECT:
 		w.drop(f, CongestionLost)
 		return false
-	case ecnCE:
-		return true
 	}
-	f.ip.TOS |= ecnCE
+	f.ip.TOS = f.ip.TOS&^ecnMask | outer
 	packet.SetTOS(f.data(), f.ip.TOS)
 	return true
 }

@@ -112,7 +112,16 @@ func goldenCases(t *testing.T, direction string, run func(*testing.T, *pair, vpc
 // compare shows the first difference layer by layer.
 func compare(t *testing.T, link layers.LinkType, got, want [][]byte) {
 	t.Helper()
-	if len(got) != len(want) || len(want) == 0 {
+	if len(want) == 0 {
+		t.Fatal("a case without packets")
+	}
+	same(t, link, got, want)
+}
+
+// same is compare for cases in which nothing may come out.
+func same(t *testing.T, link layers.LinkType, got, want [][]byte) {
+	t.Helper()
+	if len(got) != len(want) {
 		t.Fatalf("%d packets, want %d", len(got), len(want))
 	}
 	for i := range want {

@@ -14,8 +14,6 @@ const (
 	maxError6 = 1280
 )
 
-const defaultErrorRate = 100 // per second; Linux has 1000 for the whole host
-
 // timeExceeded ends a packet whose TTL ran out.
 func (w *worker) timeExceeded(f *frame) {
 	if f.ip.Version == 4 {
@@ -48,12 +46,21 @@ func (w *worker) unreachable(f *frame, v Verdict) {
 	}
 }
 
+// portUnreachable ends a packet to a port of the gateway's own addresses.
+func (w *worker) portUnreachable(f *frame) {
+	if f.ip.Version == 4 {
+		w.icmpError(f, GatewayOnly, packet.Unreachable, packet.CodePortUnreach, 0)
+	} else {
+		w.icmpError(f, GatewayOnly, packet.Unreachable6, packet.CodePortUnreach6, 0)
+	}
+}
+
 // icmpError ends a packet with v and, where one may and can be sent, makes an
 // ICMP error to its source out of its frame. The error is a packet of its own
 // from then on, with its own verdict, and finds its way like any other.
 func (w *worker) icmpError(f *frame, v Verdict, typ, code uint8, word uint32) {
 	src, ok := w.errorSource(f)
-	if !ok || !mayAnswer(f) || !w.errorAllowed() {
+	if !ok || !mayAnswer(f) || !w.errors.allow(w.now, packet.SourceHash(f.data(), &f.ip)^uint32(f.vpc)) {
 		w.drop(f, v)
 		return
 	}
@@ -131,24 +138,9 @@ func mayAnswer(f *frame) bool {
 	return bad == packet.Fine && !m.Error(f.ip.Version)
 }
 
-// errorAllowed takes a token: errorRate per second, a tenth of a second's
-// worth at once.
-func (w *worker) errorAllowed() bool {
-	if w.errorRate <= 0 {
-		return false
-	}
-	burst := max(int64(w.errorRate)/10, 1) * 1_000_000_000
-	w.errorTokens = min(w.errorTokens+min(w.now-w.errorAt, 1_000_000_000)*int64(w.errorRate), burst)
-	w.errorAt = w.now
-	if w.errorTokens < 1_000_000_000 {
-		return false
-	}
-	w.errorTokens -= 1_000_000_000
-	return true
-}
-
 // gateway answers what is sent to an address of the gateway itself: echo
-// requests. Nothing else is spoken here.
+// requests, and UDP with "port unreachable", which traceroute waits for. Nothing
+// else is spoken here.
 func (w *worker) gateway(f *frame) {
 	b := f.data()
 	if f.vpc < 0 || f.ip.Fragment {
@@ -161,6 +153,9 @@ func (w *worker) gateway(f *frame) {
 		return
 	}
 	switch {
+	case f.ip.Proto == packet.ProtoUDP:
+		w.portUnreachable(f)
+		return
 	case f.ip.Version == 4 && f.ip.Proto == packet.ProtoICMP && m.Type == packet.Echo:
 		w.count(Answered)
 		echoReply4(f)

@@ -52,6 +52,8 @@ func (w *worker) check(f *frame, r *found) {
 	case unroutable(f.ip.Version, b):
 		w.drop(f, Multicast)
 		return
+	case !f.ip.Plain() && !w.options(f):
+		return
 	case w.state.vpcs[f.vpc].gateways.hasDst(f.ip.Version, b):
 		w.gateway(f)
 		return

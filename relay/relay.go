@@ -60,8 +60,8 @@ type Options struct {
 	// Spin is how long an idle worker looks at its rings before it sleeps in
 	// poll(2). 0 means 30 µs; negative: sleep at once.
 	Spin time.Duration
-	// ErrorRate is how many ICMP errors per second one worker sends at most.
-	// 0 means 100; negative: none.
+	// ErrorRate is how many ICMP errors per second one worker sends at most, and
+	// ten times as many as to any one host. 0 means 1000; negative: none.
 	ErrorRate int
 	// ParkTime is how long a packet waits for a session or a neighbour before
 	// it is dropped. 0 means 6 s (more than WireGuard's REKEY_TIMEOUT with its jitter: one lost

@@ -61,6 +61,8 @@ const (
 	ARPNotOurs
 	NDNotOurs
 	CongestionLost
+	BadOption
+	SourceRouted
 	SourceNotAllowed
 	TunnelMismatch
 	NotForTransit
@@ -135,6 +137,8 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	ARPNotOurs:       {"arp_not_ours", "ARP, but not a request for a gateway address of the VPC"},
 	NDNotOurs:        {"nd_not_ours", "neighbour discovery, but not a solicitation for a gateway address"},
 	CongestionLost:   {"congestion_lost", "congestion mark on the outside of a packet that cannot carry it (RFC 6040)"},
+	BadOption:        {"bad_option", "inner IPv4 options that contradict their own lengths"},
+	SourceRouted:     {"source_routed", "the inner packet names the routers it wants to pass (IPv4 source route, IPv6 type 0 routing header): refused (RFC 7126, RFC 5095)"},
 	SourceNotAllowed: {"source_not_allowed", "the peer may not be the source of that address in that VPC"},
 	TunnelMismatch:   {"tunnel_mismatch", "tunnel addresses are not those of the peer and of us"},
 	NotForTransit:    {"not_for_transit", "came from a peer and would go to a peer"},

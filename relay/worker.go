@@ -57,12 +57,9 @@ type worker struct {
 	neighbours []adjacency // by neighbourSlot
 	park       park
 
-	errorRate   int
-	errorTokens int64 // billionths of an error
-	errorAt     int64
-
 	tally
-	polls []unix.PollFd
+	polls  []unix.PollFd
+	errors errorLimit // last: it is large and rarely touched
 }
 
 func newWorker(index int, o Options, shared *atomic.Pointer[state]) (*worker, error) {
@@ -78,7 +75,7 @@ func newWorker(index int, o Options, shared *atomic.Pointer[state]) (*worker, er
 		routing: make([]*frame, 0, batchSize),
 		opening: make([]*frame, 0, batchSize), openPackets: make([]wireguard.Packet, 0, batchSize),
 		sealing: make([]*frame, 0, batchSize), sealPackets: make([]wireguard.Packet, 0, batchSize),
-		neighbours: make([]adjacency, neighbourSlots), errorRate: o.ErrorRate,
+		neighbours: make([]adjacency, neighbourSlots), errors: newErrorLimit(o.ErrorRate),
 		park: newPark(total, o.ParkPerKey, int64(o.ParkTime)),
 	}
 	if len(o.CPUs) > 0 {

@@ -26,6 +26,14 @@ func FlowHash(b []byte, ip *IP) uint32 {
 	return mix(binary.BigEndian.Uint64(b[24:32]), binary.BigEndian.Uint64(b[32:40])^ports, h)
 }
 
+// SourceHash hashes the source address of the IP packet b, parsed as ip.
+func SourceHash(b []byte, ip *IP) uint32 {
+	if ip.Version == 4 {
+		return mix(uint64(binary.BigEndian.Uint32(b[12:16])), 0, 4)
+	}
+	return mix(binary.BigEndian.Uint64(b[8:16]), binary.BigEndian.Uint64(b[16:24]), 6)
+}
+
 // mix folds two words and a seed with one widening multiplication each way:
 // fast, and good enough for spreading flows. It is not meant to resist an
 // attacker, who can only crowd his own flows onto one path. The constants are

@@ -144,6 +144,11 @@ func (ip *IP) extensions(b []byte) Problem {
 	return BadField
 }
 
+// Plain says that the header has neither options nor extension headers.
+func (ip *IP) Plain() bool {
+	return ip.HeaderLen == IPv4Len || ip.HeaderLen == IPv6Len && ip.Version == 6
+}
+
 // Src returns the source address of the IP packet b, of which the header is present.
 func (ip *IP) Src(b []byte) netip.Addr {
 	if ip.Version == 4 {

@@ -74,6 +74,7 @@ const (
 	ParameterProblem  = 12
 	CodeNetUnreach    = 0
 	CodeHostUnreach   = 1
+	CodePortUnreach   = 3
 	CodeFragNeeded    = 4
 	Unreachable6      = 1
 	TooBig6           = 2
@@ -84,6 +85,7 @@ const (
 	NeighbourAdvert   = 136
 	CodeNoRoute6      = 0
 	CodeAddrUnreach6  = 3
+	CodePortUnreach6  = 4
 	firstInfoMessage6 = 128
 )
 
