@@ -52,6 +52,9 @@ func (w *worker) peerAdjacency(id uint32) *adjacency {
 	if p.generation != w.generation || p.endpoint != endpoint {
 		p.endpoint = endpoint
 		w.buildPeer(&p.adjacency, *endpoint)
+		if ports := w.state.peers[id].flowPorts; ports.Count > 0 {
+			p.headers.spreadOver(ports.First, ports.Count)
+		}
 	}
 	w.keepAlive(&p.adjacency)
 	return &p.adjacency
@@ -85,7 +88,7 @@ func (w *worker) hostAdjacency(id uint32) *adjacency {
 		w.build(a, neigh.Key{Dst: d.vtep, Ifindex: d.ifindex})
 		if a.state == ready {
 			w.tunnelHeaders(a, netip.Addr{}, d.vtep, 0, d.udp)
-			a.headers.spread = true
+			a.headers.entropy()
 			w.overlayHeader(a, d)
 		}
 	}

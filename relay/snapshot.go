@@ -121,6 +121,9 @@ type Peer struct {
 	WireGuard *wireguard.Peer
 	// Tunnel are its addresses inside the tunnel, at most one of each family.
 	Tunnel []netip.Addr
+	// FlowPorts are the outer source ports of data for it, chosen by flow: a
+	// power of two of them, or none.
+	FlowPorts wireguard.FlowPorts
 	// VPCs lists those whose VNI differs there; any other has the same at both ends.
 	VPCs []PeerVPC
 }

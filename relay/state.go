@@ -66,7 +66,8 @@ type peerState struct {
 	wireguard *wireguard.Peer // nil: a hole
 	tunnel4   netip.Addr
 	tunnel6   netip.Addr
-	tunnel    template  // in front of what is not the default VPC's; empty when we have no family in common
+	tunnel    template // in front of what is not the default VPC's; empty when we have no family in common
+	flowPorts wireguard.FlowPorts
 	vnis      numberMap // VNI here -> VNI there, where they differ
 }
 
@@ -159,7 +160,10 @@ func (c *compiler) peers() {
 			continue
 		}
 		ps := &c.out.peers[i]
-		ps.wireguard = p.WireGuard
+		ps.wireguard, ps.flowPorts = p.WireGuard, p.FlowPorts
+		if n := p.FlowPorts.Count; n&(n-1) != 0 || int(p.FlowPorts.First)+int(n) > 1<<16 {
+			c.problem("peer %s: flow ports %d to %d are no power of two of ports", p.Name, p.FlowPorts.First, int(p.FlowPorts.First)+int(n)-1)
+		}
 		ps.tunnel4, ps.tunnel6 = firstOfEach(p.Tunnel)
 		c.tunnel(ps)
 		vnis := make(map[uint64]int32)
@@ -184,7 +188,7 @@ func (c *compiler) tunnel(p *peerState) {
 	if !src.IsValid() || !dst.IsValid() {
 		return
 	}
-	p.tunnel.spread = true
+	p.tunnel.entropy()
 	p.tunnel.tunnel(src, dst, 0, packet.PortGeneve)
 	p.tunnel.add(packet.GeneveLen)
 }

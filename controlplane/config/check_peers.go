@@ -36,9 +36,25 @@ func (c *checker) checkPeers() {
 		if k := p.PersistentKeepalive; k < 0 || k > maxKeepalive || k%time.Second != 0 {
 			c.add(path+".persistentKeepalive", "must be 0s to 65535s in whole seconds, not %s", k)
 		}
+		c.checkFlowPorts(p, path)
 		c.checkTunnelAddresses(path+".tunnelAddresses", p.TunnelAddresses)
 		c.checkPeerVPCs(i)
 		c.checkTunnelFamilies(p, path)
+	}
+}
+
+func (c *checker) checkFlowPorts(p *Peer, path string) {
+	last := int(p.FlowPort) + p.FlowPortCount - 1
+	switch {
+	case p.FlowPort == 0 && p.FlowPortCount == 0:
+	case p.FlowPortCount == 0:
+		c.add(path+".flowPort", "needs flowPortCount: how many ports there are")
+	case p.FlowPort == 0:
+		c.add(path+".flowPortCount", "needs flowPort: the first of these ports")
+	case p.FlowPortCount&(p.FlowPortCount-1) != 0:
+		c.add(path+".flowPortCount", "must be a power of two, not %d", p.FlowPortCount)
+	case last > 65535:
+		c.add(path+".flowPortCount", "the last port would be %d: there are none above 65535", last)
 	}
 }
 

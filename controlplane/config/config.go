@@ -202,6 +202,16 @@ type Peer struct {
 	// firewall on the way open. Whole seconds, up to 65535s; 0s sends nothing.
 	PersistentKeepalive time.Duration `yaml:"persistentKeepalive" jsonschema:"default=0s,example=25s"`
 
+	// The first of the UDP source ports that this gateway and the peer spread
+	// their data over by flow, so that NIC queues and network paths share the work; with
+	// `flowPortCount`. Only between Sluice gateways that both say so, and not
+	// through a NAT. Any other WireGuard takes a new port for a peer that moved.
+	FlowPort uint16 `yaml:"flowPort,omitempty" jsonschema:"minimum=1,maximum=65535,example=49152"`
+
+	// How many ports there are from `flowPort` on: a power of two. 0: data is sent
+	// from `wireguard.listenPort` alone.
+	FlowPortCount int `yaml:"flowPortCount,omitempty" jsonschema:"minimum=0,maximum=16384,example=64"`
+
 	// The peer's addresses inside the tunnels: at most one IPv4 and one IPv6.
 	// Required, of a family that we have a tunnel address of, when the peer carries
 	// a VPC other than the default one.

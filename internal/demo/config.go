@@ -55,6 +55,10 @@ peers:
     publicKey: {{.Peer.PublicKey}}
     presharedKeyFile: {{.SharedFile}}
     endpoint: "{{.Peer.Endpoint}}"
+{{- if gt .Workers 1}}
+    flowPort: 49152           # flows differ in their source port, and so reach all queues
+    flowPortCount: 64
+{{- end}}
     tunnelAddresses: [{{.Peer.Tunnel4}}, "{{.Peer.Tunnel6}}"]
     vpcs:
       - name: default

@@ -73,9 +73,14 @@ func TestUnfinishedSumsAreCompleted(t *testing.T) {
 	}
 }
 
-func TestTwoWorkersCarryEverything(t *testing.T) {
+func TestTwoWorkersCarryEverything(t *testing.T)  { workersCarryEverything(t, 2) }
+func TestFourWorkersCarryEverything(t *testing.T) { workersCarryEverything(t, 4) }
+
+// workersCarryEverything gives the one peer of each gateway many flows, which its outer source ports spread over the
+// queues of all links on the way.
+func workersCarryEverything(t *testing.T, workers int) {
 	testenv.RequireRoot(t)
-	d := testLab(t, labOptions{bergen: config.VXLAN, workers: 2})
+	d := testLab(t, labOptions{bergen: config.VXLAN, workers: workers})
 	d.Executable, d.patience, d.CopySize = sluice(t), patience, 20e6
 	if err := d.start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -93,7 +98,7 @@ func TestTwoWorkersCarryEverything(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if status.GetWorkers() != 2 {
+		if int(status.GetWorkers()) != workers {
 			t.Errorf("gateway %s has %d workers", s.gateway.name, status.GetWorkers())
 		}
 		counters, err := api.Dial(s.gateway.socket()).Counters(t.Context(), &sluicev1.CountersRequest{})
@@ -109,8 +114,10 @@ func TestTwoWorkersCarryEverything(t *testing.T) {
 				t.Errorf("gateway %s: %d packets came by a queue without a worker", s.gateway.name, c.GetValue())
 			}
 		}
-		if sent[0] == 0 || sent[1] == 0 {
-			t.Errorf("gateway %s: system calls to send, by worker: %v; both should have worked", s.gateway.name, sent)
+		for worker := range uint32(workers) {
+			if sent[worker] == 0 {
+				t.Errorf("gateway %s: system calls to send, by worker: %v; all should have worked", s.gateway.name, sent)
+			}
 		}
 		if err := s.gateway.stop(); err != nil {
 			t.Error(err)

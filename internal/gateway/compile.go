@@ -157,7 +157,7 @@ func (c *compiler) peerTable() {
 		for len(c.plan.snapshot.Peers) <= int(ref.id) {
 			c.plan.snapshot.Peers = append(c.plan.snapshot.Peers, relay.Peer{})
 		}
-		entry := relay.Peer{Name: peer.Name, WireGuard: ref.wireguard, Tunnel: peer.TunnelAddresses}
+		entry := relay.Peer{Name: peer.Name, WireGuard: ref.wireguard, Tunnel: peer.TunnelAddresses, FlowPorts: flowPorts(peer)}
 		for _, v := range peer.VPCs {
 			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, prefixes: v.Prefixes})
 			if vni, ok := vnis[v.Name]; ok && v.VNI != vni {
@@ -238,6 +238,10 @@ func (c *compiler) attachment(vpc *config.VPC, a *config.Attachment, out *relay.
 		deliver(relay.Delivery{VTEP: h.VTEP, MAC: h.MAC}, deliveryInfo{vtep: h.VTEP, mac: h.MAC}, h.Prefixes)
 	}
 	return true
+}
+
+func flowPorts(p *config.Peer) wireguard.FlowPorts {
+	return wireguard.FlowPorts{First: p.FlowPort, Count: uint16(p.FlowPortCount)}
 }
 
 func attachmentKind(t config.AttachmentType) relay.AttachmentKind {

@@ -103,6 +103,7 @@ func (g *Gateway) setPeer(p *peer) error {
 		PresharedKey:        p.preshared,
 		Endpoint:            wireguard.Endpoint{Remote: p.endpoint},
 		PersistentKeepalive: p.cfg.PersistentKeepalive,
+		FlowPorts:           flowPorts(&p.cfg),
 		ID:                  p.id,
 	})
 	if err != nil {

@@ -8,6 +8,8 @@ type Wire struct {
 	From, To *Queue
 	// Loss is the share of packets that get lost, 0 to 1.
 	Loss float64
+	// Duplicates is the share of packets that arrive twice, 0 to 1.
+	Duplicates float64
 	// Reorder shuffles the packets of each Carry.
 	Reorder bool
 	// Rand decides; nil: nothing is lost or shuffled.
@@ -39,6 +41,11 @@ func (w *Wire) Carry() int {
 }
 
 func (w *Wire) torment(packets [][]byte) [][]byte {
+	for _, b := range packets {
+		if w.Rand.Float64() < w.Duplicates {
+			packets = append(packets, b)
+		}
+	}
 	if w.Reorder {
 		w.Rand.Shuffle(len(packets), func(i, j int) { packets[i], packets[j] = packets[j], packets[i] })
 	}

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.zx2c4.com/wireguard/replay"
-
 	"github.com/sluicegw/sluice/relay/wireguard/aead"
 )
 
@@ -100,7 +98,7 @@ func BenchmarkOpen(b *testing.B) {
 				ops[i].Nonce = uint64(i)
 			}
 			turns(b, func() {
-				s.replay = replay.Filter{}
+				s.replay = window{}
 				for i := range pkts {
 					buf := frames[i][:len(sealed[i])]
 					copy(buf, sealed[i])

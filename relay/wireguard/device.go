@@ -207,6 +207,7 @@ func (d *Device) SetPeer(c PeerConfig) (*Peer, error) {
 	if p == nil {
 		p = &Peer{dev: d, public: c.PublicKey, config: c, jitter: newJitter()}
 		p.id.Store(c.ID)
+		p.spread.Store(&c.FlowPorts)
 		p.endpoint.Store(&c.Endpoint)
 		p.cookies.Init(device.NoisePublicKey(c.PublicKey))
 		p.keepaliveNow()
@@ -216,6 +217,7 @@ func (d *Device) SetPeer(c PeerConfig) (*Peer, error) {
 	old := p.config
 	p.config = c
 	p.id.Store(c.ID)
+	p.spread.Store(&c.FlowPorts)
 	if c.Endpoint != old.Endpoint && c.Endpoint.Remote.IsValid() {
 		e := c.Endpoint
 		p.endpoint.Store(&e)

@@ -9,8 +9,8 @@
 // # Parts
 //
 // The Noise handshake is github.com/flynn/noise; cookies, the limit on
-// handshakes per source, the replay window and timestamps are those of
-// golang.zx2c4.com/wireguard. Sessions, timers and the transport path are ours.
+// handshakes per source and timestamps are those of golang.zx2c4.com/wireguard.
+// Sessions, timers and the transport path are ours.
 //
 // # Goroutines
 //

@@ -120,7 +120,7 @@ func (b *Batch) closeForReceiving(g *group, pkts []Packet, now int64) {
 			pkt.Result = Expired
 			pkt.Peer = nil
 			continue
-		case !s.replay.ValidateCounter(op.Nonce, rejectAfterMessages):
+		case !s.replay.accept(op.Nonce):
 			pkt.Result = Replay
 			continue
 		case len(op.Data) == 0:

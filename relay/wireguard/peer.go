@@ -2,6 +2,7 @@ package wireguard
 
 import (
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,9 +21,21 @@ type PeerConfig struct {
 	// PersistentKeepalive is the longest silence towards the peer. 0: none;
 	// at most 65535 s.
 	PersistentKeepalive time.Duration
+	// FlowPorts are the source ports that the peer spreads its data over.
+	FlowPorts FlowPorts
 	// ID is the caller's, for finding its own records without a map.
 	ID uint32
 }
+
+// FlowPorts is a range of UDP source ports, First to First+Count-1, among which
+// a sender chooses by flow, so that queues of a NIC and paths of a network share the
+// work for one peer. Messages from them do not mean that the peer has another
+// port now: it still listens on the one that its handshakes come from. The zero
+// value is no range.
+type FlowPorts struct{ First, Count uint16 }
+
+// Has says whether port is in the range.
+func (r FlowPorts) Has(port uint16) bool { return port >= r.First && port-r.First < r.Count }
 
 // Peer is another gateway. Its methods may be called by any goroutine.
 type Peer struct {
@@ -34,6 +47,7 @@ type Peer struct {
 	removed  atomic.Bool
 	current  atomic.Pointer[session] // what Seal uses; nil: none
 	endpoint atomic.Pointer[Endpoint]
+	spread   atomic.Pointer[FlowPorts]
 	request  atomic.Uint32 // asks the engine for a handshake: idle, asked, working
 
 	_      [64]byte // what follows is written per batch, what is above is not
@@ -251,10 +265,16 @@ func (p *Peer) forget() {
 
 // moveTo notes where an authentic message came from.
 func (p *Peer) moveTo(from *Endpoint) {
-	if old := p.endpoint.Load(); *old == *from || !from.Remote.IsValid() {
+	old := p.endpoint.Load()
+	if *old == *from || !from.Remote.IsValid() {
 		return
 	}
 	e := *from // the caller's Packet is reused
+	if port := old.Remote.Port(); port != 0 && p.spread.Load().Has(e.Remote.Port()) {
+		if e.Remote = netip.AddrPortFrom(e.Remote.Addr(), port); e == *old {
+			return
+		}
+	}
 	p.endpoint.Store(&e)
 }
 

@@ -72,7 +72,7 @@ func (f *flow) seal(peer func() *Peer, check func(before any, r Result), before 
 				}
 			}
 			// At full speed a worker that the scheduler leaves alone for long
-			// would fall behind the replay window (8128 messages).
+			// would fall behind the replay window (32704 messages).
 			time.Sleep(2 * time.Millisecond)
 		}
 	})

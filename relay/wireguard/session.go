@@ -4,8 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.zx2c4.com/wireguard/replay"
-
 	"github.com/sluicegw/sluice/relay/wireguard/aead"
 )
 
@@ -43,7 +41,7 @@ type session struct {
 	_     [64]byte
 
 	replayMu sync.Mutex
-	replay   replay.Filter // guarded by replayMu
+	replay   window // guarded by replayMu
 }
 
 // start makes the session live. keys are zeroed.

@@ -3,6 +3,7 @@ package wireguard
 import (
 	"bytes"
 	"encoding/binary"
+	"net/netip"
 	"testing"
 
 	"golang.zx2c4.com/wireguard/device"
@@ -24,7 +25,6 @@ func handSealed(s *session, counter uint64, data []byte) []byte {
 }
 
 func TestReplayWindow(t *testing.T) {
-	const window = 8128 // of golang.zx2c4.com/wireguard/replay
 	w, a, b, toB, toA := pair(t)
 	w.connect(a, toB)
 	s := toA.current.Load()
@@ -37,15 +37,15 @@ func TestReplayWindow(t *testing.T) {
 		{"the same again", 100000, Replay},
 		{"one back", 99999, OK},
 		{"one back again", 99999, Replay},
-		{"at the end of the window", 100000 - window, OK},
-		{"at the end of the window again", 100000 - window, Replay},
-		{"behind the window", 100000 - window - 1, Replay},
+		{"at the end of the window", 100000 - windowSize, OK},
+		{"at the end of the window again", 100000 - windowSize, Replay},
+		{"behind the window", 100000 - windowSize - 1, Replay},
 		{"zero", 0, Replay},
 		{"one ahead", 100001, OK},
-		{"what was inside is behind now", 100001 - window - 1, Replay},
+		{"what was inside is behind now", 100001 - windowSize - 1, Replay},
 		{"a jump over more than the window", 200000, OK},
 		{"before the jump", 100002, Replay},
-		{"the window is clean behind a jump", 200000 - window, OK},
+		{"the window is clean behind a jump", 200000 - windowSize, OK},
 	} {
 		if _, r := b.open(handSealed(s, c.counter, []byte("x")), a.addr); r != c.want {
 			t.Errorf("%s (%d): %v, want %v", c.name, c.counter, r, c.want)
@@ -349,5 +349,33 @@ func TestSealAndOpenDoNotAllocate(t *testing.T) {
 		}
 	}); allocs != 0 {
 		t.Errorf("%v allocations per handshake message", allocs)
+	}
+}
+
+func TestMessagesFromAFlowPortLeaveThePeerWhereItIs(t *testing.T) {
+	w, a, b, toB, toA := pair(t)
+	w.connect(a, toB)
+	c := toA.config
+	c.FlowPorts = FlowPorts{First: 50000, Count: 16}
+	must(b.d.SetPeer(c))
+	s := toA.current.Load()
+	home := toA.Endpoint().Remote
+	other := netip.MustParseAddr("203.0.113.77")
+	for i, step := range []struct {
+		name       string
+		from, want netip.AddrPort
+	}{
+		{"from a flow port", netip.AddrPortFrom(home.Addr(), 50003), home},
+		{"from the last flow port", netip.AddrPortFrom(home.Addr(), 50015), home},
+		{"from the port behind", netip.AddrPortFrom(home.Addr(), 50016), netip.AddrPortFrom(home.Addr(), 50016)},
+		{"from its own port", home, home},
+		{"from a flow port of another address", netip.AddrPortFrom(other, 50003), netip.AddrPortFrom(other, home.Port())},
+	} {
+		if _, r := b.open(handSealed(s, uint64(1000+i), []byte("x")), step.from); r != OK {
+			t.Fatal(step.name, r)
+		}
+		if got := toA.Endpoint().Remote; got != step.want {
+			t.Errorf("%s: the peer is at %v, want %v", step.name, got, step.want)
+		}
 	}
 }
