@@ -41,10 +41,10 @@ func (w *worker) deliver(f *frame, id uint32) {
 	f.off -= ethernet
 	v := w.delivered(f)
 	f.off -= adj.headers.len
-	adj.headers.put(f.data(), f.ip.TOS, f.flow)
 	if options > 0 {
-		at := f.off + adj.headers.len - packet.GeneveLen
-		packet.SetGeneveOptions(f.chunk[at:at+packet.GeneveLen], options, f.critical)
+		adj.headers.putGeneve(f.data(), f.ip.TOS, f.flow, options, f.critical)
+	} else {
+		adj.headers.put(f.data(), f.ip.TOS, f.flow)
 	}
 	w.send(f, adj.slot, v)
 }

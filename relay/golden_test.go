@@ -42,7 +42,7 @@ func TestGoldenSiteToWAN(t *testing.T) {
 			if pkts[0].Result != wireguard.OK {
 				t.Fatalf("open: %v", pkts[0].Result)
 			}
-			got = append(got, pkts[0].Buf[wireguard.HeaderSize:])
+			got = append(got, pkts[0].Buf)
 		}
 		return got
 	}, func(v vpcName, place, version int) (frames [][]byte) {

@@ -64,6 +64,19 @@ func (t *template) overhead() int { return t.len - t.ip }
 // Over IPv6 it is computed: kernels refuse zero unless told otherwise.
 func (t *template) put(b []byte, tos uint8, flow uint32) {
 	copy(b, t.bytes[:t.len])
+	t.finish(b, tos, flow)
+}
+
+// putGeneve is put for headers that end in Geneve, whose options, so many bytes
+// of them, follow in b.
+func (t *template) putGeneve(b []byte, tos uint8, flow uint32, options int, critical bool) {
+	copy(b, t.bytes[:t.len])
+	packet.SetGeneveOptions(b[t.len-packet.GeneveLen:t.len], options, critical)
+	t.finish(b, tos, flow)
+}
+
+// finish fills in what differs, the checksum last.
+func (t *template) finish(b []byte, tos uint8, flow uint32) {
 	ip, udp := b[t.ip:], b[t.udp:]
 	if t.spread {
 		binary.BigEndian.PutUint16(udp[0:2], t.first+uint16(flow^flow>>16)&t.mask)

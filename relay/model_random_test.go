@@ -1,0 +1,243 @@
+package relay
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+
+	"github.com/sluicegw/sluice/relay/wireguard"
+)
+
+var seed = flag.Uint64("seed", 1, "of the packets that the slow model is asked about")
+
+// randomPacket draws valid packets: every kind of sender, receiver, protocol and size, with the odd ones (a TTL of 1, a
+// source of somebody else, a destination of nobody) often enough to matter.
+type randomPacket struct {
+	*rand.Rand
+	vpc     vpcName
+	version int
+}
+
+func newRandomPacket(r *rand.Rand) *randomPacket {
+	return &randomPacket{r, vpcName(r.IntN(3)), 4 + 2*r.IntN(2)}
+}
+
+func (r *randomPacket) one(of int) bool { return r.IntN(of) == 0 }
+
+func (r *randomPacket) pick(four, six string) netip.Addr {
+	if r.version == 4 {
+		return netip.MustParseAddr(four)
+	}
+	return netip.MustParseAddr(six)
+}
+
+// host is an address at a place of a site; not always the one that answers there.
+func (r *randomPacket) host(site int) netip.Addr {
+	a := r.vpc.host(site, 1+r.IntN(places-1), r.version)
+	if r.one(4) {
+		a = a.Next()
+	}
+	return a
+}
+
+// routable keeps to the one address of the routed host: a neighbour that is not there is parked for.
+func (r *randomPacket) routable(a netip.Addr) netip.Addr {
+	if r.vpc.placeOf(a) == atRouted {
+		return r.vpc.host(1, atRouted, r.version)
+	}
+	return a
+}
+
+func (r *randomPacket) destination(far int) netip.Addr {
+	switch r.IntN(20) {
+	case 0:
+		return r.pick("10.99.1.1", "fd99:99::1")
+	case 1:
+		return r.pick("224.0.0.251", "ff02::fb")
+	case 2:
+		return r.pick("255.255.255.255", "fe80::1")
+	case 3, 4:
+		return r.vpc.gateways(1)[r.version/6]
+	case 5, 6:
+		return r.routable(r.host(3 - far))
+	}
+	return r.routable(r.host(far))
+}
+
+func (r *randomPacket) source(near int) netip.Addr {
+	if r.one(30) {
+		return r.pick("127.0.0.1", "ff02::1")
+	}
+	return r.routable(r.host(near))
+}
+
+func (r *randomPacket) bytes(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
+}
+
+func (r *randomPacket) size() int {
+	if r.one(3) {
+		return 1300 + r.IntN(maxTestInner-1300-60)
+	}
+	return r.IntN(200)
+}
+
+// inner makes an IP packet. What is too long is never without DF: what becomes of it then has tests of its own.
+func (r *randomPacket) inner(src, dst netip.Addr) []byte {
+	ttl, tos := byte(64), byte(0)
+	if r.one(8) {
+		ttl = byte(r.IntN(3))
+	}
+	if r.one(3) {
+		tos = byte(r.Uint32())
+	}
+	var b []byte
+	switch payload := r.bytes(r.size()); r.IntN(6) {
+	case 0:
+		b = echoPacket(src, dst, uint16(r.Uint32()), uint16(r.Uint32()), payload)
+	case 1:
+		b = tcpPacket(src, dst, payload)
+	case 2: // an ICMP error, which must not be answered with one
+		if r.version == 4 {
+			ip, _, _ := ipLayer(src, dst, layers.IPProtocolICMPv4, ttl, tos)
+			b = serialize(ip, &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(3, 1)}, gopacket.Payload(payload))
+		} else {
+			ip, network, _ := ipLayer(src, dst, layers.IPProtocolICMPv6, ttl, tos)
+			icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(1, 3)}
+			must0(icmp.SetNetworkLayerForChecksum(network))
+			b = serialize(ip, icmp, gopacket.Payload(append(make([]byte, 4), payload...)))
+		}
+	case 3: // GRE, say
+		ip, _, _ := ipLayer(src, dst, layers.IPProtocolGRE, ttl, tos)
+		b = serialize(ip, gopacket.Payload(append([]byte{0, 0, 8, 0}, payload...)))
+	default:
+		b = udpPacket(src, dst, ttl, tos, 20000+uint16(r.IntN(20000)), 1+uint16(r.IntN(4000)), payload)
+	}
+	*timeToLive(b) = ttl
+	setTrafficClass(b, tos)
+	if r.version == 4 && r.one(10) && len(b) <= 1200 { // a fragment
+		b[6], b[7] = byte(r.IntN(2))<<5, byte(r.IntN(3))
+		fixIPv4(b)
+	}
+	return b
+}
+
+func (r *randomPacket) options() (options []*layers.GeneveOption) {
+	for range r.IntN(8) / 5 {
+		o := &layers.GeneveOption{Class: uint16(r.Uint32()), Type: byte(r.IntN(128)), Data: r.bytes(4 * r.IntN(6))}
+		if r.one(6) {
+			o.Type |= 0x80
+		}
+		o.Length = uint8(4 + len(o.Data))
+		options = append(options, o)
+	}
+	return options
+}
+
+func outcomeOf(p *pair, t *testing.T, f func()) outcome {
+	got := outcome{sent: make(map[uint32][][]byte)}
+	got.verdicts = p.a.verdicts(f)
+	for port := uint32(firstPort); port <= lastPort; port++ {
+		for _, frame := range p.a.got(port) {
+			if port != wanPort {
+				got.sent[port] = append(got.sent[port], normal(frame))
+				continue
+			}
+			s, result := p.opened(frame)
+			if result != wireguard.OK {
+				t.Fatalf("the peer cannot open what was sent: %v", result)
+			}
+			got.sealed = append(got.sealed, s)
+		}
+	}
+	return got
+}
+
+func (o outcome) String() string {
+	text := fmt.Sprintf("%v", o.verdicts)
+	for _, s := range o.sealed {
+		text += fmt.Sprintf("\n  to the peer, outer TOS %#x: %x", s.tos, s.plain)
+	}
+	for port, frames := range o.sent {
+		for _, b := range frames {
+			text += fmt.Sprintf("\n  port %d: %x", port, b)
+		}
+	}
+	return text
+}
+
+func (o outcome) equal(other outcome) bool {
+	frames := func(a, b [][]byte) bool { return slices.EqualFunc(a, b, bytes.Equal) }
+	messages := func(a, b sealedPacket) bool { return a.tos == b.tos && bytes.Equal(a.plain, b.plain) }
+	return maps.Equal(o.verdicts, other.verdicts) && maps.EqualFunc(o.sent, other.sent, frames) && slices.EqualFunc(o.sealed, other.sealed, messages)
+}
+
+func TestRandomPacketsFareAsTheSlowModelSays(t *testing.T) {
+	p := newPair(t, gatewayOptions{tune: func(o *Options) { o.ErrorRate = 1 << 30 }})
+	p.connect(t)
+	seen := make(map[string]int)
+	for i := range uint64(10_000) {
+		r := newRandomPacket(rand.New(rand.NewPCG(*seed, i)))
+		want := newModel()
+		var got outcome
+		var what string
+		if r.one(2) {
+			place := 1 + r.IntN(places-1)
+			inner := r.inner(r.source(1), r.destination(2))
+			var options []*layers.GeneveOption
+			if place == atGeneve4 || place == atGeneve6 {
+				options = r.options()
+			}
+			port, frame := fromHost(r.vpc, 1, place, inner, options...)
+			if port == sitePort {
+				setTrafficClass(frame[14:], byte(r.Uint32()))
+			}
+			what = fmt.Sprintf("at port %d: %v", port, gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default))
+			want.fromPort(port, frame)
+			got = outcomeOf(p, t, func() {
+				if !p.a.queues[0][port].Inject(frame) {
+					t.Fatal("no frame")
+				}
+				p.a.turn()
+			})
+		} else {
+			plain := r.inner(r.source(2), r.destination(1))
+			if r.one(15) {
+				plain = r.inner(r.source(1), r.destination(1)) // a source that the peer may not have
+			}
+			if r.vpc != defaultVPC {
+				plain = tunnelled(r.vpc.vni(1), etherTypeOfPacket(plain), plain, r.options()...)
+				setTrafficClass(plain, byte(r.Uint32()))
+			}
+			what = fmt.Sprintf("from the peer: %v", decode(plain))
+			want.fromPeer(plain, 0)
+			got = outcomeOf(p, t, func() {
+				p.sealTo(t, plain)
+				p.a.turn()
+			})
+		}
+		if !got.equal(want.outcome) {
+			t.Fatalf("packet %d %s\n got %v\nwant %v", i, what, got, want.outcome)
+		}
+		for v := range got.verdicts {
+			seen[v]++
+		}
+	}
+	for _, v := range []Verdict{ToPeer, ToSite, Answered, Originated, Martian, Multicast, CongestionLost, SourceNotAllowed, NotForTransit, GatewayOnly, TTLExpired, NoRoute, TooBig, CriticalOption} {
+		if seen[v.String()] < 20 {
+			t.Errorf("verdict %v was met %d times only: %v", v, seen[v.String()], seen)
+		}
+	}
+}
