@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -59,9 +60,24 @@ func (g *Gateway) update() error {
 	if err := g.program.SetState(p.xdp); err != nil {
 		return err
 	}
+	g.announce(p.snapshot.Local)
 	g.plan, g.links = p, links
 	g.publish()
 	return nil
+}
+
+// announce tells peers that talk to an address of ours which is gone where we are now: one with nothing to say would
+// be silent, and the other side would go on sending to the old address until it takes us for dead.
+func (g *Gateway) announce(local []netip.Addr) {
+	if g.plan == nil {
+		return
+	}
+	for _, p := range g.peers {
+		if old := p.wireguard.Endpoint().Local; slices.Contains(g.plan.snapshot.Local, old) && !slices.Contains(local, old) {
+			g.log.Info("our address is gone, telling the peer", "peer", p.cfg.Name, "address", old)
+			p.wireguard.Announce()
+		}
+	}
 }
 
 // reconcile makes what is there what is wanted. What fails is logged, shown in Status, and tried again.

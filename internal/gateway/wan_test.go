@@ -146,3 +146,24 @@ func TestJunkAtTheWireGuardPortLosesNoTraffic(t *testing.T) {
 	}
 	reach(t, sites, 3)
 }
+
+// A gateway that moves while its site has nothing to say must not wait for traffic: the other side knows only the old address.
+func TestASilentGatewayTellsItsPeerOfItsNewAddress(t *testing.T) {
+	_, sites := started(t)
+	reach(t, sites, 1)
+	time.Sleep(time.Second) // answers that are owed have been sent
+	sites[0].run(t, "ip", "addr", "add", "198.51.100.7/24", "dev", "wan0")
+	sites[0].run(t, "ip", "addr", "del", "198.51.100.1/24", "dev", "wan0")
+	sites[0].run(t, "ip", "addr", "add", "198.51.100.7/24", "dev", "wan0") // deleting the first one took it away, too
+	sites[1].eventually(t, "the peer is at its new address", func() error {
+		for _, p := range sites[1].status(t).GetPeers() {
+			if e := p.GetEndpoint(); e != "198.51.100.7:51820" {
+				return fmt.Errorf("it is at %s", e)
+			}
+		}
+		return nil
+	})
+	if err := netnstest.Ping(t.Context(), sites[1].host, sites[0].addr4(), netnstest.PingOptions{Count: 3, All: true}); err != nil {
+		t.Error(err)
+	}
+}

@@ -254,6 +254,16 @@ func (p *Peer) stopSending() (had bool) {
 	return s != nil
 }
 
+// Announce sends a keepalive at the next tick, from the address that the routing
+// table chooses now: the peer learns where we are, and has not to wait for
+// traffic. Call it when an address of ours is gone. Without a session it does nothing.
+func (p *Peer) Announce() {
+	p.forgetLocal()
+	if p.current.Load() != nil {
+		p.timers.keepaliveDue.Store(p.dev.Clock())
+	}
+}
+
 // forget kills all sessions.
 func (p *Peer) forget() {
 	p.keys.Lock()

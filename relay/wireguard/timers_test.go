@@ -192,6 +192,32 @@ func TestPersistentKeepalive(t *testing.T) {
 	}
 }
 
+func TestAnnounceTellsThePeerAtOnceWhereWeAre(t *testing.T) {
+	w, a, b, toB, toA := pair(t)
+	w.connect(a, toB)
+	w.pass(20 * time.Second) // what was owed is sent
+	e := toB.Endpoint()
+	e.Local = netip.MustParseAddr("192.0.2.99")
+	toB.endpoint.Store(&e)
+	w.log = nil
+	toB.Announce()
+	w.pass(100 * time.Millisecond)
+	if n := w.count(a, device.MessageTransportType); n != 1 {
+		t.Errorf("%d messages, want 1 keepalive", n)
+	}
+	if local := toB.Endpoint().Local; local.IsValid() {
+		t.Errorf("still sends from %v", local)
+	}
+	// Without a session there is nothing to say, and no handshake is worth it.
+	toA.forget()
+	w.log = nil
+	toA.Announce()
+	w.pass(10 * time.Second)
+	if n := w.count(b, device.MessageInitiationType) + w.count(b, device.MessageTransportType); n != 0 {
+		t.Errorf("%d messages without a session", n)
+	}
+}
+
 func TestSessionExpiresAfter180Seconds(t *testing.T) {
 	w, a, b, toB, toA := pair(t)
 	w.connect(a, toB)
