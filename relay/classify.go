@@ -11,29 +11,19 @@ import (
 // descContinued is XDP_PKT_CONTD: the packet goes on in the next descriptor.
 const descContinued = 1 << 0
 
-// take wraps a received descriptor. What a stage reads before another has
-// written it is reset here, field by field: clearing the whole frame costs more
-// than classifying it.
+// take wraps a received descriptor.
 func (w *worker) take(f *frame, d afxdp.Desc, slot int) {
 	base := w.umem.FrameBase(d.Addr)
 	chunk := w.umem.Frame(d.Addr)
 	off := int(d.Addr - base)
-	f.chunk, f.base = chunk, base
-	f.start, f.off, f.end = off, off, min(off+int(d.Len), len(chunk))
-	f.slot, f.vpc, f.origin, f.tos = int32(slot), -1, fromSite, 0
-	f.optsLen, f.critical, f.deadline = 0, false, 0
+	f.reset(chunk, base, off, min(int(d.Len), len(chunk)-off), slot)
 }
 
 // classify looks at the outside of a received packet and sends it down one of
 // three ways: an attachment's traffic goes to decap or straight to inner, a
 // tunnel's is collected for Open, and anything else ends here.
-func (w *worker) classify(f *frame, options uint32) {
+func (w *worker) classify(f *frame) {
 	q := &w.queues[f.slot]
-	if options&descContinued != 0 || q.continued {
-		q.continued = options&descContinued != 0
-		w.drop(f, MultiBuffer)
-		return
-	}
 	if q.port < 0 {
 		w.drop(f, NotServed)
 		return

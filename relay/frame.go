@@ -35,6 +35,17 @@ type frame struct {
 	optsLen  int
 	inner    int   // sealing: where the inner packet starts, to undo the encapsulation
 	deadline int64 // once it was parked: when its time is over
+	long     int32 // 1 + the number of the long buffer that chunk is (long.go); 0: chunk is a UMEM frame
+}
+
+// reset makes f the packet of this length at offset off of chunk. What a stage
+// reads before another has written it is reset here, field by field: clearing the
+// whole frame costs more than classifying it.
+func (f *frame) reset(chunk []byte, base uint64, off, length, slot int) {
+	f.chunk, f.base, f.long = chunk, base, 0
+	f.start, f.off, f.end = off, off, off+length
+	f.slot, f.vpc, f.origin, f.tos = int32(slot), -1, fromSite, 0
+	f.optsLen, f.critical, f.deadline = 0, false, 0
 }
 
 // data is the packet as it is now.

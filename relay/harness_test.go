@@ -136,6 +136,7 @@ type gateway struct {
 	queues []map[uint32]*relaytest.Queue // by worker, by ifindex
 	neigh  *neigh.StaticSource
 	snap   *Snapshot
+	mtu    int
 }
 
 type gatewayOptions struct {
@@ -143,6 +144,7 @@ type gatewayOptions struct {
 	outer         int  // IP version of the WAN
 	cold          bool // the neighbour source knows nothing
 	virtual       bool // ports are virtual links
+	mtu           int  // of every link; 0: 1500, and 1600 where the overlays are
 	tune          func(*Options)
 	txSize        int
 	frames        int
@@ -156,7 +158,7 @@ func newGateway(t testing.TB, o gatewayOptions, key wireguard.PrivateKey, peerKe
 	if o.frames == 0 {
 		o.frames = 2048
 	}
-	g := &gateway{t: t, site: o.site, key: key, neigh: neigh.Static()}
+	g := &gateway{t: t, site: o.site, key: key, neigh: neigh.Static(), mtu: o.mtu}
 	var err error
 	g.device, err = wireguard.New(wireguard.Options{PrivateKey: key, Send: func(d wireguard.Datagram) { g.relay.Inject(d) }})
 	check(t, err)
@@ -219,6 +221,11 @@ func (g *gateway) conserved() {
 	if in := c.Received + c.Injected + c.Made; sum != in || c.Verdicts[pending] != 0 {
 		g.t.Errorf("site %d: %d packets have %d verdicts: %v", g.site, in, sum, nonzero(c))
 	}
+	for i, w := range g.relay.workers {
+		if got := len(w.longs.free); w.longs.all != nil && got != longCount {
+			g.t.Errorf("site %d worker %d: %d of %d long buffers are back", g.site, i, got, longCount)
+		}
+	}
 	var free int
 	for _, u := range g.umems {
 		free += u.FreeCount()
@@ -258,6 +265,9 @@ func testSnapshot(o gatewayOptions, peer *wireguard.Peer) *Snapshot {
 			p.Addresses = []netip.Addr{wanAddr(site, 4), wanAddr(site, 6)}
 		default:
 			p.Addresses = []netip.Addr{addr("169.254.%d.1", ifindex), addr("fd99:%d::1", ifindex)}
+		}
+		if o.mtu > 0 {
+			p.MTU = o.mtu
 		}
 		s.Ports = append(s.Ports, p)
 	}
@@ -304,6 +314,9 @@ func testSnapshot(o gatewayOptions, peer *wireguard.Peer) *Snapshot {
 // warm fills the neighbour source.
 func (g *gateway) warm() {
 	entry := func(key neigh.Key, egress uint32, src netip.Addr, dst [6]byte, mtu int) {
+		if g.mtu > 0 {
+			mtu = g.mtu
+		}
 		g.neigh.Set(&neigh.Entry{Key: key, State: neigh.Resolved, Egress: egress, Src: src,
 			SrcMAC: portMAC(g.site, egress), DstMAC: dst, NextHop: key.Dst, MTU: mtu})
 	}

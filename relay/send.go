@@ -11,16 +11,20 @@ const batchSize = 64
 // queue is a worker's queue of one port, with what waits to be sent.
 type queue struct {
 	Queue
-	ifindex   uint32
-	port      int32 // index in the state's ports, -1 when the snapshot lacks it
-	continued bool  // the next descriptor belongs to a packet that was dropped
-	txLen     int
-	tx        [batchSize]afxdp.Desc
-	verdicts  [batchSize]Verdict // what each will have met when it is sent
+	ifindex  uint32
+	port     int32 // index in the state's ports, -1 when the snapshot lacks it
+	joining  joining
+	txLen    int
+	tx       [batchSize]afxdp.Desc
+	verdicts [batchSize]Verdict // what each will have met when it is sent
 }
 
 // send queues a finished packet. Its verdict counts once the port has taken it.
 func (w *worker) send(f *frame, slot int32, v Verdict) {
+	if f.long > 0 {
+		w.sendLong(f, slot, v)
+		return
+	}
 	q := &w.queues[slot]
 	if q.txLen == batchSize {
 		w.flushQueue(q)
@@ -57,7 +61,9 @@ func (w *worker) flushQueue(q *queue) {
 			v = TxFull
 			w.umem.Free(q.tx[i].Addr)
 		}
-		w.count(v)
+		if q.verdicts[i] != pending { // not only a part of a packet
+			w.count(v)
+		}
 	}
 	q.txLen = 0
 }
@@ -73,7 +79,7 @@ func (w *worker) kick(q *queue) {
 // drop ends a packet: its frame is free again.
 func (w *worker) drop(f *frame, v Verdict) {
 	w.count(v)
-	w.umem.Free(f.base)
+	w.free(f)
 }
 
 func (w *worker) count(v Verdict) {

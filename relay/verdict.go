@@ -100,7 +100,7 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	Originated: {"originated", "made by the gateway itself (an answer, an ICMP error) and sent"},
 	EngineSent: {"engine_sent", "datagram of the WireGuard engine, sent"},
 
-	MultiBuffer:   {"multi_buffer", "longer than one frame: raise the frame size or lower the port's MTU"},
+	MultiBuffer:   {"multi_buffer", "of several descriptors, and either longer than 16 KiB or the worker had no buffer left for it"},
 	ShortFrame:    {"short_frame", "shorter than its Ethernet header"},
 	Tagged:        {"tagged", "carries a VLAN tag, and no attachment of that VLAN exists"},
 	NotIP:         {"not_ip", "neither IPv4 nor IPv6"},

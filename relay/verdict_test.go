@@ -290,18 +290,3 @@ func TestAFullTransmitRingDropsTheNewestAndFreesThem(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
-
-func TestAPacketOfSeveralDescriptorsIsCountedAndDropped(t *testing.T) {
-	p := newPair(t, gatewayOptions{})
-	p.connect(t)
-	got := p.a.verdicts(func() {
-		b := routedPacket(defaultVPC, 1, 2, 4, nil)
-		p.a.queues[0][hostPort].InjectDesc(b, descContinued)
-		p.a.queues[0][hostPort].InjectDesc(b, 0)
-		p.a.queues[0][hostPort].Inject(b)
-		p.a.turn()
-	})
-	if want := map[string]uint64{"multi_buffer": 2, "to_peer": 1}; !maps.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-}

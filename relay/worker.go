@@ -52,6 +52,7 @@ type worker struct {
 	sealPackets []wireguard.Packet
 	spareMail   []wireguard.Datagram
 
+	longs      longBuffers
 	peers      []peerAdjacency
 	hosts      []adjacency // by delivery
 	neighbours []adjacency // by neighbourSlot
@@ -166,6 +167,7 @@ func (w *worker) adopt(s *state) {
 	clear(w.routes[:])
 	w.peers = make([]peerAdjacency, len(s.peers))
 	w.hosts = make([]adjacency, len(s.deliveries))
+	w.longs.provide(s.ports, w.umem.FrameSize())
 	w.adoptVPCs(s)
 	w.bindPorts()
 }
@@ -211,6 +213,7 @@ func (w *worker) setQueues(queues []PortQueue) error {
 	var errs []error
 	for i := range w.queues {
 		if old := w.queues[i].Queue; old != nil {
+			w.longs.abandon(&w.queues[i].joining)
 			if err := old.Close(); err != nil {
 				errs = append(errs, fmt.Errorf("close queue of ifindex %d: %w", w.queues[i].ifindex, err))
 			}
@@ -234,11 +237,23 @@ func (w *worker) receive(slot int) bool {
 	if n == 0 {
 		return false
 	}
-	w.received += uint64(n)
 	w.batches++
+	q := &w.queues[slot]
 	for i := range n {
-		w.take(&w.frames[i], w.descs[i], slot)
-		w.classify(&w.frames[i], w.descs[i].Options)
+		f, d := &w.frames[i], w.descs[i]
+		if d.Options&descContinued != 0 || q.joining.active {
+			whole, alive := w.join(q, f, d, slot)
+			if whole {
+				w.received++
+			}
+			if !alive {
+				continue
+			}
+		} else {
+			w.received++
+			w.take(f, d, slot)
+		}
+		w.classify(f)
 	}
 	w.openAll()
 	w.routeAll()

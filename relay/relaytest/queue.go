@@ -67,6 +67,18 @@ func NewQueue(umem *afxdp.UMEM, o Options) *Queue {
 // it, or it does not fit into one; a NIC would have dropped it.
 func (q *Queue) Inject(b []byte) bool { return q.InjectDesc(b, 0) }
 
+// InjectLong is Inject for a packet that may need several frames.
+func (q *Queue) InjectLong(b []byte) bool {
+	first := q.umem.FrameSize() - q.o.Headroom
+	for len(b) > first {
+		if !q.InjectDesc(b[:first], afxdp.Continued) {
+			return false
+		}
+		b = b[first:]
+	}
+	return q.InjectDesc(b, 0)
+}
+
 // InjectDesc is Inject with a descriptor's options (XDP_PKT_CONTD).
 func (q *Queue) InjectDesc(b []byte, options uint32) bool {
 	q.mu.Lock()
@@ -92,11 +104,15 @@ func (q *Queue) Collect() [][]byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var packets [][]byte
+	var packet []byte
 	for _, d := range q.sent {
 		base := q.umem.FrameBase(d.Addr)
 		off := d.Addr - base
-		packets = append(packets, append([]byte(nil), q.umem.Frame(base)[off:off+uint64(d.Len)]...))
+		packet = append(packet, q.umem.Frame(base)[off:off+uint64(d.Len)]...)
 		q.completed = append(q.completed, base)
+		if d.Options&afxdp.Continued == 0 {
+			packets, packet = append(packets, packet), nil
+		}
 	}
 	q.sent = q.sent[:0]
 	return packets
@@ -173,6 +189,9 @@ func (q *Queue) Send(src []afxdp.Desc) int {
 		return 0
 	}
 	n := min(len(src), q.o.TxSize-len(q.sent))
+	for n > 0 && src[n-1].Options&afxdp.Continued != 0 { // whole packets only
+		n--
+	}
 	q.sent = append(q.sent, src[:n]...)
 	return n
 }

@@ -29,7 +29,7 @@ func (w *Wire) Carry() int {
 	packets = append(w.waiting, packets...)
 	w.waiting = nil
 	for i, b := range packets {
-		if !w.To.Inject(b) {
+		if !w.To.InjectLong(b) {
 			w.waiting = packets[i:]
 			return i
 		}
