@@ -16,6 +16,8 @@ const (
 	// longSize takes the longest packet that fits 17 fragments of a page's data
 	// with room for headers in front, and any MTU that Ethernet hardware has (9216 at most).
 	longSize = 16 << 10
+	// MaxMTU of a port: the longest IP packet that fits into a long buffer with everything around it.
+	MaxMTU = longSize - longRoom - packet.EthernetLen - 2*vlanTag - maxSealing
 	// longRoom in front is what packets in frames have: XDP_PACKET_HEADROOM.
 	longRoom = afxdp.KernelHeadroom
 	// longCount is what may be under way or parked at a time: a batch, and as many

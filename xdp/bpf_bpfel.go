@@ -99,6 +99,7 @@ const (
 	bpfProgSluice           = "sluice"
 	bpfVarHandshakeBurst    = "handshake_burst"
 	bpfVarHandshakeInterval = "handshake_interval"
+	bpfVarMultiBuffer       = "multi_buffer"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -167,6 +168,7 @@ type bpfMapSpecs struct {
 type bpfVariableSpecs struct {
 	HandshakeBurst    *ebpf.VariableSpec `ebpf:"handshake_burst"`
 	HandshakeInterval *ebpf.VariableSpec `ebpf:"handshake_interval"`
+	MultiBuffer       *ebpf.VariableSpec `ebpf:"multi_buffer"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -220,6 +222,7 @@ func (m *bpfMaps) Close() error {
 type bpfVariables struct {
 	HandshakeBurst    *ebpf.Variable `ebpf:"handshake_burst"`
 	HandshakeInterval *ebpf.Variable `ebpf:"handshake_interval"`
+	MultiBuffer       *ebpf.Variable `ebpf:"multi_buffer"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

@@ -24,6 +24,9 @@ type Options struct {
 	// process, and the next Attach replaces the program on them atomically. Each gateway process needs its own.
 	// Default: nothing is pinned, everything ends with the process.
 	PinPath string
+	// MultiBuffer takes packets that are longer than a buffer of the driver's (jumbo frames). It needs Linux 5.18, and
+	// sockets with afxdp.SocketOptions.MultiBuffer (Linux 6.6) to receive them.
+	MultiBuffer bool
 	// HandshakeRate limits WireGuard messages of type 1 and 2 per second and source address (IPv6: per /64), before they
 	// cost the relay anything. It is generous, for whoever can forge a peer's address can use up the peer's share; the
 	// finer means (cookies, which prove an address) are the relay's. Default 200; negative: no limit.
@@ -74,6 +77,12 @@ func Load(o Options) (*Program, error) {
 	}
 	if err := setHandshakeLimit(spec, o); err != nil {
 		return nil, fmt.Errorf("set handshake limit: %w", err)
+	}
+	if o.MultiBuffer {
+		spec.Programs[bpfProgSluice].Flags |= unix.BPF_F_XDP_HAS_FRAGS
+		if err := spec.Variables[bpfVarMultiBuffer].Set(true); err != nil {
+			return nil, fmt.Errorf("set multi-buffer: %w", err)
+		}
 	}
 	p := &Program{attachments: make(map[int]*Attachment)}
 	if err := spec.LoadAndAssign(&p.objs, nil); err != nil {

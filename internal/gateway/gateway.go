@@ -61,6 +61,7 @@ type Gateway struct {
 	portProblems map[string]string
 	nextRevision uint64
 
+	memory   memory
 	changed  chan struct{}   // the kernel's links or neighbours changed
 	resolved chan resolution // a peer's name was looked up
 	requests chan func()     // work that callers want done by Run's goroutine
@@ -117,7 +118,8 @@ func (g *Gateway) open(data []byte) (err error) {
 	if g.kernel, err = neigh.Watch(neigh.Options{OnChange: g.kernelChanged, Logger: g.log}); err != nil {
 		return err
 	}
-	if g.program, err = xdp.Load(xdp.Options{}); err != nil {
+	g.memory = memoryFor(g.cfg, g.kernel.Links())
+	if g.program, err = xdp.Load(xdp.Options{MultiBuffer: g.memory.jumbo}); err != nil {
 		return err
 	}
 	g.device, err = wireguard.New(wireguard.Options{PrivateKey: secrets.private, Send: g.send, Logger: g.log})
@@ -144,7 +146,7 @@ func (g *Gateway) openMemory() error {
 		frames = len(g.cfg.Ports)*2*g.cfg.AFXDP.RingSize + reserve
 	}
 	options := afxdp.UMEMOptions{
-		Frames: frames, FrameSize: g.frameSize(), Reserve: min(reserve, frames/4), HugePages: g.cfg.AFXDP.HugePages,
+		Frames: frames, FrameSize: g.memory.frameSize, Reserve: min(reserve, frames/4), HugePages: g.cfg.AFXDP.HugePages,
 	}
 	for worker := range g.cfg.Workers {
 		umem, err := afxdp.NewUMEM(options)
@@ -155,22 +157,6 @@ func (g *Gateway) openMemory() error {
 	}
 	return nil
 }
-
-// frameSize is the smaller of the two sizes that the kernel takes (chunks of half a page or a page) into which the
-// packets of the configured ports fit.
-func (g *Gateway) frameSize() int {
-	for _, p := range g.cfg.Ports {
-		if link := g.kernel.Links().LinkByName(p.Name); link != nil && link.MTU > maxMTU(2048) {
-			return 4096
-		}
-	}
-	return 2048
-}
-
-// maxMTU is the longest IP packet of a port whose frames fit into chunks of this size: the kernel keeps 256 bytes in
-// front (XDP_PACKET_HEADROOM), Ethernet with two VLAN tags takes 22, and behind the packet there must be room for
-// WireGuard's padding and tag (31).
-func maxMTU(frameSize int) int { return frameSize - 256 - 22 - 31 }
 
 // send takes the WireGuard engine's datagrams.
 func (g *Gateway) send(d wireguard.Datagram) {

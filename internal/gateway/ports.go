@@ -82,7 +82,7 @@ func (g *Gateway) openPort(want config.Port, link *neigh.Link) (_ *port, err err
 		return nil, fmt.Errorf("has %d receive queues for %d workers (ethtool -L %s combined %d, or fewer workers)",
 			link.RxQueues, len(g.umems), link.Name, len(g.umems))
 	}
-	if limit := maxMTU(g.umems[0].FrameSize()); link.MTU > limit {
+	if limit := g.memory.maxMTU(); link.MTU > limit {
 		return nil, fmt.Errorf("its MTU %d is more than %d, the most that the packet memory made at the start takes (lower it, or restart)",
 			link.MTU, limit)
 	}
@@ -117,7 +117,8 @@ func (g *Gateway) openSocket(worker int, want config.Port, link *neigh.Link) (so
 	options := afxdp.SocketOptions{
 		Ifindex: int(link.Ifindex), Queue: worker, Mode: socketMode(want.ZeroCopy),
 		RxSize: ring, TxSize: ring, FillSize: ring, CompletionSize: ring,
-		BusyPoll: g.cfg.AFXDP.BusyPoll, BusyPollBudget: g.cfg.AFXDP.BusyPollBudget,
+		MultiBuffer: g.memory.inPieces(link.MTU),
+		BusyPoll:    g.cfg.AFXDP.BusyPoll, BusyPollBudget: g.cfg.AFXDP.BusyPollBudget,
 	}
 	g.relay.Do(worker, func() { socket, err = afxdp.Open(g.umems[worker], options) })
 	return socket, err

@@ -6,6 +6,12 @@
 #include "shared.h"
 
 /*
+ * Set by Load: the program takes packets in several buffers (jumbo frames). Headers are all in the first one, but how long
+ * the packet is then, only the kernel knows; asking it for each packet is not for those who need not.
+ */
+const volatile bool multi_buffer = false;
+
+/*
  * The unread rest of a packet. `end` is where the bytes in memory end, `left` how many more bytes belong to the packet
  * by its headers so far: Ethernet pads short packets, so there may be more in memory. `end` alone would satisfy the
  * verifier, `left` is what keeps us from taking padding for a header.
@@ -33,10 +39,17 @@ static __always_inline bool limit(struct cursor *c, __u32 size)
 {
 	barrier_var(size); /* or clang, who knows that it has 16 bits, leaves out what old verifiers (6.1) need to know it */
 	size &= 0xffff;
-	if (c->left < size || c->pos + size > c->end)
+	/* With several buffers `left` has counted from the length of all of them, see whole(). */
+	if (c->left < size || (!multi_buffer && c->pos + size > c->end))
 		return false;
 	c->left = size;
 	return true;
+}
+
+/* How long a packet is at most: all its buffers, or, when it has but one, the verifier knows better. */
+static __always_inline __u32 whole(struct xdp_md *ctx)
+{
+	return multi_buffer ? bpf_xdp_get_buff_len(ctx) : 0xffffffff;
 }
 
 static __always_inline bool is_vlan(__be16 type)

@@ -62,7 +62,7 @@ static __always_inline enum verdict classify_routed(const struct port *port, con
 
 static __always_inline enum verdict classify(struct xdp_md *ctx, __u32 *slot)
 {
-	struct cursor c = { (void *)(long)ctx->data, (void *)(long)ctx->data_end, 0xffffffff };
+	struct cursor c = { (void *)(long)ctx->data, (void *)(long)ctx->data_end, whole(ctx) };
 	struct port_key key = { ctx->ingress_ifindex };
 	struct frame frame;
 	struct port *port;
