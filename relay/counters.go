@@ -21,12 +21,13 @@ type Counters struct {
 	VPCs       []VPCCounters       // by VNI, ascending
 }
 
-// VPCCounters count a VPC's packets that were handed to a port, and the bytes
-// of their inner IP packets.
+// VPCCounters count a VPC's packets that were handed to a port, with the bytes
+// of their inner IP packets, and those that were dropped.
 type VPCCounters struct {
 	VNI                   uint32
 	ToPeers, ToPeersBytes uint64
 	ToSite, ToSiteBytes   uint64
+	Dropped               uint64 // packets of the VPC that met a verdict that is not Good
 }
 
 // add adds o to c; both have their VPCs in order.
@@ -51,6 +52,7 @@ func (c *Counters) add(o Counters) {
 		c.VPCs[i].ToPeersBytes += v.ToPeersBytes
 		c.VPCs[i].ToSite += v.ToSite
 		c.VPCs[i].ToSiteBytes += v.ToSiteBytes
+		c.VPCs[i].Dropped += v.Dropped
 	}
 }
 
@@ -67,6 +69,7 @@ type tally struct {
 	kickErrors uint64
 	vpcs       []*vpcTally // by the state's index
 	dirtyVPC   []*vpcTally
+	routeTallies
 
 	published published
 }
@@ -91,9 +94,9 @@ type published struct {
 type vpcTally struct {
 	vni    uint32
 	dirty  bool
-	counts [4]uint64
+	counts [5]uint64
 	_      [64]byte
-	shared [4]atomic.Uint64
+	shared [5]atomic.Uint64
 	_      [64]byte
 }
 
@@ -161,6 +164,9 @@ func (w *worker) publish() {
 		t.dirty = false
 	}
 	w.dirtyVPC = w.dirtyVPC[:0]
+	if w.now >= w.routesAt {
+		w.publishRoutes()
+	}
 }
 
 // store writes only what changed: a load is free, an atomic store is not.
@@ -181,7 +187,7 @@ func (w *worker) counters() Counters {
 	if vpcs := p.vpcs.Load(); vpcs != nil {
 		for _, t := range *vpcs {
 			c.VPCs = append(c.VPCs, VPCCounters{VNI: t.vni, ToPeers: t.shared[0].Load(), ToPeersBytes: t.shared[1].Load(),
-				ToSite: t.shared[2].Load(), ToSiteBytes: t.shared[3].Load()})
+				ToSite: t.shared[2].Load(), ToSiteBytes: t.shared[3].Load(), Dropped: t.shared[4].Load()})
 		}
 	}
 	return c

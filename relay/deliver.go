@@ -80,5 +80,6 @@ func (w *worker) delivered(f *frame) Verdict {
 		return Originated
 	}
 	w.vpcCount(f).toSite(f.ip.Len)
+	w.routeCount(f)
 	return ToSite
 }

@@ -28,6 +28,9 @@ type frame struct {
 	peer uint32    // fromPeer: who sent it; sealing: for whom
 	slot int32     // index of the queue it came in through
 
+	route  uint32 // counter of the route to the destination, once looked up
+	source uint32 // counter of the route back to the source; 0: not looked up
+
 	origin   origin
 	tos      uint8 // of the outermost header that was taken off
 	critical bool  // one of the options below is marked critical
@@ -45,7 +48,7 @@ func (f *frame) reset(chunk []byte, base uint64, off, length, slot int) {
 	f.chunk, f.base, f.long = chunk, base, 0
 	f.start, f.off, f.end = off, off, off+length
 	f.slot, f.vpc, f.origin, f.tos = int32(slot), -1, fromSite, 0
-	f.optsLen, f.critical, f.deadline = 0, false, 0
+	f.optsLen, f.critical, f.deadline, f.source = 0, false, 0, 0
 }
 
 // data is the packet as it is now.

@@ -74,7 +74,7 @@ func (w *worker) icmpError(f *frame, v Verdict, typ, code uint8, word uint32) {
 		w.drop(f, v)
 		return
 	}
-	w.count(v)
+	w.end(f, v)
 	to := f.ip.Src(f.data())
 	f.off -= header
 	f.end = f.off + header + quote

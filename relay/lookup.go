@@ -84,6 +84,7 @@ func (w *worker) nextHop(f *frame) (hop fib.NextHop, routed bool) {
 	if r == nil {
 		return hop, false
 	}
+	f.route = r.Counter
 	if len(r.NextHops) > 1 {
 		return pick(r.NextHops, f.flow), true
 	}

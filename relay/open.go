@@ -125,7 +125,11 @@ func (w *worker) tunnelled(f *frame) {
 func (w *worker) admit(f *frame) bool {
 	b := f.data()
 	route := w.routes.route(w.state.vpcs, f.vpc, f.ip.SrcBytes(b))
-	return route != nil && leadsTo(route, f.peer) || w.ownTunnel(f, f.ip.Src(b))
+	if route != nil && leadsTo(route, f.peer) {
+		f.source = route.Counter
+		return true
+	}
+	return w.ownTunnel(f, f.ip.Src(b))
 }
 
 func (w *worker) ownTunnel(f *frame, src netip.Addr) bool {

@@ -38,6 +38,7 @@ func (w *worker) sealed(f *frame, p *wireguard.Packet) {
 		v = Originated
 	} else {
 		w.vpcCount(f).toPeer(f.ip.Len)
+		w.routeCount(f)
 	}
 	w.outer(f, &w.peers[f.peer].adjacency, f.ip.TOS, v)
 }

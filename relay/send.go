@@ -78,8 +78,16 @@ func (w *worker) kick(q *queue) {
 
 // drop ends a packet: its frame is free again.
 func (w *worker) drop(f *frame, v Verdict) {
-	w.count(v)
+	w.end(f, v)
 	w.free(f)
+}
+
+// end gives a packet its verdict; its frame stays the worker's.
+func (w *worker) end(f *frame, v Verdict) {
+	w.count(v)
+	if f.vpc >= 0 && !v.Good() {
+		w.vpcCount(f).counts[4]++
+	}
 }
 
 func (w *worker) count(v Verdict) {

@@ -25,6 +25,7 @@ type state struct {
 	defaultVPC int32     // index of VNI 0, -1 without
 	vniVPC     numberMap // VNI -> VPC
 	attached   numberMap // attachmentKey -> VPC
+	counters   uint32    // one more than the largest fib.Route.Counter
 }
 
 type portState struct {
@@ -298,6 +299,10 @@ func (c *compiler) deliveries() {
 func (c *compiler) routes() {
 	for i := range c.out.vpcs {
 		for r := range c.out.vpcs[i].routes.All() {
+			c.out.counters = max(c.out.counters, r.Counter+1)
+			if r.Counter >= MaxRouteCounters {
+				c.problem("vpc %s route %v: counter %d is out of range", c.in.VPCs[i].Name, r.Prefix, r.Counter)
+			}
 			for _, hop := range r.NextHops {
 				switch {
 				case hop.Kind == fib.Local && int(hop.ID) >= len(c.out.deliveries):

@@ -139,6 +139,8 @@ func (w *worker) turn() bool {
 	}
 	if worked {
 		w.publish()
+	} else if len(w.dirtyRoutes) > 0 {
+		w.publishRoutes()
 	}
 	return worked
 }
@@ -169,6 +171,7 @@ func (w *worker) adopt(s *state) {
 	w.hosts = make([]adjacency, len(s.deliveries))
 	w.longs.provide(s.ports, w.umem.FrameSize())
 	w.adoptVPCs(s)
+	w.adoptRoutes(s.counters)
 	w.bindPorts()
 }
 

@@ -77,6 +77,7 @@ func (fixture) VPCs(context.Context, *sluicev1.VPCsRequest) (*sluicev1.VPCsRespo
 	return &sluicev1.VPCsResponse{Vpcs: []*sluicev1.VPC{
 		{Name: "default", Attachments: []*sluicev1.Attachment{{Type: "routed", Port: "host0", Entries: 2}}, LocalRoutes: 2, RemoteRoutes: 2, Peers: []string{"bergen-1"}},
 		{Name: "red", Vni: 100, GatewayAddresses: []string{"10.1.0.1"}, GatewayMac: "02:51:ce:00:00:64",
+			ToPeersPackets: 1000, ToPeersBytes: 1 << 20, ToSitePackets: 2, ToSiteBytes: 168, Dropped: 3,
 			Attachments: []*sluicev1.Attachment{{Type: "vxlan", Port: "site0", UdpPort: 4789, Entries: 1}, {Type: "geneve", Port: "site0", UdpPort: 6081, Entries: 1}}, LocalRoutes: 2},
 	}}, nil
 }
@@ -84,7 +85,7 @@ func (fixture) VPCs(context.Context, *sluicev1.VPCsRequest) (*sluicev1.VPCsRespo
 func (fixture) Routes(_ context.Context, r *sluicev1.RoutesRequest) (*sluicev1.RoutesResponse, error) {
 	all := []*sluicev1.Route{
 		{Vpc: "default", Prefix: "172.16.2.0/24", Kind: sluicev1.RouteKind_ROUTE_KIND_REMOTE, NextHops: []*sluicev1.NextHop{
-			{Peer: "bergen-1", Address: "198.51.100.2:51820", Usable: true}, {Peer: "narvik-1"}}},
+			{Peer: "bergen-1", Address: "198.51.100.2:51820", Usable: true}, {Peer: "narvik-1"}}, ToPackets: 12, ToBytes: 1008, FromPackets: 11, FromBytes: 924},
 		{Vpc: "red", Prefix: "10.1.1.11/32", Kind: sluicev1.RouteKind_ROUTE_KIND_LOCAL, NextHops: []*sluicev1.NextHop{
 			{Attachment: "vxlan site0", Address: "192.168.1.11", Mac: "02:00:00:00:01:11", Vni: 100, Usable: true}}},
 	}

@@ -15,7 +15,7 @@ func newVPCs() *cobra.Command {
 	var c client
 	cmd := &cobra.Command{
 		Use:     "vpcs",
-		Short:   "List the routing domains and where they are attached",
+		Short:   "List the routing domains, where they are attached and what they carried",
 		GroupID: groupRead,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -31,7 +31,7 @@ func newVPCs() *cobra.Command {
 }
 
 func vpcTable(vpcs []*sluicev1.VPC) *table {
-	t := newTable("VPC", ">VNI", ">LOCAL ROUTES", ">REMOTE ROUTES", "PEERS", "GATEWAY ADDRESSES", "ATTACHMENTS")
+	t := newTable("VPC", ">VNI", ">LOCAL ROUTES", ">REMOTE ROUTES", ">TO PEERS", ">TO SITE", ">DROPPED", "PEERS", "GATEWAY ADDRESSES", "ATTACHMENTS")
 	for _, v := range vpcs {
 		var attachments []string
 		for _, a := range v.GetAttachments() {
@@ -42,6 +42,7 @@ func vpcTable(vpcs []*sluicev1.VPC) *table {
 			attachments = append(attachments, text)
 		}
 		t.add(v.GetName(), fmt.Sprint(v.GetVni()), fmt.Sprint(v.GetLocalRoutes()), fmt.Sprint(v.GetRemoteRoutes()),
+			traffic(v.GetToPeersPackets(), v.GetToPeersBytes()), traffic(v.GetToSitePackets(), v.GetToSiteBytes()), fmt.Sprint(v.GetDropped()),
 			dash(strings.Join(v.GetPeers(), " ")), dash(strings.Join(v.GetGatewayAddresses(), " ")), dash(strings.Join(attachments, ", ")))
 	}
 	return t
@@ -54,7 +55,8 @@ func newRoutes() *cobra.Command {
 		Use:   "routes [ADDRESS]",
 		Short: "List the routes, or the one that an address takes",
 		Long: `List the routes of every VPC, or of one. With an address, only the route that it
-takes in that VPC.`,
+takes in that VPC. TO counts what was sent to the route; FROM what came from it, for
+remote routes.`,
 		GroupID: groupRead,
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -79,9 +81,10 @@ takes in that VPC.`,
 
 // routeTable has a line for every next hop.
 func routeTable(routes []*sluicev1.Route) *table {
-	t := newTable("VPC", "PREFIX", "KIND", "NEXT HOP", "ADDRESS", ">VNI", "USABLE")
+	t := newTable("VPC", "PREFIX", "KIND", "NEXT HOP", "ADDRESS", ">VNI", "USABLE", ">TO", ">FROM")
 	for _, r := range routes {
 		vpc, prefix, kind := r.GetVpc(), r.GetPrefix(), api.Word(r.GetKind())
+		to, from := traffic(r.GetToPackets(), r.GetToBytes()), traffic(r.GetFromPackets(), r.GetFromBytes())
 		for _, h := range r.GetNextHops() {
 			hop := "peer " + h.GetPeer()
 			if r.GetKind() == sluicev1.RouteKind_ROUTE_KIND_LOCAL {
@@ -91,8 +94,8 @@ func routeTable(routes []*sluicev1.Route) *table {
 			if h.GetMac() != "" {
 				address += " " + h.GetMac()
 			}
-			t.add(vpc, prefix, kind, hop, dash(address), fmt.Sprint(h.GetVni()), yesNo(h.GetUsable()))
-			vpc, prefix, kind = "", "", "" // more ways to the same
+			t.add(vpc, prefix, kind, hop, dash(address), fmt.Sprint(h.GetVni()), yesNo(h.GetUsable()), to, from)
+			vpc, prefix, kind, to, from = "", "", "", "", "" // more ways to the same
 		}
 	}
 	return t

@@ -61,9 +61,13 @@ func (h NextHop) String() string { return h.Kind.String() + " " + strconv.Format
 
 // Route is a prefix and its equal-cost next hops. In a Table the next hops are never empty, all different and sorted
 // by kind and ID, so that the same flow hash picks the same next hop on every gateway that holds the same set.
+//
+// Counter is carried along for whoever counts the route's packets: a small number, 0 when nobody does. It may be set on
+// the routes of a table (All) until the table is given to readers.
 type Route struct {
 	Prefix   netip.Prefix
 	NextHops []NextHop
+	Counter  uint32
 }
 
 // Table is an immutable longest-prefix match; its zero value is an empty table.
@@ -190,7 +194,7 @@ func check(routes []Route) ([]*Route, error) {
 				return nil, fmt.Errorf("route %v: next hop %v occurs twice", r.Prefix, h)
 			}
 		}
-		owned[i] = &Route{Prefix: r.Prefix, NextHops: hops}
+		owned[i] = &Route{Prefix: r.Prefix, NextHops: hops, Counter: r.Counter}
 	}
 	return owned, nil
 }

@@ -54,6 +54,7 @@ func (g *Gateway) update() error {
 	if err != nil {
 		return err
 	}
+	g.numbers.assign(p.snapshot, time.Now(), g.relay.RouteCounters)
 	if err := g.relay.Update(p.snapshot); err != nil {
 		return err
 	}

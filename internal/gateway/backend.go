@@ -167,8 +167,11 @@ func peerStatus(p *peerView) *sluicev1.Peer {
 func (g *Gateway) VPCs(context.Context, *sluicev1.VPCsRequest) (*sluicev1.VPCsResponse, error) {
 	v := g.view.Load()
 	response := &sluicev1.VPCsResponse{}
+	counted := g.relay.Counters().VPCs
 	for _, vpc := range v.cfg.VPCs {
 		out := &sluicev1.VPC{Name: vpc.Name, Vni: vpc.VNI, GatewayMac: vpc.GatewayMAC.String()}
+		c := vpcCounters(counted, vpc.VNI)
+		out.ToPeersPackets, out.ToPeersBytes, out.ToSitePackets, out.ToSiteBytes, out.Dropped = c.ToPeers, c.ToPeersBytes, c.ToSite, c.ToSiteBytes, c.Dropped
 		for _, a := range vpc.GatewayAddresses {
 			out.GatewayAddresses = append(out.GatewayAddresses, a.String())
 		}
@@ -216,14 +219,14 @@ func (g *Gateway) Routes(_ context.Context, r *sluicev1.RoutesRequest) (*sluicev
 		return g.routeTo(v, r)
 	}
 	response := &sluicev1.RoutesResponse{}
-	neighbours := g.kernel.Table()
+	neighbours, counted := g.kernel.Table(), v.routeCounters(g.relay)
 	for i := range v.plan.snapshot.VPCs {
 		vpc := &v.plan.snapshot.VPCs[i]
 		if r.GetVpc() != "" && r.GetVpc() != vpc.Name {
 			continue
 		}
 		for route := range vpc.Routes.All() {
-			response.Routes = append(response.Routes, v.route(vpc, route, neighbours))
+			response.Routes = append(response.Routes, v.route(vpc, route, neighbours, counted))
 		}
 	}
 	return response, nil
@@ -242,11 +245,13 @@ func (g *Gateway) routeTo(v *view, r *sluicev1.RoutesRequest) (*sluicev1.RoutesR
 	if route == nil {
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("VPC %s has no route to %s", vpc.Name, addr))
 	}
-	return &sluicev1.RoutesResponse{Routes: []*sluicev1.Route{v.route(vpc, route, g.kernel.Table())}}, nil
+	return &sluicev1.RoutesResponse{Routes: []*sluicev1.Route{v.route(vpc, route, g.kernel.Table(), v.routeCounters(g.relay))}}, nil
 }
 
-func (v *view) route(vpc *relay.VPC, route *fib.Route, neighbours *neigh.Table) *sluicev1.Route {
+func (v *view) route(vpc *relay.VPC, route *fib.Route, neighbours *neigh.Table, counted routeCounters) *sluicev1.Route {
 	out := &sluicev1.Route{Vpc: vpc.Name, Prefix: route.Prefix.String(), Kind: sluicev1.RouteKind_ROUTE_KIND_LOCAL}
+	c := counted.of(route)
+	out.ToPackets, out.ToBytes, out.FromPackets, out.FromBytes = c.ToPackets, c.ToBytes, c.FromPackets, c.FromBytes
 	for _, hop := range route.NextHops {
 		if hop.Kind == fib.Remote {
 			out.Kind = sluicev1.RouteKind_ROUTE_KIND_REMOTE

@@ -60,6 +60,7 @@ type Gateway struct {
 	ports        map[string]*port
 	portProblems map[string]string
 	nextRevision uint64
+	numbers      *routeNumbers
 
 	memory   memory
 	changed  chan struct{}   // the kernel's links or neighbours changed
@@ -83,6 +84,7 @@ func New(o Options) (*Gateway, error) {
 		options:  o,
 		log:      o.Logger,
 		peers:    make(map[string]*peer),
+		numbers:  newRouteNumbers(),
 		ports:    make(map[string]*port),
 		changed:  make(chan struct{}, 1),
 		resolved: make(chan resolution),

@@ -4,6 +4,7 @@ import (
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/internal/neigh"
+	"github.com/sluicegw/sluice/relay"
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
@@ -15,6 +16,7 @@ type view struct {
 	links    *neigh.Links
 	peers    []peerView // in the order of the configuration
 	ports    []portView
+	bases    map[uint32]relay.RouteCounters // of route counters that were another route's before
 }
 
 type peerView struct {
@@ -32,7 +34,7 @@ type portView struct {
 
 // publish shows the API what is in force now.
 func (g *Gateway) publish() {
-	v := view{cfg: g.cfg, revision: g.revision, plan: g.plan, links: g.links}
+	v := view{cfg: g.cfg, revision: g.revision, plan: g.plan, links: g.links, bases: g.numbers.bases()}
 	v.peers = make([]peerView, 0, len(g.cfg.Peers))
 	for _, c := range g.cfg.Peers {
 		if p := g.peers[c.Name]; p != nil {

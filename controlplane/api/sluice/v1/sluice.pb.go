@@ -1149,9 +1149,16 @@ type VPC struct {
 	LocalRoutes      uint32        `protobuf:"varint,6,opt,name=local_routes,json=localRoutes,proto3" json:"local_routes,omitempty"`
 	RemoteRoutes     uint32        `protobuf:"varint,7,opt,name=remote_routes,json=remoteRoutes,proto3" json:"remote_routes,omitempty"`
 	// Names of the peers that carry it.
-	Peers         []string `protobuf:"bytes,8,rep,name=peers,proto3" json:"peers,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Peers []string `protobuf:"bytes,8,rep,name=peers,proto3" json:"peers,omitempty"`
+	// Since the gateway started: inner packets sent to peers and delivered to the
+	// site, with the bytes of the IP packets, and those that were dropped.
+	ToPeersPackets uint64 `protobuf:"varint,20,opt,name=to_peers_packets,json=toPeersPackets,proto3" json:"to_peers_packets,omitempty"`
+	ToPeersBytes   uint64 `protobuf:"varint,21,opt,name=to_peers_bytes,json=toPeersBytes,proto3" json:"to_peers_bytes,omitempty"`
+	ToSitePackets  uint64 `protobuf:"varint,22,opt,name=to_site_packets,json=toSitePackets,proto3" json:"to_site_packets,omitempty"`
+	ToSiteBytes    uint64 `protobuf:"varint,23,opt,name=to_site_bytes,json=toSiteBytes,proto3" json:"to_site_bytes,omitempty"`
+	Dropped        uint64 `protobuf:"varint,24,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *VPC) Reset() {
@@ -1238,6 +1245,41 @@ func (x *VPC) GetPeers() []string {
 		return x.Peers
 	}
 	return nil
+}
+
+func (x *VPC) GetToPeersPackets() uint64 {
+	if x != nil {
+		return x.ToPeersPackets
+	}
+	return 0
+}
+
+func (x *VPC) GetToPeersBytes() uint64 {
+	if x != nil {
+		return x.ToPeersBytes
+	}
+	return 0
+}
+
+func (x *VPC) GetToSitePackets() uint64 {
+	if x != nil {
+		return x.ToSitePackets
+	}
+	return 0
+}
+
+func (x *VPC) GetToSiteBytes() uint64 {
+	if x != nil {
+		return x.ToSiteBytes
+	}
+	return 0
+}
+
+func (x *VPC) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
 }
 
 // Attachment is how a VPC's traffic reaches a port.
@@ -1417,7 +1459,14 @@ type Route struct {
 	Prefix string                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	Kind   RouteKind              `protobuf:"varint,3,opt,name=kind,proto3,enum=sluice.v1.RouteKind" json:"kind,omitempty"`
 	// More than one: flows are spread over them.
-	NextHops      []*NextHop `protobuf:"bytes,4,rep,name=next_hops,json=nextHops,proto3" json:"next_hops,omitempty"`
+	NextHops []*NextHop `protobuf:"bytes,4,rep,name=next_hops,json=nextHops,proto3" json:"next_hops,omitempty"`
+	// Since the route was there first: inner packets that were sent to it, with the
+	// bytes of the IP packets. Reloads do not reset them.
+	ToPackets uint64 `protobuf:"varint,20,opt,name=to_packets,json=toPackets,proto3" json:"to_packets,omitempty"`
+	ToBytes   uint64 `protobuf:"varint,21,opt,name=to_bytes,json=toBytes,proto3" json:"to_bytes,omitempty"`
+	// Those sent on whose source lies in the prefix. Not counted for local routes.
+	FromPackets   uint64 `protobuf:"varint,22,opt,name=from_packets,json=fromPackets,proto3" json:"from_packets,omitempty"`
+	FromBytes     uint64 `protobuf:"varint,23,opt,name=from_bytes,json=fromBytes,proto3" json:"from_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1478,6 +1527,34 @@ func (x *Route) GetNextHops() []*NextHop {
 		return x.NextHops
 	}
 	return nil
+}
+
+func (x *Route) GetToPackets() uint64 {
+	if x != nil {
+		return x.ToPackets
+	}
+	return 0
+}
+
+func (x *Route) GetToBytes() uint64 {
+	if x != nil {
+		return x.ToBytes
+	}
+	return 0
+}
+
+func (x *Route) GetFromPackets() uint64 {
+	if x != nil {
+		return x.FromPackets
+	}
+	return 0
+}
+
+func (x *Route) GetFromBytes() uint64 {
+	if x != nil {
+		return x.FromBytes
+	}
+	return 0
 }
 
 // NextHop is one way to a route's destination.
@@ -2160,7 +2237,7 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x10allowed_prefixes\x18\x03 \x03(\tR\x0fallowedPrefixes\"\r\n" +
 	"\vVPCsRequest\"2\n" +
 	"\fVPCsResponse\x12\"\n" +
-	"\x04vpcs\x18\x01 \x03(\v2\x0e.sluice.v1.VPCR\x04vpcs\"\x90\x02\n" +
+	"\x04vpcs\x18\x01 \x03(\v2\x0e.sluice.v1.VPCR\x04vpcs\"\xc6\x03\n" +
 	"\x03VPC\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03vni\x18\x02 \x01(\rR\x03vni\x12+\n" +
@@ -2170,7 +2247,12 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\vattachments\x18\x05 \x03(\v2\x15.sluice.v1.AttachmentR\vattachments\x12!\n" +
 	"\flocal_routes\x18\x06 \x01(\rR\vlocalRoutes\x12#\n" +
 	"\rremote_routes\x18\a \x01(\rR\fremoteRoutes\x12\x14\n" +
-	"\x05peers\x18\b \x03(\tR\x05peers\"i\n" +
+	"\x05peers\x18\b \x03(\tR\x05peers\x12(\n" +
+	"\x10to_peers_packets\x18\x14 \x01(\x04R\x0etoPeersPackets\x12$\n" +
+	"\x0eto_peers_bytes\x18\x15 \x01(\x04R\ftoPeersBytes\x12&\n" +
+	"\x0fto_site_packets\x18\x16 \x01(\x04R\rtoSitePackets\x12\"\n" +
+	"\rto_site_bytes\x18\x17 \x01(\x04R\vtoSiteBytes\x12\x18\n" +
+	"\adropped\x18\x18 \x01(\x04R\adropped\"i\n" +
 	"\n" +
 	"Attachment\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
@@ -2181,12 +2263,18 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x03vpc\x18\x01 \x01(\tR\x03vpc\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\":\n" +
 	"\x0eRoutesResponse\x12(\n" +
-	"\x06routes\x18\x01 \x03(\v2\x10.sluice.v1.RouteR\x06routes\"\x8c\x01\n" +
+	"\x06routes\x18\x01 \x03(\v2\x10.sluice.v1.RouteR\x06routes\"\x88\x02\n" +
 	"\x05Route\x12\x10\n" +
 	"\x03vpc\x18\x01 \x01(\tR\x03vpc\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12(\n" +
 	"\x04kind\x18\x03 \x01(\x0e2\x14.sluice.v1.RouteKindR\x04kind\x12/\n" +
-	"\tnext_hops\x18\x04 \x03(\v2\x12.sluice.v1.NextHopR\bnextHops\"\x93\x01\n" +
+	"\tnext_hops\x18\x04 \x03(\v2\x12.sluice.v1.NextHopR\bnextHops\x12\x1d\n" +
+	"\n" +
+	"to_packets\x18\x14 \x01(\x04R\ttoPackets\x12\x19\n" +
+	"\bto_bytes\x18\x15 \x01(\x04R\atoBytes\x12!\n" +
+	"\ffrom_packets\x18\x16 \x01(\x04R\vfromPackets\x12\x1d\n" +
+	"\n" +
+	"from_bytes\x18\x17 \x01(\x04R\tfromBytes\"\x93\x01\n" +
 	"\aNextHop\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x1e\n" +
 	"\n" +

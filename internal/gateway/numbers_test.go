@@ -1,0 +1,84 @@
+package gateway
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/sluicegw/sluice/internal/fib"
+	"github.com/sluicegw/sluice/relay"
+)
+
+// numbered is a snapshot with one VPC that has these prefixes, all at peer 0.
+func numbered(t *testing.T, vni uint32, prefixes ...string) *relay.Snapshot {
+	t.Helper()
+	var routes []fib.Route
+	for _, p := range prefixes {
+		routes = append(routes, fib.Route{Prefix: netip.MustParsePrefix(p), NextHops: []fib.NextHop{{Kind: fib.Remote}}})
+	}
+	table, err := fib.New(routes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &relay.Snapshot{VPCs: []relay.VPC{{VNI: vni, Routes: table}}}
+}
+
+func counterOf(s *relay.Snapshot, prefix string) uint32 {
+	return s.VPCs[0].Routes.Exact(netip.MustParsePrefix(prefix)).Counter
+}
+
+func TestARouteKeepsItsCounter(t *testing.T) {
+	n, now := newRouteNumbers(), time.Now()
+	none := func() []relay.RouteCounters { t.Fatal("no number changed hands"); return nil }
+	first := numbered(t, 1, "10.1.0.0/16", "10.2.0.0/16", "fd10::/32")
+	n.assign(first, now, none)
+	four, six := counterOf(first, "10.2.0.0/16"), counterOf(first, "fd10::/32")
+	if four == 0 || six == 0 || four == six {
+		t.Fatalf("counters %d and %d", four, six)
+	}
+	for _, s := range []*relay.Snapshot{
+		numbered(t, 1, "10.2.0.0/16"), // another one before it is gone
+		numbered(t, 1, "10.0.0.0/16", "10.2.0.0/16", "fd10::/32"),
+	} {
+		now = now.Add(time.Second)
+		n.assign(s, now, none)
+		if got := counterOf(s, "10.2.0.0/16"); got != four {
+			t.Errorf("counter %d became %d", four, got)
+		}
+	}
+	s := numbered(t, 2, "10.2.0.0/16")
+	n.assign(s, now, none)
+	if got := counterOf(s, "10.2.0.0/16"); got == four {
+		t.Error("the same prefix of two VPCs has one counter")
+	}
+}
+
+func TestACounterThatChangesHandsStartsAtZero(t *testing.T) {
+	n, now := newRouteNumbers(), time.Now()
+	s := numbered(t, 1, "10.1.0.0/16")
+	n.assign(s, now, nil)
+	old := counterOf(s, "10.1.0.0/16")
+	counted := func() []relay.RouteCounters {
+		totals := make([]relay.RouteCounters, old+1)
+		totals[old] = relay.RouteCounters{ToPackets: 7, ToBytes: 700}
+		return totals
+	}
+	n.assign(numbered(t, 1), now, counted) // gone
+	s = numbered(t, 1, "10.9.0.0/16")
+	n.assign(s, now.Add(numberGrace/2), counted)
+	if counterOf(s, "10.9.0.0/16") == old {
+		t.Fatal("the number was given away at once")
+	}
+	n.assign(s, now.Add(2*numberGrace), counted) // the grace is over
+	s = numbered(t, 1, "10.9.0.0/16", "10.8.0.0/16")
+	n.assign(s, now.Add(2*numberGrace), counted)
+	if counterOf(s, "10.8.0.0/16") != old {
+		t.Fatal("the number is lost for good")
+	}
+	totals := counted()
+	totals[old].ToPackets++
+	got := routeCounters{totals: totals, bases: n.bases()}.of(s.VPCs[0].Routes.Exact(netip.MustParsePrefix("10.8.0.0/16")))
+	if want := (relay.RouteCounters{ToPackets: 1}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
