@@ -78,16 +78,20 @@ func (w *worker) buildPeer(a *adjacency, e wireguard.Endpoint) {
 
 // hostAdjacency returns the way to the VTEP of delivery id.
 func (w *worker) hostAdjacency(id uint32) *adjacency {
-	a := &w.hosts[id]
+	d := &w.state.deliveries[id]
+	return w.vtepAdjacency(&w.hosts[id], d, d.vtep)
+}
+
+// vtepAdjacency makes a the way to a VTEP of the delivery's attachment.
+func (w *worker) vtepAdjacency(a *adjacency, d *deliveryState, vtep netip.Addr) *adjacency {
 	if a.batch == w.batchNumber {
 		return a
 	}
 	a.batch = w.batchNumber
 	if a.generation != w.generation {
-		d := &w.state.deliveries[id]
-		w.build(a, neigh.Key{Dst: d.vtep, Ifindex: d.ifindex})
+		w.build(a, neigh.Key{Dst: vtep, Ifindex: d.ifindex})
 		if a.state == ready {
-			w.tunnelHeaders(a, netip.Addr{}, d.vtep, 0, d.udp)
+			w.tunnelHeaders(a, netip.Addr{}, vtep, 0, d.udp)
 			a.headers.entropy()
 			w.overlayHeader(a, d)
 		}

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"github.com/sluicegw/sluice/internal/packet"
 )
@@ -19,8 +20,14 @@ func (w *worker) arp(f *frame, o overlay, outer int) {
 		return
 	}
 	vpc := &w.state.vpcs[f.vpc]
-	if request.Op != packet.ARPRequest || !vpc.gateways.has4(request.TargetIP[:]) {
-		w.drop(f, ARPNotOurs)
+	ours := vpc.gateways.has4(request.TargetIP[:])
+	heard := w.heard(f, o, outer, netip.AddrFrom4(request.SenderIP), request.SenderMAC, ours && request.Op == packet.ARPReply)
+	if request.Op != packet.ARPRequest || !ours {
+		if heard {
+			w.drop(f, Heard)
+		} else {
+			w.drop(f, ARPNotOurs)
+		}
 		return
 	}
 	var answer [packet.ARPLen]byte
@@ -35,14 +42,43 @@ func neighbourDiscovery(f *frame) bool {
 	return f.ip.HeaderLen < f.ip.Len && b[f.ip.HeaderLen] >= 133 && b[f.ip.HeaderLen] <= 137
 }
 
-// solicit answers a neighbour solicitation for a gateway address. f is the IPv6
-// packet, and an Ethernet header is in front of it.
-func (w *worker) solicit(f *frame, o overlay, outer int) {
+// discovery takes a message of neighbour discovery. f is the IPv6 packet, with
+// an Ethernet header in front at offset ethernet.
+func (w *worker) discovery(f *frame, o overlay, outer, ethernet int) {
+	from := [6]byte(f.chunk[ethernet+6:])
+	switch f.data()[f.ip.HeaderLen] {
+	case packet.NeighbourSolicit:
+		w.solicit(f, o, outer, from)
+	case packet.NeighbourAdvert:
+		w.advert(f, o, outer, from)
+	default:
+		w.drop(f, NDNotOurs)
+	}
+}
+
+// advert takes a neighbour advertisement: an answer to a question of ours, or a
+// host that says where it is.
+func (w *worker) advert(f *frame, o overlay, outer int, from [6]byte) {
 	b := f.data()
-	if b[f.ip.HeaderLen] != packet.NeighbourSolicit {
+	a, bad := packet.ParseAdvert(b, &f.ip)
+	if bad != packet.Fine {
+		w.drop(f, BadND)
+		return
+	}
+	if a.HasMAC {
+		from = a.MAC
+	}
+	if !w.heard(f, o, outer, netip.AddrFrom16(a.Target), from, w.state.vpcs[f.vpc].gateways.hasDst(6, b)) {
 		w.drop(f, NDNotOurs)
 		return
 	}
+	w.drop(f, Heard)
+}
+
+// solicit answers a neighbour solicitation for a gateway address, which came
+// from that MAC address.
+func (w *worker) solicit(f *frame, o overlay, outer int, mac [6]byte) {
+	b := f.data()
 	s, bad := packet.ParseSolicit(b, &f.ip)
 	if bad != packet.Fine {
 		w.drop(f, BadND)
@@ -56,13 +92,15 @@ func (w *worker) solicit(f *frame, o overlay, outer int) {
 	// A duplicate address probe has no source to answer to: all nodes hear
 	// that the address is taken (RFC 4861 section 7.2.4).
 	to := [16]byte(b[8:24])
-	mac := [6]byte(f.chunk[f.off-8 : f.off-2]) // the Ethernet source
 	solicited := to != [16]byte{}
 	if !solicited {
 		to = [16]byte{0: 0xff, 1: 0x02, 15: 1}
 		mac = [6]byte{0x33, 0x33, 0, 0, 0, 1}
-	} else if s.HasMAC {
-		mac = s.SourceMAC
+	} else {
+		if s.HasMAC {
+			mac = s.SourceMAC
+		}
+		w.heard(f, o, outer, f.ip.Src(b), mac, false)
 	}
 	var answer [packet.IPv6Len + packet.NDAdvertLen]byte
 	packet.PutIPv6(answer[:packet.IPv6Len], 0, 0, packet.NDAdvertLen, 255, packet.ProtoICMPv6, s.Target, to)

@@ -18,6 +18,7 @@ type Counters struct {
 	KickErrors uint64              // times the kernel refused to send
 	Batches    uint64              // batches that held at least one packet
 	Sleeps     uint64              // times a worker slept for want of work
+	Untold     uint64              // hosts seen that the learner could not be told of at once
 	VPCs       []VPCCounters       // by VNI, ascending
 }
 
@@ -43,6 +44,7 @@ func (c *Counters) add(o Counters) {
 	c.KickErrors += o.KickErrors
 	c.Batches += o.Batches
 	c.Sleeps += o.Sleeps
+	c.Untold += o.Untold
 	for _, v := range o.VPCs {
 		i, found := slices.BinarySearchFunc(c.VPCs, v.VNI, func(a VPCCounters, vni uint32) int { return int(a.VNI) - int(vni) })
 		if !found {
@@ -66,6 +68,7 @@ type tally struct {
 	made       uint64
 	batches    uint64
 	sleeps     uint64
+	untold     uint64
 	kickErrors uint64
 	vpcs       []*vpcTally // by the state's index
 	dirtyVPC   []*vpcTally
@@ -87,6 +90,7 @@ type published struct {
 	kickErrors atomic.Uint64
 	batches    atomic.Uint64
 	sleeps     atomic.Uint64
+	untold     atomic.Uint64
 	vpcs       atomic.Pointer[[]*vpcTally] // every VPC there ever was, by VNI
 	_          [64]byte
 }
@@ -157,6 +161,7 @@ func (w *worker) publish() {
 	store(&p.kickErrors, w.kickErrors)
 	store(&p.batches, w.batches)
 	store(&p.sleeps, w.sleeps)
+	store(&p.untold, w.untold)
 	for _, t := range w.dirtyVPC {
 		for i := range t.counts {
 			store(&t.shared[i], t.counts[i])
@@ -180,7 +185,7 @@ func store(to *atomic.Uint64, n uint64) {
 func (w *worker) counters() Counters {
 	p := &w.published
 	c := Counters{Received: p.received.Load(), Injected: p.injected.Load(), Made: p.made.Load(),
-		Parked: p.parked.Load(), Free: p.free.Load(), KickErrors: p.kickErrors.Load(), Batches: p.batches.Load(), Sleeps: p.sleeps.Load()}
+		Parked: p.parked.Load(), Free: p.free.Load(), KickErrors: p.kickErrors.Load(), Batches: p.batches.Load(), Sleeps: p.sleeps.Load(), Untold: p.untold.Load()}
 	for v := range c.Verdicts {
 		c.Verdicts[v] = p.verdicts[v].Load()
 	}

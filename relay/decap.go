@@ -30,7 +30,7 @@ func (w *worker) decap(f *frame, o overlay, outer int) {
 		return
 	}
 	f.off += header
-	ethernet := etherType == packet.TypeEthernet
+	ethernet, frame := etherType == packet.TypeEthernet, f.off
 	if etherType = w.stripEthernet(f, etherType); etherType == 0 {
 		return
 	}
@@ -48,8 +48,11 @@ func (w *worker) decap(f *frame, o overlay, outer int) {
 		return
 	}
 	if ip.Proto == packet.ProtoICMPv6 && ip.Version == 6 && ethernet && neighbourDiscovery(f) {
-		w.solicit(f, o, outer)
+		w.discovery(f, o, outer, frame)
 		return
+	}
+	if o.learn && ethernet && w.glimpses != nil {
+		w.see(f, o, outer, frame)
 	}
 	w.inner(f)
 }

@@ -12,7 +12,13 @@ func (w *worker) deliver(f *frame, id uint32) {
 		w.deliverRouted(f, d)
 		return
 	}
-	adj := w.hostAdjacency(id)
+	var adj *adjacency
+	mac := d.mac
+	if !d.learned {
+		adj = w.hostAdjacency(id)
+	} else if adj, mac = w.learnedAdjacency(f, id); adj == nil {
+		return
+	}
 	if adj.state != ready {
 		w.notReady(f, adj)
 		return
@@ -37,7 +43,7 @@ func (w *worker) deliver(f *frame, id uint32) {
 	if options > 0 {
 		carryOptions(f, f.off-packet.EthernetLen)
 	}
-	packet.PutEthernet(f.chunk[f.off-packet.EthernetLen:f.off], d.mac, w.state.vpcs[f.vpc].mac, etherTypeOf(f.ip.Version))
+	packet.PutEthernet(f.chunk[f.off-packet.EthernetLen:f.off], mac, w.state.vpcs[f.vpc].mac, etherTypeOf(f.ip.Version))
 	f.off -= ethernet
 	v := w.delivered(f)
 	f.off -= adj.headers.len

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluicegw/sluice/afxdp"
 	"github.com/sluicegw/sluice/internal/fib"
+	"github.com/sluicegw/sluice/internal/hosts"
 	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/relay/relaytest"
 	"github.com/sluicegw/sluice/relay/wireguard"
@@ -134,6 +135,7 @@ type gateway struct {
 	key    wireguard.PrivateKey
 	peer   *wireguard.Peer
 	queues []map[uint32]*relaytest.Queue // by worker, by ifindex
+	hosts  *hosts.Learner                // with gatewayOptions.learn
 	neigh  *neigh.StaticSource
 	snap   *Snapshot
 	mtu    int
@@ -144,6 +146,7 @@ type gatewayOptions struct {
 	outer         int  // IP version of the WAN
 	cold          bool // the neighbour source knows nothing
 	virtual       bool // ports are virtual links
+	learn         bool // red's VXLAN attachment finds the hosts of learnedPrefixes
 	mtu           int  // of every link; 0: 1500, and 1600 where the overlays are
 	tune          func(*Options)
 	txSize        int
@@ -169,6 +172,11 @@ func newGateway(t testing.TB, o gatewayOptions, key wireguard.PrivateKey, peerKe
 		g.umems = append(g.umems, umem)
 	}
 	options.UMEMs = g.umems
+	if o.learn {
+		g.hosts = hosts.New(hosts.Options{Clock: g.device.Clock, Send: func(q hosts.Question) bool { return g.relay.SendQuestion(q) }})
+		g.hosts.SetAttachments([]hosts.Attachment{learnedAttachment(o.site)})
+		options.Hosts = g.hosts
+	}
 	if o.tune != nil {
 		o.tune(&options)
 	}
@@ -294,6 +302,9 @@ func testSnapshot(o gatewayOptions, peer *wireguard.Peer) *Snapshot {
 			four, six := v.host(site, place, 4), v.host(site, place, 6)
 			local(d, netip.PrefixFrom(four, 24).Masked(), netip.PrefixFrom(six, 48).Masked())
 		}
+		if o.learn && v == red {
+			local(Delivery{Learned: true, Listen: true}, learnedPrefixes(site)...)
+		}
 		for _, p := range v.prefixes(3 - site) {
 			routes = append(routes, fib.Route{Prefix: p, NextHops: []fib.NextHop{{Kind: fib.Remote, ID: 0}}})
 		}
@@ -344,6 +355,9 @@ func (g *gateway) warm() {
 
 // turn runs every worker once, in this goroutine.
 func (g *gateway) turn() (worked bool) {
+	if g.hosts != nil {
+		g.hosts.Work()
+	}
 	for _, w := range g.relay.workers {
 		worked = w.turn() || worked
 	}

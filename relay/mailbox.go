@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/sluicegw/sluice/internal/hosts"
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
@@ -17,6 +18,7 @@ type mailbox struct {
 	count     atomic.Int32
 	mu        sync.Mutex
 	datagrams []wireguard.Datagram
+	questions []hosts.Question
 	calls     []call
 }
 
@@ -37,6 +39,17 @@ func (m *mailbox) post(d wireguard.Datagram) bool {
 	return true
 }
 
+func (m *mailbox) postQuestion(q hosts.Question) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.questions) >= mailboxSize {
+		return false
+	}
+	m.questions = append(m.questions, q)
+	m.count.Add(1)
+	return true
+}
+
 func (m *mailbox) call(c call) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -45,21 +58,22 @@ func (m *mailbox) call(c call) {
 }
 
 // take empties the mailbox and leaves the memory of datagrams in it.
-func (m *mailbox) take(datagrams []wireguard.Datagram) ([]wireguard.Datagram, []call) {
+func (m *mailbox) take(datagrams []wireguard.Datagram) ([]wireguard.Datagram, []hosts.Question, []call) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	got, calls := m.datagrams, m.calls
-	m.datagrams, m.calls = datagrams[:0], nil
+	got, questions, calls := m.datagrams, m.questions, m.calls
+	m.datagrams, m.questions, m.calls = datagrams[:0], nil, nil
 	m.count.Store(0)
-	return got, calls
+	return got, questions, calls
 }
 
-// mail does what was posted: calls first, then the engine's datagrams.
+// mail does what was posted: calls first, then the engine's datagrams and the
+// learner's questions.
 func (w *worker) mail() bool {
 	if w.mailbox.count.Load() == 0 {
 		return false
 	}
-	datagrams, calls := w.mailbox.take(w.spareMail)
+	datagrams, questions, calls := w.mailbox.take(w.spareMail)
 	for _, c := range calls {
 		c.do()
 		close(c.done)
@@ -70,6 +84,9 @@ func (w *worker) mail() bool {
 	for i := range datagrams {
 		w.inject(&w.frames[0], &datagrams[i])
 		datagrams[i] = wireguard.Datagram{}
+	}
+	for i := range questions {
+		w.question(&w.frames[0], &questions[i])
 	}
 	w.flush()
 	w.spareMail = datagrams[:0]

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"github.com/sluicegw/sluice/internal/hosts"
 	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
@@ -21,10 +22,11 @@ type parked struct {
 	endpoint wireguard.Endpoint // fromEngine: where to
 }
 
-// parkKey is what a packet waits for: the session of a peer, or a neighbour.
+// parkKey is what a packet waits for: the session of a peer, a neighbour, or word of a host.
 type parkKey struct {
 	peer  *wireguard.Peer
 	neigh neigh.Key
+	host  hosts.Key
 }
 
 // park holds a worker's waiting packets in the order they came, bounded in

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluicegw/sluice/afxdp"
+	"github.com/sluicegw/sluice/internal/hosts"
 	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
@@ -50,6 +51,8 @@ type Options struct {
 	Device *wireguard.Device
 	// Neighbours resolves next hops.
 	Neighbours neigh.Source
+	// Hosts finds and learns the hosts of deliveries that are Learned; nil: there are none.
+	Hosts *hosts.Learner
 	// UMEMs, one for each worker. Worker i is given queue i of every port,
 	// and all of these are sockets on UMEMs[i]. Owned by the caller, who may
 	// look at a pool only while its worker does not run.
@@ -246,8 +249,8 @@ func (r *Relay) closeWakers() error {
 	return errors.Join(errs...)
 }
 
-// Wake makes sleeping workers look around: call it when the neighbour table
-// changed (neigh.Options.OnChange). It never blocks.
+// Wake makes sleeping workers look around: call it when the neighbour table or
+// that of hosts changed (neigh.Options.OnChange, hosts.Options.OnChange). It never blocks.
 func (r *Relay) Wake() {
 	for _, w := range r.workers {
 		w.waker.wake()

@@ -112,6 +112,12 @@ type Delivery struct {
 	Attachment int        // index into that VPC's Attachments
 	VTEP       netip.Addr // overlays: where the host's node is
 	MAC        [6]byte    // overlays: the host's own address
+	// Learned, in overlays: VTEP and MAC are empty, and each address has a place
+	// of its own, which Options.Hosts knows or finds out. At most one such delivery
+	// for each attachment.
+	Learned bool
+	// Listen: what the hosts send tells where they are, not only their answers.
+	Listen bool
 }
 
 // Peer is another gateway.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/sluicegw/sluice/internal/fib"
+	"github.com/sluicegw/sluice/internal/hosts"
 	"github.com/sluicegw/sluice/internal/packet"
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
@@ -22,10 +23,11 @@ type state struct {
 	tunnel4    netip.Addr
 	tunnel6    netip.Addr
 	wireguard  uint16
-	defaultVPC int32     // index of VNI 0, -1 without
-	vniVPC     numberMap // VNI -> VPC
-	attached   numberMap // attachmentKey -> VPC
-	counters   uint32    // one more than the largest fib.Route.Counter
+	defaultVPC int32                    // index of VNI 0, -1 without
+	vniVPC     numberMap                // VNI -> VPC
+	attached   numberMap                // attachmentKey -> VPC
+	counters   uint32                   // one more than the largest fib.Route.Counter
+	segments   map[hosts.Segment]uint32 // overlay attachment -> its learned delivery
 }
 
 type portState struct {
@@ -41,8 +43,9 @@ type portState struct {
 
 // overlay is a UDP port that a port serves.
 type overlay struct {
-	udp  uint16
-	kind AttachmentKind
+	udp   uint16
+	kind  AttachmentKind
+	learn bool // somewhere behind it are hosts to be learned
 }
 
 type vpcState struct {
@@ -61,6 +64,9 @@ type deliveryState struct {
 	udp     uint16
 	vtep    netip.Addr
 	mac     [6]byte
+	learned bool
+	listen  bool
+	segment hosts.Segment // of a learned one
 }
 
 type peerState struct {
@@ -288,11 +294,38 @@ func (c *compiler) deliveries() {
 			continue
 		}
 		a := c.in.VPCs[vpc].Attachments[d.Attachment]
-		if a.Kind != Routed && !d.VTEP.IsValid() {
+		if a.Kind != Routed && !d.VTEP.IsValid() && !d.Learned {
 			c.problem("delivery %d: a %v host needs a VTEP", i, a.Kind)
 		}
 		c.out.deliveries = append(c.out.deliveries, deliveryState{vpc: vpc, kind: a.Kind, ifindex: a.Ifindex,
 			udp: a.port(), vtep: d.VTEP.Unmap().WithZone(""), mac: d.MAC})
+		if d.Learned {
+			c.learned(i, a)
+		}
+	}
+}
+
+// learned takes in delivery i, whose hosts are to be learned behind a.
+func (c *compiler) learned(i int, a Attachment) {
+	d := &c.out.deliveries[i]
+	if a.Kind == Routed {
+		c.problem("delivery %d: a routed attachment learns no hosts", i)
+		return
+	}
+	d.learned, d.listen = true, c.in.Deliveries[i].Listen
+	d.segment = hosts.Segment{VNI: c.in.Deliveries[i].VNI, Ifindex: a.Ifindex, UDP: d.udp}
+	if first, twice := c.out.segments[d.segment]; twice {
+		c.problem("delivery %d: delivery %d has the learned hosts of the attachment already", i, first)
+	}
+	if c.out.segments == nil {
+		c.out.segments = make(map[hosts.Segment]uint32)
+	}
+	c.out.segments[d.segment] = uint32(i)
+	port := &c.out.ports[c.portAt[a.Ifindex]]
+	for o := range port.overlays {
+		if port.overlays[o].udp == d.udp {
+			port.overlays[o].learn = true
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ const (
 	Handshake
 	Keepalive
 	Answered
+	Heard
 	Originated
 	EngineSent
 
@@ -76,6 +77,8 @@ const (
 	NoTunnel
 	NoEndpoint
 	NoSession
+	NoHost
+	VTEPUnresolved
 	NoNeighbour
 	NeighbourUnreachable
 	ParkFull
@@ -97,6 +100,7 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	Handshake:  {"handshake", "WireGuard handshake message, handed to the engine"},
 	Keepalive:  {"keepalive", "WireGuard keepalive: authentic, carries nothing"},
 	Answered:   {"answered", "was for the gateway itself (ARP, ND, echo) and was answered"},
+	Heard:      {"heard", "ARP or neighbour discovery that says where a host is, for the learner"},
 	Originated: {"originated", "made by the gateway itself (an answer, an ICMP error) and sent"},
 	EngineSent: {"engine_sent", "datagram of the WireGuard engine, sent"},
 
@@ -133,9 +137,9 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	Martian:          {"martian", "inner source address that no host can have"},
 	Multicast:        {"multicast", "inner destination is multicast, broadcast or link-local: not routed"},
 	BadARP:           {"bad_arp", "ARP packet cut short or not for IPv4 over Ethernet"},
-	BadND:            {"bad_nd", "neighbour solicitation that breaks a rule of RFC 4861 section 7.1.1"},
-	ARPNotOurs:       {"arp_not_ours", "ARP, but not a request for a gateway address of the VPC"},
-	NDNotOurs:        {"nd_not_ours", "neighbour discovery, but not a solicitation for a gateway address"},
+	BadND:            {"bad_nd", "neighbour solicitation or advertisement that breaks a rule of RFC 4861 section 7.1"},
+	ARPNotOurs:       {"arp_not_ours", "ARP that neither asks for a gateway address of the VPC nor tells of a host that we learn"},
+	NDNotOurs:        {"nd_not_ours", "neighbour discovery that neither asks for a gateway address nor tells of a host that we learn"},
 	CongestionLost:   {"congestion_lost", "congestion mark on the outside of a packet that cannot carry it (RFC 6040)"},
 	BadOption:        {"bad_option", "inner IPv4 options that contradict their own lengths"},
 	SourceRouted:     {"source_routed", "the inner packet names the routers it wants to pass (IPv4 source route, IPv6 type 0 routing header): refused (RFC 7126, RFC 5095)"},
@@ -151,6 +155,8 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	NoTunnel:             {"no_tunnel", "the peer and we share no family of tunnel addresses, which the VPC needs"},
 	NoEndpoint:           {"no_endpoint", "the peer's address is not known yet"},
 	NoSession:            {"no_session", "no session with the peer came up in time"},
+	NoHost:               {"no_host", "no host of the overlay answers for the destination"},
+	VTEPUnresolved:       {"vtep_unresolved", "question for a host, to a VTEP that has no neighbour entry yet: it is asked again"},
 	NoNeighbour:          {"no_neighbour", "the next hop does not answer"},
 	NeighbourUnreachable: {"neighbour_unreachable", "the kernel has no route to the next hop"},
 	ParkFull:             {"park_full", "too many packets wait for the same peer or neighbour"},

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluicegw/sluice/afxdp"
+	"github.com/sluicegw/sluice/internal/hosts"
 	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
@@ -19,14 +20,15 @@ import (
 // worker is one thread of the data plane. It owns queue i of every port, a
 // UMEM and everything below; only mailbox, awake and published are shared.
 type worker struct {
-	index  int
-	umem   *afxdp.UMEM
-	device *wireguard.Device
-	batch  *wireguard.Batch
-	source neigh.Source
-	logger *slog.Logger
-	spin   time.Duration
-	cpu    int // -1: not pinned
+	index   int
+	umem    *afxdp.UMEM
+	device  *wireguard.Device
+	batch   *wireguard.Batch
+	source  neigh.Source
+	learner *hosts.Learner // nil: no host is learned
+	logger  *slog.Logger
+	spin    time.Duration
+	cpu     int // -1: not pinned
 
 	shared  *atomic.Pointer[state]
 	mailbox mailbox
@@ -36,6 +38,7 @@ type worker struct {
 	now         int64
 	state       *state
 	table       *neigh.Table
+	known       *hosts.Table
 	generation  uint64 // of state, table and queues together
 	batchNumber uint64
 
@@ -57,6 +60,10 @@ type worker struct {
 	hosts      []adjacency // by delivery
 	neighbours []adjacency // by neighbourSlot
 	park       park
+	places     *placeCache
+	glimpses   *[glimpseSlots]glimpse
+	toldAt     int64 // begin of the millisecond in which the learner was told of
+	told       int   // so many hosts
 
 	tally
 	polls  []unix.PollFd
@@ -71,7 +78,7 @@ func newWorker(index int, o Options, shared *atomic.Pointer[state]) (*worker, er
 	umem := o.UMEMs[index]
 	total := min(o.ParkTotal, umem.Frames()/4)
 	w := &worker{
-		index: index, umem: umem, device: o.Device, batch: o.Device.NewBatch(), source: o.Neighbours,
+		index: index, umem: umem, device: o.Device, batch: o.Device.NewBatch(), source: o.Neighbours, learner: o.Hosts,
 		logger: o.Logger, spin: o.Spin, cpu: -1, shared: shared, waker: waker, generation: 1,
 		routing: make([]*frame, 0, batchSize),
 		opening: make([]*frame, 0, batchSize), openPackets: make([]wireguard.Packet, 0, batchSize),
@@ -149,6 +156,9 @@ func (w *worker) turn() bool {
 func (w *worker) begin() {
 	w.now = w.device.Clock()
 	w.batchNumber++
+	if w.learner != nil {
+		w.takeHosts()
+	}
 	table, state := w.source.Table(), w.shared.Load()
 	if table == w.table && state == w.state {
 		return
@@ -172,11 +182,15 @@ func (w *worker) adopt(s *state) {
 	w.longs.provide(s.ports, w.umem.FrameSize())
 	w.adoptVPCs(s)
 	w.adoptRoutes(s.counters)
+	w.adoptPlaces(s)
 	w.bindPorts()
 }
 
 // bindPorts finds the ports of the queues.
 func (w *worker) bindPorts() {
+	if w.glimpses != nil {
+		clear(w.glimpses[:]) // they name queues by their index
+	}
 	for i := range w.queues {
 		q := &w.queues[i]
 		q.port = -1

@@ -83,6 +83,13 @@ type bpfUdpPortKey struct {
 	Zero uint16
 }
 
+type bpfVniFlags uint32
+
+const (
+	bpfVniFlagsVNI_KNOWN bpfVniFlags = 1
+	bpfVniFlagsVNI_LEARN bpfVniFlags = 2
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.

@@ -259,16 +259,20 @@ func tunnelCases() (cases []testCase) {
 func innerCases() (cases []testCase) {
 	const ether = layers.EthernetTypeTransparentEthernetBridging
 	type tunnel struct {
-		name string
-		with func(payload []layer) []byte
+		name        string
+		with, learn func(payload []layer) []byte
 	}
 	for _, local := range []string{"198.51.100.1", "2001:db8::1"} {
 		for _, o := range []tunnel{
 			{"geneve over " + local, func(p []layer) []byte {
 				return build(stack(toUs(local, DefaultGenevePort), []layer{geneve(100, ether, option(1, 1, 8))}, p)...)
+			}, func(p []layer) []byte {
+				return build(stack(toUs(local, DefaultGenevePort), []layer{geneve(200, ether, option(1, 1, 8))}, p)...)
 			}},
 			{"vxlan over " + local, func(p []layer) []byte {
 				return build(stack(toUs(local, DefaultVXLANPort), []layer{vxlan(100)}, p)...)
+			}, func(p []layer) []byte {
+				return build(stack(toUs(local, DefaultVXLANPort), []layer{vxlan(200)}, p)...)
 			}},
 		} {
 			in4, in6 := inner("10.2.3.4"), inner("fd10:2::4")
@@ -294,7 +298,20 @@ func innerCases() (cases []testCase) {
 				{"arp for another", o.with(arpRequest("10.1.0.2")), PassInnerARP},
 				{"arp for a remote address", o.with(arpRequest("10.2.3.4")), PassInnerARP},
 				{"arp for an address of another vpc's gateway", o.with(arpRequest("172.16.9.1")), PassInnerARP},
-				{"an arp reply", wrong(arpRequest("10.1.0.1"), 14+7, 2), PassInnerARP},
+				{"an arp reply to the gateway", wrong(arpRequest("10.1.0.1"), 14+7, 2), DivertNeighbour},
+				{"an arp reply to another", wrong(arpRequest("10.1.0.2"), 14+7, 2), PassInnerARP},
+				{"another arp operation", wrong(arpRequest("10.1.0.1"), 14+7, 3), PassInnerARP},
+				{"a gratuitous arp request", o.with(arpRequest("10.1.0.9")), PassInnerARP},
+				{"a gratuitous arp request of a vpc that learns", o.learn(arpRequest("10.1.0.9")), DivertNeighbour},
+				{"a gratuitous arp reply of a vpc that learns", edit(o.learn(arpRequest("10.1.0.9")), func(b []byte) { b[at+14+7] = 2 }), DivertNeighbour},
+				{"arp for another in a vpc that learns", o.learn(arpRequest("10.1.0.2")), PassInnerARP},
+				{"an advertisement to the gateway", o.with(advertisement("fd10:1::1", 255)), DivertNeighbour},
+				{"an advertisement to the gateway that was forwarded", o.with(advertisement("fd10:1::1", 254)), DivertGateway},
+				{"an advertisement to another", o.with(advertisement("fd10:1::5", 255)), PassInnerNoRoute},
+				{"an advertisement to all nodes", o.with(advertisement("ff02::1", 255)), PassInnerLinkScope},
+				{"an advertisement to all nodes of a vpc that learns", o.learn(advertisement("ff02::1", 255)), DivertNeighbour},
+				{"an advertisement to other nodes of a vpc that learns", o.learn(advertisement("ff02::2", 255)), PassInnerLinkScope},
+				{"an advertisement to all nodes of a vpc that learns that was forwarded", o.learn(advertisement("ff02::1", 254)), PassInnerLinkScope},
 				{"arp of another hardware", wrong(arpRequest("10.1.0.1"), 14+1, 6), PassInnerARP},
 				{"arp of another protocol", wrong(arpRequest("10.1.0.1"), 14+2, 0x86), PassInnerARP},
 				{"arp with long hardware addresses", wrong(arpRequest("10.1.0.1"), 14+4, 8), PassInnerARP},

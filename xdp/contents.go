@@ -12,7 +12,7 @@ func (s State) contents(slots map[int]uint32) *contents {
 		ports:   make(map[bpfPortKey]bpfPort, len(s.Ports)),
 		local:   make(map[bpfAddress]uint32, len(s.Local)),
 		udp:     make(map[bpfUdpPortKey]bpfService),
-		vnis:    make(map[uint32]uint32, len(s.VNIs)),
+		vnis:    make(map[uint32]bpfVniFlags, len(s.VNIs)),
 		routes4: make(map[bpfRoute4Key]bpfDestination),
 		routes6: make(map[bpfRoute6Key]bpfDestination),
 	}
@@ -31,7 +31,10 @@ func (s State) contents(slots map[int]uint32) *contents {
 		}
 	}
 	for _, vni := range s.VNIs {
-		c.vnis[vni] = 1
+		c.vnis[vni] = bpfVniFlagsVNI_KNOWN
+	}
+	for _, vni := range s.Learn {
+		c.vnis[vni] |= bpfVniFlagsVNI_LEARN
 	}
 	for _, r := range s.Remote {
 		c.route(r.VNI, r.Prefix, bpfDestinationREMOTE)

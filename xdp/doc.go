@@ -36,8 +36,10 @@
 //	  inner frame with a VLAN tag                                  pass_inner_vlan
 //	  inner packet is neither IP nor (in Ethernet) ARP             pass_inner_other
 //	  inner headers are cut off or contradict each other           pass_bad_inner
-//	  inner ARP request or valid neighbour solicitation for one
-//	  of Gateways                                                  divert_neighbour
+//	  inner ARP request or reply to one of Gateways, a valid
+//	  neighbour solicitation for one, a valid advertisement to one divert_neighbour
+//	  of a VNI of Learn: gratuitous ARP, valid advertisement to
+//	  all nodes                                                    divert_neighbour
 //	  other inner ARP                                              pass_inner_arp
 //	  inner destination is one of Gateways                         divert_gateway
 //	  inner destination is multicast, broadcast, loopback,

@@ -131,6 +131,18 @@ func solicitation(target, dst string, hopLimit uint8) []layer {
 	return []layer{header, icmp, &layers.ICMPv6NeighborSolicitation{TargetAddress: netip.MustParseAddr(target).AsSlice()}}
 }
 
+// advertisement is a whole inner frame that says where fd10:1::5 is.
+func advertisement(dst string, hopLimit uint8) []layer {
+	header := ip(netip.MustParseAddr(dst), layers.IPProtocolICMPv6).(*layers.IPv6)
+	header.HopLimit = hopLimit
+	icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeNeighborAdvertisement, 0)}
+	if err := icmp.SetNetworkLayerForChecksum(header); err != nil {
+		panic(err)
+	}
+	return stack(ethernetTo(hostMAC, layers.EthernetTypeIPv6), []layer{header, icmp,
+		&layers.ICMPv6NeighborAdvertisement{TargetAddress: netip.MustParseAddr("fd10:1::5").AsSlice()}})
+}
+
 // wireguard is a message of the given type and length.
 func wireguard(kind byte, size int) []layer {
 	b := make([]byte, size)

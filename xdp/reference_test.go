@@ -204,7 +204,8 @@ func referenceFrame(s State, vni uint32, b []byte, hit Verdict) Verdict {
 			return PassBadInner
 		}
 		target, _ := netip.AddrFromSlice(b[24:28])
-		if bytes.Equal(b[:8], []byte{0, 1, 8, 0, 6, 4, 0, 1}) && referenceGateway(s, vni, target) {
+		announced := slices.Contains(s.Learn, vni) && bytes.Equal(b[14:18], b[24:28])
+		if bytes.Equal(b[:7], []byte{0, 1, 8, 0, 6, 4, 0}) && (b[7] == 1 || b[7] == 2) && (referenceGateway(s, vni, target) || announced) {
 			return DivertNeighbour
 		}
 		return PassInnerARP
@@ -219,6 +220,11 @@ func referenceInner(s State, vni uint32, kind int, b []byte, hit Verdict) Verdic
 	}
 	if p.dst.Is6() && p.protocol == 58 && p.hopLimit == 255 && len(p.payload) >= 24 && p.payload[0] == 135 && p.payload[1] == 0 {
 		if target, _ := netip.AddrFromSlice(p.payload[8:24]); referenceGateway(s, vni, target) {
+			return DivertNeighbour
+		}
+	}
+	if p.dst.Is6() && p.protocol == 58 && p.hopLimit == 255 && len(p.payload) >= 24 && p.payload[0] == 136 && p.payload[1] == 0 {
+		if referenceGateway(s, vni, p.dst) || slices.Contains(s.Learn, vni) && p.dst == netip.MustParseAddr("ff02::1") {
 			return DivertNeighbour
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // UDP ports by common agreement: IANA's for Geneve and VXLAN, and what Linux used for VXLAN before there was one.
@@ -35,6 +36,7 @@ type State struct {
 	VXLAN     []uint16     // UDP ports of VXLAN, usually DefaultVXLANPort and LegacyVXLANPort
 	WireGuard []uint16     // UDP ports of WireGuard, taken on every port
 	VNIs      []uint32     // what overlay packets may carry
+	Learn     []uint32     // of these: whose hosts' announcements (gratuitous ARP, unsolicited advertisements) are diverted
 	Remote    []Prefix     // what other sites have; the longest prefix of Remote, Site and Gateways wins
 	Site      []Prefix     // what this site has: carves out of a shorter Remote what passes; wins over the same Remote
 	Gateways  []Gateway    // addresses inside VPCs that the relay answers for; they win over prefixes of full length
@@ -82,6 +84,11 @@ func (s State) Validate() error {
 	for i, vni := range s.VNIs {
 		if vni > maxVNI {
 			v.bad("vnis[%d]: %d has more than 24 bits", i, vni)
+		}
+	}
+	for i, vni := range s.Learn {
+		if !slices.Contains(s.VNIs, vni) {
+			v.bad("learn[%d]: %d is none of vnis", i, vni)
 		}
 	}
 	v.routes(s)

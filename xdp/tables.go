@@ -51,7 +51,7 @@ type contents struct {
 	ports   map[bpfPortKey]bpfPort
 	local   map[bpfAddress]uint32
 	udp     map[bpfUdpPortKey]bpfService
-	vnis    map[uint32]uint32
+	vnis    map[uint32]bpfVniFlags
 	routes4 map[bpfRoute4Key]bpfDestination
 	routes6 map[bpfRoute6Key]bpfDestination
 }
@@ -60,7 +60,7 @@ type tables struct {
 	ports   *table[bpfPortKey, bpfPort]
 	local   *table[bpfAddress, uint32]
 	udp     *table[bpfUdpPortKey, bpfService]
-	vnis    *table[uint32, uint32]
+	vnis    *table[uint32, bpfVniFlags]
 	routes4 *table[bpfRoute4Key, bpfDestination]
 	routes6 *table[bpfRoute6Key, bpfDestination]
 }
@@ -70,7 +70,7 @@ func newTables(m *bpfMaps) *tables {
 		ports:   newTable[bpfPortKey, bpfPort](bpfMapPorts, m.Ports),
 		local:   newTable[bpfAddress, uint32](bpfMapLocalAddresses, m.LocalAddresses),
 		udp:     newTable[bpfUdpPortKey, bpfService](bpfMapUdpPorts, m.UdpPorts),
-		vnis:    newTable[uint32, uint32](bpfMapVnis, m.Vnis),
+		vnis:    newTable[uint32, bpfVniFlags](bpfMapVnis, m.Vnis),
 		routes4: newTable[bpfRoute4Key, bpfDestination](bpfMapRoutes4, m.Routes4),
 		routes6: newTable[bpfRoute6Key, bpfDestination](bpfMapRoutes6, m.Routes6),
 	}

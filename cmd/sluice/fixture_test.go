@@ -98,6 +98,17 @@ func (fixture) Routes(_ context.Context, r *sluicev1.RoutesRequest) (*sluicev1.R
 	return &sluicev1.RoutesResponse{Routes: found}, nil
 }
 
+func (fixture) Hosts(_ context.Context, r *sluicev1.HostsRequest) (*sluicev1.HostsResponse, error) {
+	ago := func(d time.Duration) *durationpb.Duration { return durationpb.New(d) }
+	return &sluicev1.HostsResponse{Hosts: []*sluicev1.Host{
+		{Vpc: "red", Address: "10.1.1.11", Attachment: "vxlan site0", Vtep: "192.168.1.11", Mac: "02:00:00:00:01:11",
+			State: sluicev1.HostState_HOST_STATE_KNOWN, Source: sluicev1.HostSource_HOST_SOURCE_STATIC},
+		{Vpc: "red", Address: "10.1.1.12", Attachment: "vxlan site0", Vtep: "192.168.1.12", Mac: "02:00:00:00:01:12",
+			State: sluicev1.HostState_HOST_STATE_KNOWN, Source: sluicev1.HostSource_HOST_SOURCE_LEARNED, Since: ago(90 * time.Second), Seen: ago(0), Moves: 5, Held: true},
+		{Vpc: "red", Address: "10.1.1.13", Attachment: "vxlan site0", State: sluicev1.HostState_HOST_STATE_SILENT},
+	}}, nil
+}
+
 func (f fixture) Counters(_ context.Context, r *sluicev1.CountersRequest) (*sluicev1.CountersResponse, error) {
 	worker := uint32(0)
 	all := []*sluicev1.Counter{

@@ -69,6 +69,10 @@ func TestTablesLookAsTheyShould(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	hosts, err := f.Hosts(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	counters, err := f.Counters(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -85,6 +89,7 @@ func TestTablesLookAsTheyShould(t *testing.T) {
 		"peer":     func(w io.Writer) error { return writePeers(w, peers.GetPeers(), now) },
 		"vpcs":     func(w io.Writer) error { return vpcTable(vpcs.GetVpcs()).write(w) },
 		"routes":   func(w io.Writer) error { return routeTable(routes.GetRoutes()).write(w) },
+		"hosts":    func(w io.Writer) error { return hostTable(hosts.GetHosts()).write(w) },
 		"counters": func(w io.Writer) error { return counterTable(counters, false).write(w) },
 		"rates":    func(w io.Writer) error { return rateTable(counters, later, false).write(w) },
 		"json": func(w io.Writer) error {

@@ -11,7 +11,7 @@ import (
 // can be: WireGuard rejects a key after 180 s (REJECT_AFTER_TIME).
 const staleHandshake = 180 * time.Second
 
-// Assess says in words what the ports, peers and configuration of a status show
+// Assess says in words what the ports, peers, hosts and configuration of a status show
 // to be wrong, and sets its health from that. A gateway that is starting or
 // stopping keeps that health.
 func Assess(s *sluicev1.StatusResponse, now time.Time) {
@@ -28,6 +28,7 @@ func Assess(s *sluicev1.StatusResponse, now time.Time) {
 			s.Problems = append(s.Problems, "peer "+p.GetName()+": "+text)
 		}
 	}
+	s.Problems = append(s.Problems, s.GetHostProblems()...)
 	if text := s.GetConfig().GetLastError(); text != "" {
 		s.Problems = append(s.Problems, "configuration: the last change was refused, the one before is in force: "+text)
 	}

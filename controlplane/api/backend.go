@@ -38,6 +38,7 @@ type Backend interface {
 	Peers(context.Context, *sluicev1.PeersRequest) (*sluicev1.PeersResponse, error)
 	VPCs(context.Context, *sluicev1.VPCsRequest) (*sluicev1.VPCsResponse, error)
 	Routes(context.Context, *sluicev1.RoutesRequest) (*sluicev1.RoutesResponse, error)
+	Hosts(context.Context, *sluicev1.HostsRequest) (*sluicev1.HostsResponse, error)
 	Counters(context.Context, *sluicev1.CountersRequest) (*sluicev1.CountersResponse, error)
 	Apply(context.Context, *sluicev1.ApplyRequest) (*sluicev1.ApplyResponse, error)
 	Reload(context.Context, *sluicev1.ReloadRequest) (*sluicev1.ReloadResponse, error)

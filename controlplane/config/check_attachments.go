@@ -46,6 +46,12 @@ func (c *checker) checkRouted(vpc int, a *Attachment, path string, routed map[st
 	if a.UDPPort != 0 || c.has(path+".udpPort") {
 		c.add(path+".udpPort", "is for overlays: remove it from this routed attachment")
 	}
+	if len(a.VTEPs) > 0 || c.has(path+".vteps") {
+		c.add(path+".vteps", "is for overlays: remove it from this routed attachment")
+	}
+	if a.Learn != "" {
+		c.add(path+".learn", "is for overlays: remove it from this routed attachment")
+	}
 	if len(a.Hosts) > 0 || c.has(path+".hosts") {
 		c.add(path+".hosts", "is for overlays: give this routed attachment prefixes")
 	} else if len(a.Prefixes) == 0 {
@@ -64,11 +70,7 @@ func (c *checker) checkOverlay(vpc int, a *Attachment, path string, overlays map
 		overlays[id] = path
 	}
 	c.claimUDP(path+".udpPort", a.UDPPort, string(a.Type))
-	if len(a.Prefixes) > 0 || c.has(path+".prefixes") {
-		c.add(path+".prefixes", "is for routed attachments: put the prefixes under hosts, each with its vtep and mac")
-	} else if len(a.Hosts) == 0 {
-		c.add(path+".hosts", "is required: list who is behind which vtep")
-	}
+	c.checkLearned(vpc, a, path)
 	for i := range a.Hosts {
 		h, p := &a.Hosts[i], element(path+".hosts", i)
 		for j, prefix := range h.Prefixes {

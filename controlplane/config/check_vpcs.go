@@ -21,6 +21,9 @@ func (c *Config) deriveDefaults(r *report) {
 		}
 		for j := range v.Attachments {
 			a := &v.Attachments[j]
+			if a.Type != Routed && len(a.Prefixes) > 0 && a.Learn == "" {
+				a.Learn = LearnTraffic
+			}
 			if a.UDPPort != 0 || r.has(element(element("vpcs", i)+".attachments", j)+".udpPort") {
 				continue
 			}
@@ -59,6 +62,7 @@ func (c *checker) checkVPCs() {
 			c.checkGatewayAddress(v, i, j, a)
 		}
 		c.mac(path+".gatewayMAC", v.GatewayMAC)
+		c.checkHostTimeout(path+".hostTimeout", v.HostTimeout)
 		overlays := map[overlay]string{}
 		for j := range v.Attachments {
 			c.checkAttachment(i, j, overlays, routed)

@@ -130,6 +130,14 @@ type VPC struct {
 	// the VNI, the same at every gateway of the site.
 	GatewayMAC MAC `yaml:"gatewayMAC"`
 
+	// Most hosts that are known in this VPC at a time, of those that overlays with
+	// `prefixes` find out.
+	MaxHosts int `yaml:"maxHosts" jsonschema:"minimum=1,maximum=1048576,default=16384"`
+
+	// A host that was found out and has not been seen for this long is asked, and
+	// forgotten when it does not answer. 1s to 24h.
+	HostTimeout time.Duration `yaml:"hostTimeout" jsonschema:"default=5m"`
+
 	// Where this VPC's traffic at this site enters and leaves.
 	Attachments []Attachment `yaml:"attachments,omitempty"`
 }
@@ -159,14 +167,37 @@ type Attachment struct {
 	// for `routed`.
 	UDPPort uint16 `yaml:"udpPort,omitempty" jsonschema:"minimum=1,maximum=65535"`
 
-	// Local prefixes behind a `routed` attachment, delivered as the kernel's routes
-	// and neighbours on that port say. Not for overlays, which list `hosts`.
+	// Local prefixes behind this attachment. `routed`: delivered as the kernel's
+	// routes and neighbours on that port say. Overlays: which node holds an address
+	// is found out, by what the nodes send and by asking them (ARP, neighbour
+	// discovery) from the gateway address, which the VPC needs for each family.
 	Prefixes []netip.Prefix `yaml:"prefixes,omitempty"`
 
+	// Addresses of the overlay's nodes: who is asked for hosts, and the only ones
+	// that are believed to have any. Without it every node is that sends from an
+	// address of `prefixes`, and a host that never spoke is found only behind such a
+	// node. Not for `routed`.
+	VTEPs []netip.Addr `yaml:"vteps,omitempty"`
+
+	// What tells where a host of an overlay's `prefixes` is: `traffic`, whatever it
+	// sends, or `asked`, nothing but its answers to ARP and neighbour discovery. By
+	// default `traffic`. A host that is known stays where it is for as long as it
+	// answers there, whoever else claims its address.
+	Learn Learn `yaml:"learn,omitempty" jsonschema:"enum=traffic,enum=asked"`
+
 	// Who is where in an overlay: local prefixes and the VTEP behind which they
-	// are. Not for `routed`.
+	// are. They win over what is found out. Not for `routed`.
 	Hosts []Host `yaml:"hosts,omitempty"`
 }
+
+// Learn says what tells where hosts of an overlay are.
+type Learn string
+
+// Values of vpcs[].attachments[].learn.
+const (
+	LearnTraffic Learn = "traffic"
+	LearnAsked   Learn = "asked"
+)
 
 // Host places prefixes behind an overlay endpoint.
 type Host struct {

@@ -58,6 +58,7 @@ func (g *Gateway) update() error {
 	if err := g.relay.Update(p.snapshot); err != nil {
 		return err
 	}
+	g.learner.SetAttachments(p.learned)
 	if err := g.program.SetState(p.xdp); err != nil {
 		return err
 	}

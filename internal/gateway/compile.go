@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/internal/fib"
+	"github.com/sluicegw/sluice/internal/hosts"
 	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/relay"
 	"github.com/sluicegw/sluice/relay/wireguard"
@@ -26,6 +27,8 @@ type plan struct {
 	xdp      xdp.State
 	// deliveries says in words what relay.Snapshot.Deliveries holds, for the API.
 	deliveries []deliveryInfo
+	// learned are the attachments whose hosts are found out.
+	learned []hosts.Attachment
 }
 
 type deliveryInfo struct {
@@ -34,6 +37,8 @@ type deliveryInfo struct {
 	mac        config.MAC
 	vni        uint32
 	ifindex    uint32
+	udp        uint16
+	learned    bool // vtep and mac are each host's own
 }
 
 // compile is a pure function from what is wanted and what is there to what the workers and the XDP program are told.
@@ -205,6 +210,7 @@ func (c *compiler) vpc(vpc *config.VPC) {
 		return
 	}
 	out.Routes = table
+	c.covers(vpc, table)
 	c.plan.snapshot.VPCs = append(c.plan.snapshot.VPCs, out)
 }
 
@@ -218,7 +224,7 @@ func (c *compiler) attachment(vpc *config.VPC, a *config.Attachment, out *relay.
 	deliver := func(d relay.Delivery, info deliveryInfo, prefixes []netip.Prefix) {
 		d.VNI, d.Attachment = vpc.VNI, len(out.Attachments)-1
 		id := uint32(len(c.plan.snapshot.Deliveries))
-		info.attachment, info.vni, info.ifindex = string(a.Type)+" "+a.Port, vpc.VNI, link.Ifindex
+		info.attachment, info.vni, info.ifindex, info.udp = string(a.Type)+" "+a.Port, vpc.VNI, link.Ifindex, a.UDPPort
 		c.plan.snapshot.Deliveries = append(c.plan.snapshot.Deliveries, d)
 		c.plan.deliveries = append(c.plan.deliveries, info)
 		for _, p := range prefixes {
@@ -233,6 +239,10 @@ func (c *compiler) attachment(vpc *config.VPC, a *config.Attachment, out *relay.
 		c.plan.xdp.Geneve = append(c.plan.xdp.Geneve, a.UDPPort)
 	case config.VXLAN:
 		c.plan.xdp.VXLAN = append(c.plan.xdp.VXLAN, a.UDPPort)
+	}
+	if len(a.Prefixes) > 0 {
+		c.learn(vpc, a, out, link)
+		deliver(relay.Delivery{Learned: true, Listen: a.Learn == config.LearnTraffic}, deliveryInfo{learned: true}, a.Prefixes)
 	}
 	for _, h := range a.Hosts {
 		deliver(relay.Delivery{VTEP: h.VTEP, MAC: h.MAC}, deliveryInfo{vtep: h.VTEP, mac: h.MAC}, h.Prefixes)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -226,5 +227,45 @@ func TestOneBadInterfaceDoesNotStopTheOthers(t *testing.T) {
 		if !slices.Contains(p.xdp.Local, netip.MustParseAddr(a)) {
 			t.Errorf("%s, a port's own address, is not local", a)
 		}
+	}
+}
+
+func TestAnOverlaysPrefixesAreLearned(t *testing.T) {
+	cfg := example(t)
+	red := &cfg.VPCs[1]
+	a := &red.Attachments[0]
+	a.Prefixes = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd10:1::/64")}
+	a.Learn, a.VTEPs = config.LearnTraffic, []netip.Addr{netip.MustParseAddr("192.168.1.20")}
+	red.GatewayAddresses = append(red.GatewayAddresses, netip.MustParseAddr("fe80::1"))
+	p, err := compile(cfg, links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: new(wireguard.Peer)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.learned) != 1 {
+		t.Fatalf("%d attachments learn", len(p.learned))
+	}
+	l := p.learned[0]
+	if l.VNI != 100 || l.Ifindex != 3 || l.UDP != 4789 || !l.Listen || l.MaxHosts != 16384 || l.Timeout != 5*time.Minute ||
+		l.Gateway4 != netip.MustParseAddr("10.1.0.1") || l.Gateway6 != netip.MustParseAddr("fd10:1::1") || len(l.VTEPs) != 1 || len(l.Known) != 2 {
+		t.Errorf("learner's attachment: %+v", l)
+	}
+	for text, want := range map[string]bool{
+		"10.1.5.5": true, "fd10:1::5": true, "10.1.1.11": false /* a static host */, "10.1.0.1": false /* the gateway */, "10.2.0.5": false /* remote */, "10.3.0.1": false,
+	} {
+		if got := l.Covers(netip.MustParseAddr(text)); got != want {
+			t.Errorf("covers %s: %v", text, got)
+		}
+	}
+	if !slices.Equal(p.xdp.Learn, []uint32{100}) {
+		t.Errorf("the program diverts announcements of %v", p.xdp.Learn)
+	}
+	d := p.snapshot.Deliveries[vpcOf(t, p, "red").Routes.Lookup(netip.MustParseAddr("10.1.5.5")).NextHops[0].ID]
+	if !d.Learned || !d.Listen || d.VTEP.IsValid() {
+		t.Errorf("delivery: %+v", d)
+	}
+	a.Learn = config.LearnAsked
+	p, err = compile(cfg, links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: new(wireguard.Peer)}})
+	if err != nil || len(p.xdp.Learn) != 0 || p.learned[0].Listen {
+		t.Errorf("learn: asked: %v, %+v", err, p.learned[0])
 	}
 }

@@ -23,6 +23,7 @@ func (g *Gateway) Counters(_ context.Context, r *sluicev1.CountersRequest) (*slu
 		{"relay", g.relayCounters},
 		{"wireguard", g.wireguardCounters},
 		{"neigh", g.neighCounters},
+		{"hosts", g.hostCounters},
 	} {
 		if r.GetComponent() != "" && r.GetComponent() != part.name {
 			continue
@@ -70,6 +71,7 @@ func (g *Gateway) relayCounters() ([]*sluicev1.Counter, error) {
 		}
 		add(packets("received", c.Received, "packets taken from receive rings", false))
 		add(packets("injected", c.Injected, "datagrams taken from the WireGuard engine", false))
+		add(&sluicev1.Counter{Name: "untold", Value: c.Untold, Unit: sluicev1.CounterUnit_COUNTER_UNIT_EVENTS, Explanation: "hosts seen in a new place that the learner had no room for at once"})
 		add(packets("made", c.Made, "answers and ICMP errors made by the worker", false))
 		add(&sluicev1.Counter{Name: "parked", Value: c.Parked, Unit: sluicev1.CounterUnit_COUNTER_UNIT_GAUGE, Explanation: "packets that wait for a session or a neighbour now"})
 		add(&sluicev1.Counter{Name: "free_frames", Value: c.Free, Unit: sluicev1.CounterUnit_COUNTER_UNIT_GAUGE, Explanation: "packet buffers in the worker's pool after its last batch; the others are at its ports"})

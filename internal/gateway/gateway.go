@@ -16,6 +16,7 @@ import (
 	"github.com/sluicegw/sluice/controlplane/api"
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/controlplane/config"
+	"github.com/sluicegw/sluice/internal/hosts"
 	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/relay"
 	"github.com/sluicegw/sluice/relay/wireguard"
@@ -49,6 +50,7 @@ type Gateway struct {
 	program *xdp.Program
 	device  *wireguard.Device
 	relay   *relay.Relay
+	learner *hosts.Learner
 	umems   []*afxdp.UMEM // by worker
 
 	// Owned by Run's goroutine.
@@ -131,7 +133,8 @@ func (g *Gateway) open(data []byte) (err error) {
 	if err := g.openMemory(); err != nil {
 		return err
 	}
-	g.relay, err = relay.New(relay.Options{Device: g.device, Neighbours: g.kernel, UMEMs: g.umems, Logger: g.log})
+	g.newLearner()
+	g.relay, err = relay.New(relay.Options{Device: g.device, Neighbours: g.kernel, Hosts: g.learner, UMEMs: g.umems, Logger: g.log})
 	if err != nil {
 		return err
 	}
@@ -193,6 +196,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return named("kernel watch", g.kernel.Run(running)) })
 	group.Go(func() error { return named("wireguard", g.device.Run(running)) })
 	group.Go(func() error { return named("relay", g.relay.Run(running)) })
+	group.Go(func() error { return g.runLearner(running) })
 	group.Go(func() error { return named("api", api.Serve(running, listener, g, g.log)) })
 
 	g.reconcile()

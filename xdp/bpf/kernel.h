@@ -122,6 +122,7 @@ struct ip6 {
 
 /* Neighbour solicitation, RFC 4861 section 4.3. */
 #define NEIGHBOUR_SOLICITATION 135
+#define NEIGHBOUR_ADVERTISEMENT 136	/* section 4.4, laid out the same */
 
 struct solicitation {
 	__u8 type;

@@ -48,7 +48,7 @@ struct {
 	__uint(max_entries, 2 * MAX_VNIS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, enum vni_flags);
 } vnis SEC(".maps");
 
 struct {
@@ -88,9 +88,12 @@ static __always_inline bool is_local(const struct address *address)
 	return bpf_map_lookup_elem(&local_addresses, address) != NULL;
 }
 
-static __always_inline bool is_known_vni(__u32 vni)
+/* 0: the VNI is none of ours. */
+static __always_inline enum vni_flags find_vni(__u32 vni)
 {
-	return bpf_map_lookup_elem(&vnis, &vni) != NULL;
+	enum vni_flags *flags = bpf_map_lookup_elem(&vnis, &vni);
+
+	return flags ? *flags : 0;
 }
 
 /* One lookup tells remote prefixes, the site's own and gateway addresses apart: the longest prefix wins. */

@@ -11,46 +11,69 @@ static __always_inline bool is_gateway(__u32 vni, const struct address *address)
 	return find_route(vni, address) == GATEWAY;
 }
 
-static __always_inline enum verdict classify_arp(struct cursor *c, __u32 vni)
+/* What the VNI of a packet is, and whether its hosts' announcements are wanted. */
+struct vpc {
+	__u32 vni;
+	bool learn;
+};
+
+static __always_inline enum verdict classify_arp(struct cursor *c, const struct vpc *vpc)
 {
 	struct arp *arp = take(c, sizeof(*arp));
 	struct address target = { IPV4 };
+	__be32 sender;
 
 	if (!arp)
 		return PASS_BAD_INNER;
 	if (arp->hardware != bpf_htons(1) || arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_len != 6 ||
-	    arp->protocol_len != 4 || arp->operation != bpf_htons(1))
+	    arp->protocol_len != 4 || (arp->operation != bpf_htons(1) && arp->operation != bpf_htons(2)))
 		return PASS_INNER_ARP;
 	__builtin_memcpy(&target.word[0], arp->target, sizeof(arp->target));
-	return is_gateway(vni, &target) ? DIVERT_NEIGHBOUR : PASS_INNER_ARP;
+	__builtin_memcpy(&sender, arp->sender, sizeof(sender));
+	if (vpc->learn && sender == target.word[0]) /* gratuitous, as request or as reply (RFC 5227, section 3) */
+		return DIVERT_NEIGHBOUR;
+	return is_gateway(vpc->vni, &target) ? DIVERT_NEIGHBOUR : PASS_INNER_ARP;
 }
 
-/* A valid solicitation (RFC 4861, 7.1.1) for a gateway address. Its destination is usually a multicast group. */
-static __always_inline bool solicits_gateway(struct cursor *c, const struct ip *ip, __u32 vni)
+static __always_inline bool is_all_nodes(const struct address *dst)
 {
-	struct solicitation *solicitation;
+	return dst->word[0] == bpf_htonl(0xff020000) && !dst->word[1] && !dst->word[2] && dst->word[3] == bpf_htonl(1);
+}
+
+/*
+ * A valid solicitation (RFC 4861, 7.1.1) for a gateway address; its destination is usually a multicast group. Or a valid
+ * advertisement (7.1.2): an answer to a gateway address, or unsolicited, to all nodes.
+ */
+static __always_inline bool is_neighbour(struct cursor *c, const struct ip *ip, const struct vpc *vpc)
+{
+	struct solicitation *message;
 	struct address target = { IPV6 };
 
 	if (ip->dst.family != IPV6 || ip->protocol != IPPROTO_ICMPV6 || ip->hop_limit != 255)
 		return false;
-	solicitation = take(c, sizeof(*solicitation));
-	if (!solicitation || solicitation->type != NEIGHBOUR_SOLICITATION || solicitation->code != 0)
+	message = take(c, sizeof(*message));
+	if (!message || message->code != 0)
 		return false;
-	__builtin_memcpy(target.word, solicitation->target, sizeof(target.word));
-	return is_gateway(vni, &target);
+	if (message->type == NEIGHBOUR_ADVERTISEMENT)
+		return (vpc->learn && is_all_nodes(&ip->dst)) || is_gateway(vpc->vni, &ip->dst);
+	if (message->type != NEIGHBOUR_SOLICITATION)
+		return false;
+	__builtin_memcpy(target.word, message->target, sizeof(target.word));
+	return is_gateway(vpc->vni, &target);
 }
 
 /* `hit` is the verdict for packets that are bound for another site. */
-static __always_inline enum verdict classify_inner_ip(struct cursor *c, __be16 type, __u32 vni, enum verdict hit)
+static __always_inline enum verdict classify_inner_ip(struct cursor *c, __be16 type, const struct vpc *vpc,
+						      enum verdict hit)
 {
 	enum destination destination;
 	struct ip ip;
 
 	if (!parse_ip(c, type, &ip))
 		return PASS_BAD_INNER;
-	if (solicits_gateway(c, &ip, vni))
+	if (is_neighbour(c, &ip, vpc))
 		return DIVERT_NEIGHBOUR;
-	destination = find_route(vni, &ip.dst);
+	destination = find_route(vpc->vni, &ip.dst);
 	if (destination == GATEWAY)
 		return DIVERT_GATEWAY;
 	if (is_link_scope(&ip.dst))
@@ -58,7 +81,7 @@ static __always_inline enum verdict classify_inner_ip(struct cursor *c, __be16 t
 	return destination == REMOTE ? hit : PASS_INNER_NO_ROUTE;
 }
 
-static __always_inline enum verdict classify_inner_frame(struct cursor *c, __u32 vni, enum verdict hit)
+static __always_inline enum verdict classify_inner_frame(struct cursor *c, const struct vpc *vpc, enum verdict hit)
 {
 	struct ethernet *ethernet = take(c, sizeof(*ethernet));
 
@@ -67,17 +90,28 @@ static __always_inline enum verdict classify_inner_frame(struct cursor *c, __u32
 	if (is_vlan(ethernet->type))
 		return PASS_INNER_VLAN;
 	if (ethernet->type == bpf_htons(ETH_P_ARP))
-		return classify_arp(c, vni);
+		return classify_arp(c, vpc);
 	if (!is_ip(ethernet->type))
 		return PASS_INNER_OTHER;
-	return classify_inner_ip(c, ethernet->type, vni, hit);
+	return classify_inner_ip(c, ethernet->type, vpc, hit);
+}
+
+/* Reads the 24 bits of a tunnel header; false: none of ours. */
+static __always_inline bool find_vpc(struct vpc *vpc, __be32 header)
+{
+	enum vni_flags flags;
+
+	vpc->vni = bpf_ntohl(header) >> 8;
+	flags = find_vni(vpc->vni);
+	vpc->learn = flags & VNI_LEARN;
+	return flags;
 }
 
 /* Options are skipped, whatever they are: also critical ones are the relay's to judge (RFC 8926, 3.4 and 3.5). */
 static __always_inline enum verdict classify_geneve(struct cursor *c)
 {
 	struct geneve *geneve = take(c, sizeof(*geneve));
-	__u32 vni;
+	struct vpc vpc;
 
 	if (!geneve || geneve->version_words & GENEVE_VERSION)
 		return PASS_BAD_GENEVE;
@@ -85,28 +119,26 @@ static __always_inline enum verdict classify_geneve(struct cursor *c)
 		return PASS_BAD_GENEVE;
 	if (geneve->flags & GENEVE_CONTROL)
 		return PASS_GENEVE_CONTROL;
-	vni = bpf_ntohl(geneve->vni) >> 8;
-	if (!is_known_vni(vni))
+	if (!find_vpc(&vpc, geneve->vni))
 		return PASS_UNKNOWN_VNI;
 	if (geneve->protocol == bpf_htons(ETH_P_TEB))
-		return classify_inner_frame(c, vni, DIVERT_GENEVE);
+		return classify_inner_frame(c, &vpc, DIVERT_GENEVE);
 	if (!is_ip(geneve->protocol))
 		return PASS_INNER_OTHER;
-	return classify_inner_ip(c, geneve->protocol, vni, DIVERT_GENEVE);
+	return classify_inner_ip(c, geneve->protocol, &vpc, DIVERT_GENEVE);
 }
 
 /* All flags but I are ignored, as are the reserved fields (RFC 7348, section 5). */
 static __always_inline enum verdict classify_vxlan(struct cursor *c)
 {
 	struct vxlan *vxlan = take(c, sizeof(*vxlan));
-	__u32 vni;
+	struct vpc vpc;
 
 	if (!vxlan || !(vxlan->flags & VXLAN_VNI_VALID))
 		return PASS_BAD_VXLAN;
-	vni = bpf_ntohl(vxlan->vni) >> 8;
-	if (!is_known_vni(vni))
+	if (!find_vpc(&vpc, vxlan->vni))
 		return PASS_UNKNOWN_VNI;
-	return classify_inner_frame(c, vni, DIVERT_VXLAN);
+	return classify_inner_frame(c, &vpc, DIVERT_VXLAN);
 }
 
 #endif

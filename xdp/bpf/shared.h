@@ -32,7 +32,7 @@ enum verdict {
 	PASS_UNKNOWN_VNI,	/* the VNI is none of ours */
 	PASS_INNER_VLAN,	/* the inner frame has a VLAN tag */
 	PASS_INNER_OTHER,	/* the inner packet is neither IP nor ARP */
-	PASS_INNER_ARP,		/* inner ARP that is no request for a gateway address */
+	PASS_INNER_ARP,		/* inner ARP, not to a gateway address, and no announcement that is wanted */
 	PASS_BAD_INNER,		/* ends inside the inner headers, or these contradict each other */
 	PASS_INNER_NO_ROUTE,	/* no remote prefix contains the inner destination: the site's own traffic */
 	PASS_INNER_LINK_SCOPE,	/* inner destination is multicast, broadcast, loopback or link-local */
@@ -40,7 +40,7 @@ enum verdict {
 
 	DIVERT_GENEVE,		/* Geneve, inner destination is remote */
 	DIVERT_VXLAN,		/* VXLAN, inner destination is remote */
-	DIVERT_NEIGHBOUR,	/* inner ARP request or neighbour solicitation for a gateway address */
+	DIVERT_NEIGHBOUR,	/* inner ARP or neighbour discovery for a gateway address, or a host's announcement */
 	DIVERT_GATEWAY,		/* for a gateway address inside a VPC */
 	DIVERT_ROUTED,		/* routed: destination is remote */
 	DIVERT_HANDSHAKE,	/* WireGuard, type 1 to 3 */
@@ -97,6 +97,11 @@ struct port {
 struct udp_port_key {
 	__be16 port;
 	__u16 zero;
+};
+
+enum vni_flags {
+	VNI_KNOWN = 1,
+	VNI_LEARN = 2,		/* gratuitous ARP and unsolicited neighbour advertisements are diverted */
 };
 
 enum service { GENEVE = 1, VXLAN = 2, WIREGUARD = 3 };

@@ -202,6 +202,118 @@ func (RouteKind) EnumDescriptor() ([]byte, []int) {
 	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{2}
 }
 
+// HostState says whether packets can be sent to a host.
+type HostState int32
+
+const (
+	HostState_HOST_STATE_UNSPECIFIED HostState = 0
+	// It is in its place.
+	HostState_HOST_STATE_KNOWN HostState = 1
+	// The nodes are being asked for it.
+	HostState_HOST_STATE_ASKING HostState = 2
+	// Nobody answered for it lately.
+	HostState_HOST_STATE_SILENT HostState = 3
+)
+
+// Enum value maps for HostState.
+var (
+	HostState_name = map[int32]string{
+		0: "HOST_STATE_UNSPECIFIED",
+		1: "HOST_STATE_KNOWN",
+		2: "HOST_STATE_ASKING",
+		3: "HOST_STATE_SILENT",
+	}
+	HostState_value = map[string]int32{
+		"HOST_STATE_UNSPECIFIED": 0,
+		"HOST_STATE_KNOWN":       1,
+		"HOST_STATE_ASKING":      2,
+		"HOST_STATE_SILENT":      3,
+	}
+)
+
+func (x HostState) Enum() *HostState {
+	p := new(HostState)
+	*p = x
+	return p
+}
+
+func (x HostState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HostState) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_sluice_proto_enumTypes[3].Descriptor()
+}
+
+func (HostState) Type() protoreflect.EnumType {
+	return &file_sluice_v1_sluice_proto_enumTypes[3]
+}
+
+func (x HostState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HostState.Descriptor instead.
+func (HostState) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
+}
+
+// HostSource says how a host's place is known.
+type HostSource int32
+
+const (
+	HostSource_HOST_SOURCE_UNSPECIFIED HostSource = 0
+	// The configuration places it.
+	HostSource_HOST_SOURCE_STATIC HostSource = 1
+	// By what it sent.
+	HostSource_HOST_SOURCE_LEARNED HostSource = 2
+	// By an answer to ARP or neighbour discovery.
+	HostSource_HOST_SOURCE_RESOLVED HostSource = 3
+)
+
+// Enum value maps for HostSource.
+var (
+	HostSource_name = map[int32]string{
+		0: "HOST_SOURCE_UNSPECIFIED",
+		1: "HOST_SOURCE_STATIC",
+		2: "HOST_SOURCE_LEARNED",
+		3: "HOST_SOURCE_RESOLVED",
+	}
+	HostSource_value = map[string]int32{
+		"HOST_SOURCE_UNSPECIFIED": 0,
+		"HOST_SOURCE_STATIC":      1,
+		"HOST_SOURCE_LEARNED":     2,
+		"HOST_SOURCE_RESOLVED":    3,
+	}
+)
+
+func (x HostSource) Enum() *HostSource {
+	p := new(HostSource)
+	*p = x
+	return p
+}
+
+func (x HostSource) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HostSource) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_sluice_proto_enumTypes[4].Descriptor()
+}
+
+func (HostSource) Type() protoreflect.EnumType {
+	return &file_sluice_v1_sluice_proto_enumTypes[4]
+}
+
+func (x HostSource) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HostSource.Descriptor instead.
+func (HostSource) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{4}
+}
+
 // CounterUnit is what a counter counts.
 type CounterUnit int32
 
@@ -243,11 +355,11 @@ func (x CounterUnit) String() string {
 }
 
 func (CounterUnit) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[3].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[5].Descriptor()
 }
 
 func (CounterUnit) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[3]
+	return &file_sluice_v1_sluice_proto_enumTypes[5]
 }
 
 func (x CounterUnit) Number() protoreflect.EnumNumber {
@@ -256,7 +368,7 @@ func (x CounterUnit) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CounterUnit.Descriptor instead.
 func (CounterUnit) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
 }
 
 type StatusRequest struct {
@@ -326,7 +438,10 @@ type StatusResponse struct {
 	// Number of VPCs.
 	VpcCount uint32 `protobuf:"varint,14,opt,name=vpc_count,json=vpcCount,proto3" json:"vpc_count,omitempty"`
 	// Number of routes, over all VPCs.
-	RouteCount    uint32 `protobuf:"varint,15,opt,name=route_count,json=routeCount,proto3" json:"route_count,omitempty"`
+	RouteCount uint32 `protobuf:"varint,15,opt,name=route_count,json=routeCount,proto3" json:"route_count,omitempty"`
+	// What is wrong with hosts of overlays, one sentence each: two with the same
+	// address, one that does not stay, no room for more.
+	HostProblems  []string `protobuf:"bytes,40,rep,name=host_problems,json=hostProblems,proto3" json:"host_problems,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -464,6 +579,13 @@ func (x *StatusResponse) GetRouteCount() uint32 {
 		return x.RouteCount
 	}
 	return 0
+}
+
+func (x *StatusResponse) GetHostProblems() []string {
+	if x != nil {
+		return x.HostProblems
+	}
+	return nil
 }
 
 // ConfigRevision identifies a configuration in force.
@@ -1648,6 +1770,238 @@ func (x *NextHop) GetUsable() bool {
 	return false
 }
 
+type HostsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only this VPC; all when empty.
+	Vpc           string `protobuf:"bytes,1,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostsRequest) Reset() {
+	*x = HostsRequest{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostsRequest) ProtoMessage() {}
+
+func (x *HostsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
+func (*HostsRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *HostsRequest) GetVpc() string {
+	if x != nil {
+		return x.Vpc
+	}
+	return ""
+}
+
+type HostsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hosts         []*Host                `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostsResponse) Reset() {
+	*x = HostsResponse{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostsResponse) ProtoMessage() {}
+
+func (x *HostsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
+func (*HostsResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *HostsResponse) GetHosts() []*Host {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+// Host is an address, or a configured prefix, of an overlay and its place.
+type Host struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vpc   string                 `protobuf:"bytes,1,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	// An address, or the prefix of a static host that has more than one.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// The attachment, as type and port: "vxlan site0".
+	Attachment string `protobuf:"bytes,3,opt,name=attachment,proto3" json:"attachment,omitempty"`
+	// The node's outer address; empty when not known.
+	Vtep string `protobuf:"bytes,4,opt,name=vtep,proto3" json:"vtep,omitempty"`
+	// The host's MAC address; empty when not known.
+	Mac   string    `protobuf:"bytes,5,opt,name=mac,proto3" json:"mac,omitempty"`
+	State HostState `protobuf:"varint,6,opt,name=state,proto3,enum=sluice.v1.HostState" json:"state,omitempty"`
+	// Unspecified when the place is not known.
+	Source HostSource `protobuf:"varint,7,opt,name=source,proto3,enum=sluice.v1.HostSource" json:"source,omitempty"`
+	// How long it has been in this place; absent when static or not known.
+	Since *durationpb.Duration `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`
+	// How long ago it was last seen to send; absent when static or not known.
+	Seen *durationpb.Duration `protobuf:"bytes,9,opt,name=seen,proto3" json:"seen,omitempty"`
+	// How often it has changed its place.
+	Moves uint64 `protobuf:"varint,10,opt,name=moves,proto3" json:"moves,omitempty"`
+	// How often another place claimed its address while it answered.
+	Conflicts uint64 `protobuf:"varint,11,opt,name=conflicts,proto3" json:"conflicts,omitempty"`
+	// It moved too often, and is held where it is for a while.
+	Held          bool `protobuf:"varint,12,opt,name=held,proto3" json:"held,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Host) Reset() {
+	*x = Host{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Host) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Host) ProtoMessage() {}
+
+func (x *Host) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Host.ProtoReflect.Descriptor instead.
+func (*Host) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Host) GetVpc() string {
+	if x != nil {
+		return x.Vpc
+	}
+	return ""
+}
+
+func (x *Host) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Host) GetAttachment() string {
+	if x != nil {
+		return x.Attachment
+	}
+	return ""
+}
+
+func (x *Host) GetVtep() string {
+	if x != nil {
+		return x.Vtep
+	}
+	return ""
+}
+
+func (x *Host) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
+}
+
+func (x *Host) GetState() HostState {
+	if x != nil {
+		return x.State
+	}
+	return HostState_HOST_STATE_UNSPECIFIED
+}
+
+func (x *Host) GetSource() HostSource {
+	if x != nil {
+		return x.Source
+	}
+	return HostSource_HOST_SOURCE_UNSPECIFIED
+}
+
+func (x *Host) GetSince() *durationpb.Duration {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Host) GetSeen() *durationpb.Duration {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
+func (x *Host) GetMoves() uint64 {
+	if x != nil {
+		return x.Moves
+	}
+	return 0
+}
+
+func (x *Host) GetConflicts() uint64 {
+	if x != nil {
+		return x.Conflicts
+	}
+	return 0
+}
+
+func (x *Host) GetHeld() bool {
+	if x != nil {
+		return x.Held
+	}
+	return false
+}
+
 type CountersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only counters of this component; all when empty.
@@ -1658,7 +2012,7 @@ type CountersRequest struct {
 
 func (x *CountersRequest) Reset() {
 	*x = CountersRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +2024,7 @@ func (x *CountersRequest) String() string {
 func (*CountersRequest) ProtoMessage() {}
 
 func (x *CountersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +2037,7 @@ func (x *CountersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
 func (*CountersRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CountersRequest) GetComponent() string {
@@ -1704,7 +2058,7 @@ type CountersResponse struct {
 
 func (x *CountersResponse) Reset() {
 	*x = CountersResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1716,7 +2070,7 @@ func (x *CountersResponse) String() string {
 func (*CountersResponse) ProtoMessage() {}
 
 func (x *CountersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1729,7 +2083,7 @@ func (x *CountersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersResponse.ProtoReflect.Descriptor instead.
 func (*CountersResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CountersResponse) GetTime() *timestamppb.Timestamp {
@@ -1749,7 +2103,7 @@ func (x *CountersResponse) GetCounters() []*Counter {
 // Counter is one number of one part of the gateway.
 type Counter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The part that counts: xdp, afxdp, relay, wireguard, neigh, gateway.
+	// The part that counts: xdp, afxdp, relay, wireguard, neigh, hosts, gateway.
 	Component string `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
 	// Name of the counter, or of the verdict it counts.
 	Name  string      `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
@@ -1769,7 +2123,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +2135,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +2148,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Counter) GetComponent() string {
@@ -1869,7 +2223,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +2235,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +2248,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Problem) GetLine() uint32 {
@@ -1939,7 +2293,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2305,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2318,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ApplyRequest) GetConfig() []byte {
@@ -2002,7 +2356,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2368,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2381,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ApplyResponse) GetProblems() []*Problem {
@@ -2059,7 +2413,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2071,7 +2425,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2084,7 +2438,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
 }
 
 type ReloadResponse struct {
@@ -2101,7 +2455,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +2467,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +2480,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReloadResponse) GetProblems() []*Problem {
@@ -2155,7 +2509,7 @@ var File_sluice_v1_sluice_proto protoreflect.FileDescriptor
 const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\n" +
 	"\x16sluice/v1/sluice.proto\x12\tsluice.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rStatusRequest\"\xa1\x04\n" +
+	"\rStatusRequest\"\xc6\x04\n" +
 	"\x0eStatusResponse\x12\x12\n" +
 	"\x04site\x18\x01 \x01(\tR\x04site\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x18\n" +
@@ -2175,7 +2529,8 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"listenPort\x12\x1b\n" +
 	"\tvpc_count\x18\x0e \x01(\rR\bvpcCount\x12\x1f\n" +
 	"\vroute_count\x18\x0f \x01(\rR\n" +
-	"routeCount\"\xf1\x01\n" +
+	"routeCount\x12#\n" +
+	"\rhost_problems\x18( \x03(\tR\fhostProblems\"\xf1\x01\n" +
 	"\x0eConfigRevision\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x124\n" +
 	"\aapplied\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aapplied\x12\x16\n" +
@@ -2283,7 +2638,27 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x10\n" +
 	"\x03mac\x18\x04 \x01(\tR\x03mac\x12\x10\n" +
 	"\x03vni\x18\x05 \x01(\rR\x03vni\x12\x16\n" +
-	"\x06usable\x18\x06 \x01(\bR\x06usable\"/\n" +
+	"\x06usable\x18\x06 \x01(\bR\x06usable\" \n" +
+	"\fHostsRequest\x12\x10\n" +
+	"\x03vpc\x18\x01 \x01(\tR\x03vpc\"6\n" +
+	"\rHostsResponse\x12%\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x0f.sluice.v1.HostR\x05hosts\"\xfb\x02\n" +
+	"\x04Host\x12\x10\n" +
+	"\x03vpc\x18\x01 \x01(\tR\x03vpc\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1e\n" +
+	"\n" +
+	"attachment\x18\x03 \x01(\tR\n" +
+	"attachment\x12\x12\n" +
+	"\x04vtep\x18\x04 \x01(\tR\x04vtep\x12\x10\n" +
+	"\x03mac\x18\x05 \x01(\tR\x03mac\x12*\n" +
+	"\x05state\x18\x06 \x01(\x0e2\x14.sluice.v1.HostStateR\x05state\x12-\n" +
+	"\x06source\x18\a \x01(\x0e2\x15.sluice.v1.HostSourceR\x06source\x12/\n" +
+	"\x05since\x18\b \x01(\v2\x19.google.protobuf.DurationR\x05since\x12-\n" +
+	"\x04seen\x18\t \x01(\v2\x19.google.protobuf.DurationR\x04seen\x12\x14\n" +
+	"\x05moves\x18\n" +
+	" \x01(\x04R\x05moves\x12\x1c\n" +
+	"\tconflicts\x18\v \x01(\x04R\tconflicts\x12\x12\n" +
+	"\x04held\x18\f \x01(\bR\x04held\"/\n" +
 	"\x0fCountersRequest\x12\x1c\n" +
 	"\tcomponent\x18\x01 \x01(\tR\tcomponent\"r\n" +
 	"\x10CountersResponse\x12.\n" +
@@ -2333,18 +2708,30 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\tRouteKind\x12\x1a\n" +
 	"\x16ROUTE_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ROUTE_KIND_LOCAL\x10\x01\x12\x15\n" +
-	"\x11ROUTE_KIND_REMOTE\x10\x02*\x8e\x01\n" +
+	"\x11ROUTE_KIND_REMOTE\x10\x02*k\n" +
+	"\tHostState\x12\x1a\n" +
+	"\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10HOST_STATE_KNOWN\x10\x01\x12\x15\n" +
+	"\x11HOST_STATE_ASKING\x10\x02\x12\x15\n" +
+	"\x11HOST_STATE_SILENT\x10\x03*t\n" +
+	"\n" +
+	"HostSource\x12\x1b\n" +
+	"\x17HOST_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12HOST_SOURCE_STATIC\x10\x01\x12\x17\n" +
+	"\x13HOST_SOURCE_LEARNED\x10\x02\x12\x18\n" +
+	"\x14HOST_SOURCE_RESOLVED\x10\x03*\x8e\x01\n" +
 	"\vCounterUnit\x12\x1c\n" +
 	"\x18COUNTER_UNIT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14COUNTER_UNIT_PACKETS\x10\x01\x12\x16\n" +
 	"\x12COUNTER_UNIT_BYTES\x10\x02\x12\x17\n" +
 	"\x13COUNTER_UNIT_EVENTS\x10\x03\x12\x16\n" +
-	"\x12COUNTER_UNIT_GAUGE\x10\x042\xdc\x03\n" +
+	"\x12COUNTER_UNIT_GAUGE\x10\x042\x9d\x04\n" +
 	"\x0eGatewayService\x12B\n" +
 	"\x06Status\x12\x18.sluice.v1.StatusRequest\x1a\x19.sluice.v1.StatusResponse\"\x03\x90\x02\x01\x12?\n" +
 	"\x05Peers\x12\x17.sluice.v1.PeersRequest\x1a\x18.sluice.v1.PeersResponse\"\x03\x90\x02\x01\x12<\n" +
 	"\x04VPCs\x12\x16.sluice.v1.VPCsRequest\x1a\x17.sluice.v1.VPCsResponse\"\x03\x90\x02\x01\x12B\n" +
-	"\x06Routes\x12\x18.sluice.v1.RoutesRequest\x1a\x19.sluice.v1.RoutesResponse\"\x03\x90\x02\x01\x12H\n" +
+	"\x06Routes\x12\x18.sluice.v1.RoutesRequest\x1a\x19.sluice.v1.RoutesResponse\"\x03\x90\x02\x01\x12?\n" +
+	"\x05Hosts\x12\x17.sluice.v1.HostsRequest\x1a\x18.sluice.v1.HostsResponse\"\x03\x90\x02\x01\x12H\n" +
 	"\bCounters\x12\x1a.sluice.v1.CountersRequest\x1a\x1b.sluice.v1.CountersResponse\"\x03\x90\x02\x01\x12:\n" +
 	"\x05Apply\x12\x17.sluice.v1.ApplyRequest\x1a\x18.sluice.v1.ApplyResponse\x12=\n" +
 	"\x06Reload\x12\x18.sluice.v1.ReloadRequest\x1a\x19.sluice.v1.ReloadResponseB@Z>github.com/sluicegw/sluice/controlplane/api/sluice/v1;sluicev1b\x06proto3"
@@ -2361,86 +2748,98 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_sluice_proto_rawDescData
 }
 
-var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
 	(PeerState)(0),                // 1: sluice.v1.PeerState
 	(RouteKind)(0),                // 2: sluice.v1.RouteKind
-	(CounterUnit)(0),              // 3: sluice.v1.CounterUnit
-	(*StatusRequest)(nil),         // 4: sluice.v1.StatusRequest
-	(*StatusResponse)(nil),        // 5: sluice.v1.StatusResponse
-	(*ConfigRevision)(nil),        // 6: sluice.v1.ConfigRevision
-	(*Port)(nil),                  // 7: sluice.v1.Port
-	(*PeersRequest)(nil),          // 8: sluice.v1.PeersRequest
-	(*PeersResponse)(nil),         // 9: sluice.v1.PeersResponse
-	(*Peer)(nil),                  // 10: sluice.v1.Peer
-	(*PeerVPC)(nil),               // 11: sluice.v1.PeerVPC
-	(*VPCsRequest)(nil),           // 12: sluice.v1.VPCsRequest
-	(*VPCsResponse)(nil),          // 13: sluice.v1.VPCsResponse
-	(*VPC)(nil),                   // 14: sluice.v1.VPC
-	(*Attachment)(nil),            // 15: sluice.v1.Attachment
-	(*RoutesRequest)(nil),         // 16: sluice.v1.RoutesRequest
-	(*RoutesResponse)(nil),        // 17: sluice.v1.RoutesResponse
-	(*Route)(nil),                 // 18: sluice.v1.Route
-	(*NextHop)(nil),               // 19: sluice.v1.NextHop
-	(*CountersRequest)(nil),       // 20: sluice.v1.CountersRequest
-	(*CountersResponse)(nil),      // 21: sluice.v1.CountersResponse
-	(*Counter)(nil),               // 22: sluice.v1.Counter
-	(*Problem)(nil),               // 23: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 24: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 25: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 26: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 27: sluice.v1.ReloadResponse
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(HostState)(0),                // 3: sluice.v1.HostState
+	(HostSource)(0),               // 4: sluice.v1.HostSource
+	(CounterUnit)(0),              // 5: sluice.v1.CounterUnit
+	(*StatusRequest)(nil),         // 6: sluice.v1.StatusRequest
+	(*StatusResponse)(nil),        // 7: sluice.v1.StatusResponse
+	(*ConfigRevision)(nil),        // 8: sluice.v1.ConfigRevision
+	(*Port)(nil),                  // 9: sluice.v1.Port
+	(*PeersRequest)(nil),          // 10: sluice.v1.PeersRequest
+	(*PeersResponse)(nil),         // 11: sluice.v1.PeersResponse
+	(*Peer)(nil),                  // 12: sluice.v1.Peer
+	(*PeerVPC)(nil),               // 13: sluice.v1.PeerVPC
+	(*VPCsRequest)(nil),           // 14: sluice.v1.VPCsRequest
+	(*VPCsResponse)(nil),          // 15: sluice.v1.VPCsResponse
+	(*VPC)(nil),                   // 16: sluice.v1.VPC
+	(*Attachment)(nil),            // 17: sluice.v1.Attachment
+	(*RoutesRequest)(nil),         // 18: sluice.v1.RoutesRequest
+	(*RoutesResponse)(nil),        // 19: sluice.v1.RoutesResponse
+	(*Route)(nil),                 // 20: sluice.v1.Route
+	(*NextHop)(nil),               // 21: sluice.v1.NextHop
+	(*HostsRequest)(nil),          // 22: sluice.v1.HostsRequest
+	(*HostsResponse)(nil),         // 23: sluice.v1.HostsResponse
+	(*Host)(nil),                  // 24: sluice.v1.Host
+	(*CountersRequest)(nil),       // 25: sluice.v1.CountersRequest
+	(*CountersResponse)(nil),      // 26: sluice.v1.CountersResponse
+	(*Counter)(nil),               // 27: sluice.v1.Counter
+	(*Problem)(nil),               // 28: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 29: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 30: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 31: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 32: sluice.v1.ReloadResponse
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	28, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	29, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	33, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	34, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
-	7,  // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
-	10, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
-	6,  // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
-	28, // 6: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	28, // 7: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
-	10, // 8: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
+	9,  // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
+	12, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
+	8,  // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
+	33, // 6: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	33, // 7: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	12, // 8: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
 	1,  // 9: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	28, // 10: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	29, // 11: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	29, // 12: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
-	11, // 13: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
-	14, // 14: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
-	15, // 15: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
-	18, // 16: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
+	33, // 10: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	34, // 11: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	34, // 12: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	13, // 13: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
+	16, // 14: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
+	17, // 15: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
+	20, // 16: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
 	2,  // 17: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
-	19, // 18: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
-	28, // 19: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
-	22, // 20: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
-	3,  // 21: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
-	23, // 22: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	6,  // 23: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	23, // 24: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	6,  // 25: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	4,  // 26: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	8,  // 27: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	12, // 28: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	16, // 29: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	20, // 30: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	24, // 31: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	26, // 32: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	5,  // 33: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	9,  // 34: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	13, // 35: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	17, // 36: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	21, // 37: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	25, // 38: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	27, // 39: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	33, // [33:40] is the sub-list for method output_type
-	26, // [26:33] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	21, // 18: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
+	24, // 19: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
+	3,  // 20: sluice.v1.Host.state:type_name -> sluice.v1.HostState
+	4,  // 21: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
+	34, // 22: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	34, // 23: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	33, // 24: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	27, // 25: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
+	5,  // 26: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
+	28, // 27: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	8,  // 28: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	28, // 29: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	8,  // 30: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	6,  // 31: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	10, // 32: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	14, // 33: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	18, // 34: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	22, // 35: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	25, // 36: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	29, // 37: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	31, // 38: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	7,  // 39: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	11, // 40: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	15, // 41: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	19, // 42: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	23, // 43: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	26, // 44: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	30, // 45: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	32, // 46: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	39, // [39:47] is the sub-list for method output_type
+	31, // [31:39] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -2448,14 +2847,14 @@ func file_sluice_v1_sluice_proto_init() {
 	if File_sluice_v1_sluice_proto != nil {
 		return
 	}
-	file_sluice_v1_sluice_proto_msgTypes[18].OneofWrappers = []any{}
+	file_sluice_v1_sluice_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   24,
+			NumEnums:      6,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -44,6 +44,8 @@ const (
 	GatewayServiceVPCsProcedure = "/sluice.v1.GatewayService/VPCs"
 	// GatewayServiceRoutesProcedure is the fully-qualified name of the GatewayService's Routes RPC.
 	GatewayServiceRoutesProcedure = "/sluice.v1.GatewayService/Routes"
+	// GatewayServiceHostsProcedure is the fully-qualified name of the GatewayService's Hosts RPC.
+	GatewayServiceHostsProcedure = "/sluice.v1.GatewayService/Hosts"
 	// GatewayServiceCountersProcedure is the fully-qualified name of the GatewayService's Counters RPC.
 	GatewayServiceCountersProcedure = "/sluice.v1.GatewayService/Counters"
 	// GatewayServiceApplyProcedure is the fully-qualified name of the GatewayService's Apply RPC.
@@ -62,6 +64,8 @@ type GatewayServiceClient interface {
 	VPCs(context.Context, *v1.VPCsRequest) (*v1.VPCsResponse, error)
 	// Routes lists what is routed where, by VPC and prefix.
 	Routes(context.Context, *v1.RoutesRequest) (*v1.RoutesResponse, error)
+	// Hosts lists which node holds which host of the overlays, by VPC and address.
+	Hosts(context.Context, *v1.HostsRequest) (*v1.HostsResponse, error)
 	// Counters lists every counter of every part, zero or not.
 	Counters(context.Context, *v1.CountersRequest) (*v1.CountersResponse, error)
 	// Apply puts a configuration into force and writes it to the gateway's
@@ -110,6 +114,13 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		hosts: connect.NewClient[v1.HostsRequest, v1.HostsResponse](
+			httpClient,
+			baseURL+GatewayServiceHostsProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("Hosts")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		counters: connect.NewClient[v1.CountersRequest, v1.CountersResponse](
 			httpClient,
 			baseURL+GatewayServiceCountersProcedure,
@@ -138,6 +149,7 @@ type gatewayServiceClient struct {
 	peers    *connect.Client[v1.PeersRequest, v1.PeersResponse]
 	vPCs     *connect.Client[v1.VPCsRequest, v1.VPCsResponse]
 	routes   *connect.Client[v1.RoutesRequest, v1.RoutesResponse]
+	hosts    *connect.Client[v1.HostsRequest, v1.HostsResponse]
 	counters *connect.Client[v1.CountersRequest, v1.CountersResponse]
 	apply    *connect.Client[v1.ApplyRequest, v1.ApplyResponse]
 	reload   *connect.Client[v1.ReloadRequest, v1.ReloadResponse]
@@ -173,6 +185,15 @@ func (c *gatewayServiceClient) VPCs(ctx context.Context, req *v1.VPCsRequest) (*
 // Routes calls sluice.v1.GatewayService.Routes.
 func (c *gatewayServiceClient) Routes(ctx context.Context, req *v1.RoutesRequest) (*v1.RoutesResponse, error) {
 	response, err := c.routes.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Hosts calls sluice.v1.GatewayService.Hosts.
+func (c *gatewayServiceClient) Hosts(ctx context.Context, req *v1.HostsRequest) (*v1.HostsResponse, error) {
+	response, err := c.hosts.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -216,6 +237,8 @@ type GatewayServiceHandler interface {
 	VPCs(context.Context, *v1.VPCsRequest) (*v1.VPCsResponse, error)
 	// Routes lists what is routed where, by VPC and prefix.
 	Routes(context.Context, *v1.RoutesRequest) (*v1.RoutesResponse, error)
+	// Hosts lists which node holds which host of the overlays, by VPC and address.
+	Hosts(context.Context, *v1.HostsRequest) (*v1.HostsResponse, error)
 	// Counters lists every counter of every part, zero or not.
 	Counters(context.Context, *v1.CountersRequest) (*v1.CountersResponse, error)
 	// Apply puts a configuration into force and writes it to the gateway's
@@ -260,6 +283,13 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceHostsHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceHostsProcedure,
+		svc.Hosts,
+		connect.WithSchema(gatewayServiceMethods.ByName("Hosts")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	gatewayServiceCountersHandler := connect.NewUnaryHandlerSimple(
 		GatewayServiceCountersProcedure,
 		svc.Counters,
@@ -289,6 +319,8 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceVPCsHandler.ServeHTTP(w, r)
 		case GatewayServiceRoutesProcedure:
 			gatewayServiceRoutesHandler.ServeHTTP(w, r)
+		case GatewayServiceHostsProcedure:
+			gatewayServiceHostsHandler.ServeHTTP(w, r)
 		case GatewayServiceCountersProcedure:
 			gatewayServiceCountersHandler.ServeHTTP(w, r)
 		case GatewayServiceApplyProcedure:
@@ -318,6 +350,10 @@ func (UnimplementedGatewayServiceHandler) VPCs(context.Context, *v1.VPCsRequest)
 
 func (UnimplementedGatewayServiceHandler) Routes(context.Context, *v1.RoutesRequest) (*v1.RoutesResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.Routes is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) Hosts(context.Context, *v1.HostsRequest) (*v1.HostsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.Hosts is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) Counters(context.Context, *v1.CountersRequest) (*v1.CountersResponse, error) {
