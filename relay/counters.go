@@ -172,6 +172,7 @@ func (w *worker) publish() {
 	if w.now >= w.routesAt {
 		w.publishRoutes()
 	}
+	w.meters.publish()
 }
 
 // store writes only what changed: a load is free, an atomic store is not.

@@ -8,7 +8,7 @@
 // at the outside and knows the attachment by port, UDP port and VNI; decap.go
 // takes the overlay off (arpnd.go answers what asks for the gateway itself);
 // lookup.go looks the destinations of the whole batch up in their VPCs, picks
-// peers by flow hash, finishes unfinished checksums and lowers the TTL; encap.go
+// peers by flow hash, asks policy.go whether the VPC lets the packet pass (acl.go), finishes unfinished checksums and lowers the TTL; encap.go
 // holds the length against the path's MTU and writes the format between
 // gateways; seal.go encrypts the whole batch in place and puts the outer headers
 // in front; send.go hands it to the port.

@@ -54,7 +54,12 @@ func (w *worker) check(f *frame, r *found) {
 		return
 	case !f.ip.Plain() && !w.options(f):
 		return
-	case w.state.vpcs[f.vpc].gateways.hasDst(f.ip.Version, b):
+	}
+	vpc := &w.state.vpcs[f.vpc]
+	switch {
+	case vpc.policy != nil && !w.police(f, vpc.policy):
+		return
+	case vpc.gateways.hasDst(f.ip.Version, b):
 		w.gateway(f)
 		return
 	}

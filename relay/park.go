@@ -149,6 +149,10 @@ func (w *worker) remap(old, new *state) {
 				w.drop(&p.frame, NoRoute)
 				continue
 			}
+			if !stillAllowed(&p.frame, new.vpcs[p.vpc].policy) {
+				w.drop(&p.frame, ACLDenied)
+				continue
+			}
 		}
 		kept = append(kept, *p)
 	}

@@ -100,6 +100,8 @@ type VPC struct {
 	// GatewayMAC is the Ethernet address that goes with them.
 	GatewayMAC  [6]byte
 	Attachments []Attachment
+	// ACL says what may pass; its zero value lets everything through.
+	ACL ACL
 	// Routes of the VPC; nil is an empty table. Local next hops must be
 	// deliveries of this very VPC, remote ones peers that exist.
 	Routes *fib.Table

@@ -28,6 +28,8 @@ type state struct {
 	attached   numberMap                // attachmentKey -> VPC
 	counters   uint32                   // one more than the largest fib.Route.Counter
 	segments   map[hosts.Segment]uint32 // overlay attachment -> its learned delivery
+	meters     []MeterKey
+	longACL    bool // some access list is worth a cache
 }
 
 type portState struct {
@@ -52,6 +54,7 @@ type vpcState struct {
 	vni      uint32
 	routes   *fib.Table
 	gateways addrSet
+	policy   *policy // nil: none
 	mac      [6]byte
 	icmp4    netip.Addr // source of ICMP errors; invalid: none can be sent
 	icmp6    netip.Addr
@@ -220,6 +223,7 @@ func (c *compiler) vpcs() {
 			vs.routes = new(fib.Table)
 		}
 		vs.icmp4, vs.icmp6 = firstOfEach(v.GatewayAddresses)
+		vs.policy = c.policy(&v)
 		c.out.vpcs = append(c.out.vpcs, vs)
 		for _, a := range v.Attachments {
 			c.attachment(index, v.Name, a)

@@ -65,6 +65,9 @@ const (
 	BadOption
 	SourceRouted
 	SourceNotAllowed
+	ACLDenied
+	TinyFragment
+	BadTransport
 	TunnelMismatch
 	NotForTransit
 	GatewayOnly
@@ -144,6 +147,9 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	BadOption:        {"bad_option", "inner IPv4 options that contradict their own lengths"},
 	SourceRouted:     {"source_routed", "the inner packet names the routers it wants to pass (IPv4 source route, IPv6 type 0 routing header): refused (RFC 7126, RFC 5095)"},
 	SourceNotAllowed: {"source_not_allowed", "the peer may not be the source of that address in that VPC"},
+	ACLDenied:        {"acl_denied", "a rule of the VPC's access list, or its default, refuses it (sluice acl)"},
+	TinyFragment:     {"tiny_fragment", "fragment that hides or overwrites a transport header, in a VPC with an access list (RFC 1858, RFC 3128)"},
+	BadTransport:     {"bad_transport", "transport header cut short, in a VPC with an access list"},
 	TunnelMismatch:   {"tunnel_mismatch", "tunnel addresses are not those of the peer and of us"},
 	NotForTransit:    {"not_for_transit", "came from a peer and would go to a peer"},
 	GatewayOnly:      {"gateway_only", "to an address of the gateway itself, which does not speak that protocol"},

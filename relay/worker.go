@@ -64,6 +64,8 @@ type worker struct {
 	glimpses   *[glimpseSlots]glimpse
 	toldAt     int64 // begin of the millisecond in which the learner was told of
 	told       int   // so many hosts
+	meters     meters
+	rules      *aclCache // nil until a list is long
 
 	tally
 	polls  []unix.PollFd
@@ -183,6 +185,8 @@ func (w *worker) adopt(s *state) {
 	w.adoptVPCs(s)
 	w.adoptRoutes(s.counters)
 	w.adoptPlaces(s)
+	w.meters.adopt(s.meters)
+	w.adoptRules(s)
 	w.bindPorts()
 }
 

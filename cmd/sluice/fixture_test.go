@@ -143,3 +143,13 @@ func (f fixture) Apply(_ context.Context, r *sluicev1.ApplyRequest) (*sluicev1.A
 func (f fixture) Reload(context.Context, *sluicev1.ReloadRequest) (*sluicev1.ReloadResponse, error) {
 	return &sluicev1.ReloadResponse{Config: f.revision()}, nil
 }
+
+func (fixture) ACL(_ context.Context, r *sluicev1.ACLRequest) (*sluicev1.ACLResponse, error) {
+	if r.GetVpc() != "" && r.GetVpc() != "red" {
+		return nil, connect.NewError(connect.CodeNotFound, errors.New("there is no VPC "+r.GetVpc()))
+	}
+	return &sluicev1.ACLResponse{Acls: []*sluicev1.ACL{{Vpc: "red", Vni: 100, DefaultAction: "deny", DefaultPackets: 17, DefaultBytes: 1700, Rules: []*sluicev1.ACLRule{
+		{Name: "web", Action: "allow", Match: "fromSite tcp to 10.2.0.0/16 port 443", Packets: 73000, Bytes: 104857600},
+		{Action: "reject", Match: "udp"},
+	}}}}, nil
+}

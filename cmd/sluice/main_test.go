@@ -73,6 +73,10 @@ func TestTablesLookAsTheyShould(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	acls, err := f.ACL(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	counters, err := f.Counters(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +94,7 @@ func TestTablesLookAsTheyShould(t *testing.T) {
 		"vpcs":     func(w io.Writer) error { return vpcTable(vpcs.GetVpcs()).write(w) },
 		"routes":   func(w io.Writer) error { return routeTable(routes.GetRoutes()).write(w) },
 		"hosts":    func(w io.Writer) error { return hostTable(hosts.GetHosts()).write(w) },
+		"acl":      func(w io.Writer) error { return aclTable(acls.GetAcls()).write(w) },
 		"counters": func(w io.Writer) error { return counterTable(counters, false).write(w) },
 		"rates":    func(w io.Writer) error { return rateTable(counters, later, false).write(w) },
 		"json": func(w io.Writer) error {

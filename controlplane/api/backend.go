@@ -39,6 +39,7 @@ type Backend interface {
 	VPCs(context.Context, *sluicev1.VPCsRequest) (*sluicev1.VPCsResponse, error)
 	Routes(context.Context, *sluicev1.RoutesRequest) (*sluicev1.RoutesResponse, error)
 	Hosts(context.Context, *sluicev1.HostsRequest) (*sluicev1.HostsResponse, error)
+	ACL(context.Context, *sluicev1.ACLRequest) (*sluicev1.ACLResponse, error)
 	Counters(context.Context, *sluicev1.CountersRequest) (*sluicev1.CountersResponse, error)
 	Apply(context.Context, *sluicev1.ApplyRequest) (*sluicev1.ApplyResponse, error)
 	Reload(context.Context, *sluicev1.ReloadRequest) (*sluicev1.ReloadResponse, error)

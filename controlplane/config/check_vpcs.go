@@ -63,6 +63,7 @@ func (c *checker) checkVPCs() {
 		}
 		c.mac(path+".gatewayMAC", v.GatewayMAC)
 		c.checkHostTimeout(path+".hostTimeout", v.HostTimeout)
+		c.checkACL(v, path)
 		overlays := map[overlay]string{}
 		for j := range v.Attachments {
 			c.checkAttachment(i, j, overlays, routed)

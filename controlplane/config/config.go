@@ -140,6 +140,9 @@ type VPC struct {
 
 	// Where this VPC's traffic at this site enters and leaves.
 	Attachments []Attachment `yaml:"attachments,omitempty"`
+
+	// What may cross the gateway.
+	ACL ACL `yaml:"acl"`
 }
 
 // AttachmentType is how traffic reaches a port.

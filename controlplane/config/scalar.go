@@ -27,6 +27,12 @@ func describe(t reflect.Type) string {
 		return "host:port"
 	case reflect.TypeFor[time.Duration]():
 		return "a duration such as 25s"
+	case reflect.TypeFor[Protocol]():
+		return "a protocol such as tcp"
+	case reflect.TypeFor[PortRange]():
+		return "a port or a range of ports"
+	case reflect.TypeFor[ICMPType]():
+		return "an ICMP type such as 8, or type and code such as 3/4"
 	}
 	switch t.Kind() {
 	case reflect.Bool:

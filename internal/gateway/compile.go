@@ -174,7 +174,7 @@ func (c *compiler) peerTable() {
 }
 
 func (c *compiler) vpc(vpc *config.VPC) {
-	out := relay.VPC{Name: vpc.Name, VNI: vpc.VNI, GatewayAddresses: vpc.GatewayAddresses, GatewayMAC: vpc.GatewayMAC}
+	out := relay.VPC{Name: vpc.Name, VNI: vpc.VNI, GatewayAddresses: vpc.GatewayAddresses, GatewayMAC: vpc.GatewayMAC, ACL: relayACL(&vpc.ACL)}
 	hops := make(map[netip.Prefix][]fib.NextHop)
 	overlay := false
 	for i := range vpc.Attachments {

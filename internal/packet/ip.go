@@ -149,6 +149,17 @@ func (ip *IP) Plain() bool {
 	return ip.HeaderLen == IPv4Len || ip.HeaderLen == IPv6Len && ip.Version == 6
 }
 
+// FragmentOffset is where the fragment b belongs in its packet, in bytes from
+// the end of the part that is not fragmented. Of an IPv6 packet, only a later
+// fragment may be asked: the walk over its headers has ended behind the fragment
+// header.
+func (ip *IP) FragmentOffset(b []byte) int {
+	if ip.Version == 4 {
+		return int(binary.BigEndian.Uint16(b[6:8])&0x1fff) * 8
+	}
+	return int(binary.BigEndian.Uint16(b[ip.HeaderLen-6:]) &^ 7)
+}
+
 // Src returns the source address of the IP packet b, of which the header is present.
 func (ip *IP) Src(b []byte) netip.Addr {
 	if ip.Version == 4 {

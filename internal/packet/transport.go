@@ -76,6 +76,7 @@ const (
 	CodeHostUnreach   = 1
 	CodePortUnreach   = 3
 	CodeFragNeeded    = 4
+	CodeProhibited    = 13 // RFC 1812 section 5.2.7.1
 	Unreachable6      = 1
 	TooBig6           = 2
 	TimeExceeded6     = 3
@@ -84,6 +85,7 @@ const (
 	NeighbourSolicit  = 135
 	NeighbourAdvert   = 136
 	CodeNoRoute6      = 0
+	CodeProhibited6   = 1
 	CodeAddrUnreach6  = 3
 	CodePortUnreach6  = 4
 	firstInfoMessage6 = 128

@@ -1815,6 +1815,51 @@ func (x *HostsRequest) GetVpc() string {
 	return ""
 }
 
+type ACLRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only this VPC; all when empty.
+	Vpc           string `protobuf:"bytes,1,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ACLRequest) Reset() {
+	*x = ACLRequest{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ACLRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ACLRequest) ProtoMessage() {}
+
+func (x *ACLRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ACLRequest.ProtoReflect.Descriptor instead.
+func (*ACLRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ACLRequest) GetVpc() string {
+	if x != nil {
+		return x.Vpc
+	}
+	return ""
+}
+
 type HostsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hosts         []*Host                `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
@@ -1824,7 +1869,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1881,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1894,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -1890,7 +1935,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +1947,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +1960,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Host) GetVpc() string {
@@ -2002,6 +2047,223 @@ func (x *Host) GetHeld() bool {
 	return false
 }
 
+type ACLResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By VNI.
+	Acls          []*ACL `protobuf:"bytes,1,rep,name=acls,proto3" json:"acls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ACLResponse) Reset() {
+	*x = ACLResponse{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ACLResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ACLResponse) ProtoMessage() {}
+
+func (x *ACLResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ACLResponse.ProtoReflect.Descriptor instead.
+func (*ACLResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ACLResponse) GetAcls() []*ACL {
+	if x != nil {
+		return x.Acls
+	}
+	return nil
+}
+
+// ACL is the access list of a VPC: the first rule that matches decides.
+type ACL struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vpc   string                 `protobuf:"bytes,1,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	// The VPC's VNI at this site.
+	Vni   uint32     `protobuf:"varint,2,opt,name=vni,proto3" json:"vni,omitempty"`
+	Rules []*ACLRule `protobuf:"bytes,3,rep,name=rules,proto3" json:"rules,omitempty"`
+	// What becomes of a packet that no rule matches: allow, deny or reject.
+	DefaultAction string `protobuf:"bytes,4,opt,name=default_action,json=defaultAction,proto3" json:"default_action,omitempty"`
+	// Packets that no rule matched, and the bytes of these inner IP packets. Not
+	// counted where everything is allowed.
+	DefaultPackets uint64 `protobuf:"varint,5,opt,name=default_packets,json=defaultPackets,proto3" json:"default_packets,omitempty"`
+	DefaultBytes   uint64 `protobuf:"varint,6,opt,name=default_bytes,json=defaultBytes,proto3" json:"default_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ACL) Reset() {
+	*x = ACL{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ACL) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ACL) ProtoMessage() {}
+
+func (x *ACL) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ACL.ProtoReflect.Descriptor instead.
+func (*ACL) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ACL) GetVpc() string {
+	if x != nil {
+		return x.Vpc
+	}
+	return ""
+}
+
+func (x *ACL) GetVni() uint32 {
+	if x != nil {
+		return x.Vni
+	}
+	return 0
+}
+
+func (x *ACL) GetRules() []*ACLRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *ACL) GetDefaultAction() string {
+	if x != nil {
+		return x.DefaultAction
+	}
+	return ""
+}
+
+func (x *ACL) GetDefaultPackets() uint64 {
+	if x != nil {
+		return x.DefaultPackets
+	}
+	return 0
+}
+
+func (x *ACL) GetDefaultBytes() uint64 {
+	if x != nil {
+		return x.DefaultBytes
+	}
+	return 0
+}
+
+// ACLRule is one rule of an access list.
+type ACLRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name in the configuration; may be empty.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// allow, deny or reject.
+	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	// Which packets it is about, in words.
+	Match string `protobuf:"bytes,3,opt,name=match,proto3" json:"match,omitempty"`
+	// Packets that it matched, over all workers, and the bytes of these inner IP
+	// packets. They go on through changes of the configuration that leave the
+	// rule as it is.
+	Packets       uint64 `protobuf:"varint,4,opt,name=packets,proto3" json:"packets,omitempty"`
+	Bytes         uint64 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ACLRule) Reset() {
+	*x = ACLRule{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ACLRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ACLRule) ProtoMessage() {}
+
+func (x *ACLRule) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ACLRule.ProtoReflect.Descriptor instead.
+func (*ACLRule) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ACLRule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ACLRule) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *ACLRule) GetMatch() string {
+	if x != nil {
+		return x.Match
+	}
+	return ""
+}
+
+func (x *ACLRule) GetPackets() uint64 {
+	if x != nil {
+		return x.Packets
+	}
+	return 0
+}
+
+func (x *ACLRule) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 type CountersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only counters of this component; all when empty.
@@ -2012,7 +2274,7 @@ type CountersRequest struct {
 
 func (x *CountersRequest) Reset() {
 	*x = CountersRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2024,7 +2286,7 @@ func (x *CountersRequest) String() string {
 func (*CountersRequest) ProtoMessage() {}
 
 func (x *CountersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2037,7 +2299,7 @@ func (x *CountersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
 func (*CountersRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CountersRequest) GetComponent() string {
@@ -2058,7 +2320,7 @@ type CountersResponse struct {
 
 func (x *CountersResponse) Reset() {
 	*x = CountersResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2070,7 +2332,7 @@ func (x *CountersResponse) String() string {
 func (*CountersResponse) ProtoMessage() {}
 
 func (x *CountersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2083,7 +2345,7 @@ func (x *CountersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersResponse.ProtoReflect.Descriptor instead.
 func (*CountersResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CountersResponse) GetTime() *timestamppb.Timestamp {
@@ -2123,7 +2385,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2135,7 +2397,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2148,7 +2410,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Counter) GetComponent() string {
@@ -2223,7 +2485,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2235,7 +2497,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2248,7 +2510,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Problem) GetLine() uint32 {
@@ -2293,7 +2555,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2567,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2580,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ApplyRequest) GetConfig() []byte {
@@ -2356,7 +2618,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2630,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2643,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ApplyResponse) GetProblems() []*Problem {
@@ -2413,7 +2675,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2425,7 +2687,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2438,7 +2700,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
 }
 
 type ReloadResponse struct {
@@ -2455,7 +2717,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2467,7 +2729,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2480,7 +2742,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReloadResponse) GetProblems() []*Problem {
@@ -2640,6 +2902,9 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x03vni\x18\x05 \x01(\rR\x03vni\x12\x16\n" +
 	"\x06usable\x18\x06 \x01(\bR\x06usable\" \n" +
 	"\fHostsRequest\x12\x10\n" +
+	"\x03vpc\x18\x01 \x01(\tR\x03vpc\"\x1e\n" +
+	"\n" +
+	"ACLRequest\x12\x10\n" +
 	"\x03vpc\x18\x01 \x01(\tR\x03vpc\"6\n" +
 	"\rHostsResponse\x12%\n" +
 	"\x05hosts\x18\x01 \x03(\v2\x0f.sluice.v1.HostR\x05hosts\"\xfb\x02\n" +
@@ -2658,7 +2923,22 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x05moves\x18\n" +
 	" \x01(\x04R\x05moves\x12\x1c\n" +
 	"\tconflicts\x18\v \x01(\x04R\tconflicts\x12\x12\n" +
-	"\x04held\x18\f \x01(\bR\x04held\"/\n" +
+	"\x04held\x18\f \x01(\bR\x04held\"1\n" +
+	"\vACLResponse\x12\"\n" +
+	"\x04acls\x18\x01 \x03(\v2\x0e.sluice.v1.ACLR\x04acls\"\xc8\x01\n" +
+	"\x03ACL\x12\x10\n" +
+	"\x03vpc\x18\x01 \x01(\tR\x03vpc\x12\x10\n" +
+	"\x03vni\x18\x02 \x01(\rR\x03vni\x12(\n" +
+	"\x05rules\x18\x03 \x03(\v2\x12.sluice.v1.ACLRuleR\x05rules\x12%\n" +
+	"\x0edefault_action\x18\x04 \x01(\tR\rdefaultAction\x12'\n" +
+	"\x0fdefault_packets\x18\x05 \x01(\x04R\x0edefaultPackets\x12#\n" +
+	"\rdefault_bytes\x18\x06 \x01(\x04R\fdefaultBytes\"{\n" +
+	"\aACLRule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x14\n" +
+	"\x05match\x18\x03 \x01(\tR\x05match\x12\x18\n" +
+	"\apackets\x18\x04 \x01(\x04R\apackets\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\"/\n" +
 	"\x0fCountersRequest\x12\x1c\n" +
 	"\tcomponent\x18\x01 \x01(\tR\tcomponent\"r\n" +
 	"\x10CountersResponse\x12.\n" +
@@ -2725,13 +3005,14 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x14COUNTER_UNIT_PACKETS\x10\x01\x12\x16\n" +
 	"\x12COUNTER_UNIT_BYTES\x10\x02\x12\x17\n" +
 	"\x13COUNTER_UNIT_EVENTS\x10\x03\x12\x16\n" +
-	"\x12COUNTER_UNIT_GAUGE\x10\x042\x9d\x04\n" +
+	"\x12COUNTER_UNIT_GAUGE\x10\x042\xd8\x04\n" +
 	"\x0eGatewayService\x12B\n" +
 	"\x06Status\x12\x18.sluice.v1.StatusRequest\x1a\x19.sluice.v1.StatusResponse\"\x03\x90\x02\x01\x12?\n" +
 	"\x05Peers\x12\x17.sluice.v1.PeersRequest\x1a\x18.sluice.v1.PeersResponse\"\x03\x90\x02\x01\x12<\n" +
 	"\x04VPCs\x12\x16.sluice.v1.VPCsRequest\x1a\x17.sluice.v1.VPCsResponse\"\x03\x90\x02\x01\x12B\n" +
 	"\x06Routes\x12\x18.sluice.v1.RoutesRequest\x1a\x19.sluice.v1.RoutesResponse\"\x03\x90\x02\x01\x12?\n" +
-	"\x05Hosts\x12\x17.sluice.v1.HostsRequest\x1a\x18.sluice.v1.HostsResponse\"\x03\x90\x02\x01\x12H\n" +
+	"\x05Hosts\x12\x17.sluice.v1.HostsRequest\x1a\x18.sluice.v1.HostsResponse\"\x03\x90\x02\x01\x129\n" +
+	"\x03ACL\x12\x15.sluice.v1.ACLRequest\x1a\x16.sluice.v1.ACLResponse\"\x03\x90\x02\x01\x12H\n" +
 	"\bCounters\x12\x1a.sluice.v1.CountersRequest\x1a\x1b.sluice.v1.CountersResponse\"\x03\x90\x02\x01\x12:\n" +
 	"\x05Apply\x12\x17.sluice.v1.ApplyRequest\x1a\x18.sluice.v1.ApplyResponse\x12=\n" +
 	"\x06Reload\x12\x18.sluice.v1.ReloadRequest\x1a\x19.sluice.v1.ReloadResponseB@Z>github.com/sluicegw/sluice/controlplane/api/sluice/v1;sluicev1b\x06proto3"
@@ -2749,7 +3030,7 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
 	(PeerState)(0),                // 1: sluice.v1.PeerState
@@ -2774,72 +3055,80 @@ var file_sluice_v1_sluice_proto_goTypes = []any{
 	(*Route)(nil),                 // 20: sluice.v1.Route
 	(*NextHop)(nil),               // 21: sluice.v1.NextHop
 	(*HostsRequest)(nil),          // 22: sluice.v1.HostsRequest
-	(*HostsResponse)(nil),         // 23: sluice.v1.HostsResponse
-	(*Host)(nil),                  // 24: sluice.v1.Host
-	(*CountersRequest)(nil),       // 25: sluice.v1.CountersRequest
-	(*CountersResponse)(nil),      // 26: sluice.v1.CountersResponse
-	(*Counter)(nil),               // 27: sluice.v1.Counter
-	(*Problem)(nil),               // 28: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 29: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 30: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 31: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 32: sluice.v1.ReloadResponse
-	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(*ACLRequest)(nil),            // 23: sluice.v1.ACLRequest
+	(*HostsResponse)(nil),         // 24: sluice.v1.HostsResponse
+	(*Host)(nil),                  // 25: sluice.v1.Host
+	(*ACLResponse)(nil),           // 26: sluice.v1.ACLResponse
+	(*ACL)(nil),                   // 27: sluice.v1.ACL
+	(*ACLRule)(nil),               // 28: sluice.v1.ACLRule
+	(*CountersRequest)(nil),       // 29: sluice.v1.CountersRequest
+	(*CountersResponse)(nil),      // 30: sluice.v1.CountersResponse
+	(*Counter)(nil),               // 31: sluice.v1.Counter
+	(*Problem)(nil),               // 32: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 33: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 34: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 35: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 36: sluice.v1.ReloadResponse
+	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 38: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	33, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	34, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	37, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	38, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
 	9,  // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
 	12, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
 	8,  // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
-	33, // 6: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	33, // 7: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	37, // 6: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	37, // 7: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
 	12, // 8: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
 	1,  // 9: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	33, // 10: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	34, // 11: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	34, // 12: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	37, // 10: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	38, // 11: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	38, // 12: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
 	13, // 13: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
 	16, // 14: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
 	17, // 15: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
 	20, // 16: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
 	2,  // 17: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
 	21, // 18: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
-	24, // 19: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
+	25, // 19: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
 	3,  // 20: sluice.v1.Host.state:type_name -> sluice.v1.HostState
 	4,  // 21: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
-	34, // 22: sluice.v1.Host.since:type_name -> google.protobuf.Duration
-	34, // 23: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
-	33, // 24: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
-	27, // 25: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
-	5,  // 26: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
-	28, // 27: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	8,  // 28: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	28, // 29: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	8,  // 30: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	6,  // 31: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	10, // 32: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	14, // 33: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	18, // 34: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	22, // 35: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
-	25, // 36: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	29, // 37: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	31, // 38: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	7,  // 39: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	11, // 40: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	15, // 41: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	19, // 42: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	23, // 43: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
-	26, // 44: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	30, // 45: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	32, // 46: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	39, // [39:47] is the sub-list for method output_type
-	31, // [31:39] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	38, // 22: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	38, // 23: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	27, // 24: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
+	28, // 25: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
+	37, // 26: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	31, // 27: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
+	5,  // 28: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
+	32, // 29: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	8,  // 30: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	32, // 31: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	8,  // 32: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	6,  // 33: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	10, // 34: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	14, // 35: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	18, // 36: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	22, // 37: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	23, // 38: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
+	29, // 39: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	33, // 40: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	35, // 41: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	7,  // 42: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	11, // 43: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	15, // 44: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	19, // 45: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	24, // 46: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	26, // 47: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
+	30, // 48: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	34, // 49: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	36, // 50: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	42, // [42:51] is the sub-list for method output_type
+	33, // [33:42] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -2847,14 +3136,14 @@ func file_sluice_v1_sluice_proto_init() {
 	if File_sluice_v1_sluice_proto != nil {
 		return
 	}
-	file_sluice_v1_sluice_proto_msgTypes[21].OneofWrappers = []any{}
+	file_sluice_v1_sluice_proto_msgTypes[25].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   27,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -64,6 +64,12 @@ func scalar(t reflect.Type) *jsonschema.Schema {
 		s.Pattern = `^[A-Za-z0-9+/]{43}=$`
 	case reflect.TypeFor[config.Endpoint]():
 		s.Pattern = `^.+:[0-9]{1,5}$`
+	case reflect.TypeFor[config.Protocol]():
+		s.Type, s.Pattern, s.Examples = "", `^[a-z0-9]+$`, []any{"tcp", 47}
+	case reflect.TypeFor[config.PortRange]():
+		s.Type, s.Pattern, s.Examples = "", `^[0-9]{1,5}(-[0-9]{1,5})?$`, []any{443, "8000-8080"}
+	case reflect.TypeFor[config.ICMPType]():
+		s.Type, s.Pattern, s.Examples = "", `^[0-9]{1,3}(/[0-9]{1,3})?$`, []any{8, "3/4"}
 	case reflect.TypeFor[time.Duration]():
 		s.Pattern = `^([0-9]+(\.[0-9]+)?(us|µs|ms|s|m|h))+$`
 	default:

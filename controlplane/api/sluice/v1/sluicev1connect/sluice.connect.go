@@ -46,6 +46,8 @@ const (
 	GatewayServiceRoutesProcedure = "/sluice.v1.GatewayService/Routes"
 	// GatewayServiceHostsProcedure is the fully-qualified name of the GatewayService's Hosts RPC.
 	GatewayServiceHostsProcedure = "/sluice.v1.GatewayService/Hosts"
+	// GatewayServiceACLProcedure is the fully-qualified name of the GatewayService's ACL RPC.
+	GatewayServiceACLProcedure = "/sluice.v1.GatewayService/ACL"
 	// GatewayServiceCountersProcedure is the fully-qualified name of the GatewayService's Counters RPC.
 	GatewayServiceCountersProcedure = "/sluice.v1.GatewayService/Counters"
 	// GatewayServiceApplyProcedure is the fully-qualified name of the GatewayService's Apply RPC.
@@ -66,6 +68,8 @@ type GatewayServiceClient interface {
 	Routes(context.Context, *v1.RoutesRequest) (*v1.RoutesResponse, error)
 	// Hosts lists which node holds which host of the overlays, by VPC and address.
 	Hosts(context.Context, *v1.HostsRequest) (*v1.HostsResponse, error)
+	// ACL lists the rules of access lists and how often each has matched.
+	ACL(context.Context, *v1.ACLRequest) (*v1.ACLResponse, error)
 	// Counters lists every counter of every part, zero or not.
 	Counters(context.Context, *v1.CountersRequest) (*v1.CountersResponse, error)
 	// Apply puts a configuration into force and writes it to the gateway's
@@ -121,6 +125,13 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		aCL: connect.NewClient[v1.ACLRequest, v1.ACLResponse](
+			httpClient,
+			baseURL+GatewayServiceACLProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("ACL")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		counters: connect.NewClient[v1.CountersRequest, v1.CountersResponse](
 			httpClient,
 			baseURL+GatewayServiceCountersProcedure,
@@ -150,6 +161,7 @@ type gatewayServiceClient struct {
 	vPCs     *connect.Client[v1.VPCsRequest, v1.VPCsResponse]
 	routes   *connect.Client[v1.RoutesRequest, v1.RoutesResponse]
 	hosts    *connect.Client[v1.HostsRequest, v1.HostsResponse]
+	aCL      *connect.Client[v1.ACLRequest, v1.ACLResponse]
 	counters *connect.Client[v1.CountersRequest, v1.CountersResponse]
 	apply    *connect.Client[v1.ApplyRequest, v1.ApplyResponse]
 	reload   *connect.Client[v1.ReloadRequest, v1.ReloadResponse]
@@ -200,6 +212,15 @@ func (c *gatewayServiceClient) Hosts(ctx context.Context, req *v1.HostsRequest) 
 	return nil, err
 }
 
+// ACL calls sluice.v1.GatewayService.ACL.
+func (c *gatewayServiceClient) ACL(ctx context.Context, req *v1.ACLRequest) (*v1.ACLResponse, error) {
+	response, err := c.aCL.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Counters calls sluice.v1.GatewayService.Counters.
 func (c *gatewayServiceClient) Counters(ctx context.Context, req *v1.CountersRequest) (*v1.CountersResponse, error) {
 	response, err := c.counters.CallUnary(ctx, connect.NewRequest(req))
@@ -239,6 +260,8 @@ type GatewayServiceHandler interface {
 	Routes(context.Context, *v1.RoutesRequest) (*v1.RoutesResponse, error)
 	// Hosts lists which node holds which host of the overlays, by VPC and address.
 	Hosts(context.Context, *v1.HostsRequest) (*v1.HostsResponse, error)
+	// ACL lists the rules of access lists and how often each has matched.
+	ACL(context.Context, *v1.ACLRequest) (*v1.ACLResponse, error)
 	// Counters lists every counter of every part, zero or not.
 	Counters(context.Context, *v1.CountersRequest) (*v1.CountersResponse, error)
 	// Apply puts a configuration into force and writes it to the gateway's
@@ -290,6 +313,13 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceACLHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceACLProcedure,
+		svc.ACL,
+		connect.WithSchema(gatewayServiceMethods.ByName("ACL")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	gatewayServiceCountersHandler := connect.NewUnaryHandlerSimple(
 		GatewayServiceCountersProcedure,
 		svc.Counters,
@@ -321,6 +351,8 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceRoutesHandler.ServeHTTP(w, r)
 		case GatewayServiceHostsProcedure:
 			gatewayServiceHostsHandler.ServeHTTP(w, r)
+		case GatewayServiceACLProcedure:
+			gatewayServiceACLHandler.ServeHTTP(w, r)
 		case GatewayServiceCountersProcedure:
 			gatewayServiceCountersHandler.ServeHTTP(w, r)
 		case GatewayServiceApplyProcedure:
@@ -354,6 +386,10 @@ func (UnimplementedGatewayServiceHandler) Routes(context.Context, *v1.RoutesRequ
 
 func (UnimplementedGatewayServiceHandler) Hosts(context.Context, *v1.HostsRequest) (*v1.HostsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.Hosts is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) ACL(context.Context, *v1.ACLRequest) (*v1.ACLResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.ACL is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) Counters(context.Context, *v1.CountersRequest) (*v1.CountersResponse, error) {
