@@ -11,6 +11,7 @@ const (
 	ProtoICMP     = 1
 	ProtoTCP      = 6
 	ProtoUDP      = 17
+	ProtoDCCP     = 33
 	ProtoRouting  = 43
 	ProtoFragment = 44
 	ProtoAH       = 51
@@ -18,6 +19,7 @@ const (
 	ProtoNone     = 59
 	ProtoDestOpts = 60
 	ProtoMobility = 135
+	ProtoUDPLite  = 136
 	ProtoHIP      = 139
 	ProtoShim6    = 140
 )
