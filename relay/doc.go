@@ -18,6 +18,9 @@
 // asks open.go whether this peer may be the source of that address in that VPC;
 // deliver.go puts the packet into its attachment's format; send.go.
 //
+// Where a site is known by other addresses than its own, translate.go rewrites
+// them: right after decap or open, and right before encap.
+//
 // A packet that cannot go on yet, for want of a session or a neighbour, waits
 // in park.go and comes back to lookup.go. ICMP errors (icmp.go) are written over
 // the packet they complain about, and travel like any other.

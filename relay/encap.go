@@ -15,6 +15,9 @@ func (w *worker) encap(f *frame, id uint32) {
 		return
 	}
 	f.peer = id
+	if t := w.state.vpcs[f.vpc].translate; t != nil {
+		t.translateOut(f)
+	}
 	adj := w.peerAdjacency(id)
 	if adj.state != ready {
 		w.notReady(f, adj)

@@ -99,6 +99,9 @@ func (w *worker) originate(f *frame) {
 		w.drop(f, BadInnerIP)
 		return
 	}
+	if t := w.state.vpcs[f.vpc].translate; t != nil {
+		t.translateError(f)
+	}
 	w.route(f)
 }
 

@@ -102,6 +102,9 @@ type VPC struct {
 	Attachments []Attachment
 	// ACL says what may pass; its zero value lets everything through.
 	ACL ACL
+	// Translate are the site's prefixes that other sites know by others. No
+	// two of all their prefixes overlap.
+	Translate []Translation
 	// Routes of the VPC; nil is an empty table. Local next hops must be
 	// deliveries of this very VPC, remote ones peers that exist.
 	Routes *fib.Table

@@ -51,13 +51,14 @@ type overlay struct {
 }
 
 type vpcState struct {
-	vni      uint32
-	routes   *fib.Table
-	gateways addrSet
-	policy   *policy // nil: none
-	mac      [6]byte
-	icmp4    netip.Addr // source of ICMP errors; invalid: none can be sent
-	icmp6    netip.Addr
+	vni       uint32
+	routes    *fib.Table
+	gateways  addrSet
+	policy    *policy // nil: none
+	mac       [6]byte
+	icmp4     netip.Addr // source of ICMP errors; invalid: none can be sent
+	icmp6     netip.Addr
+	translate *translation // nil: addresses are the same outside
 }
 
 type deliveryState struct {
@@ -224,6 +225,7 @@ func (c *compiler) vpcs() {
 		}
 		vs.icmp4, vs.icmp6 = firstOfEach(v.GatewayAddresses)
 		vs.policy = c.policy(&v)
+		vs.translate = c.translation(&v)
 		c.out.vpcs = append(c.out.vpcs, vs)
 		for _, a := range v.Attachments {
 			c.attachment(index, v.Name, a)

@@ -68,6 +68,8 @@ const (
 	ACLDenied
 	TinyFragment
 	BadTransport
+	InsideAddress
+	OutsideAddress
 	TunnelMismatch
 	NotForTransit
 	GatewayOnly
@@ -150,6 +152,8 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	ACLDenied:        {"acl_denied", "a rule of the VPC's access list, or its default, refuses it (sluice acl)"},
 	TinyFragment:     {"tiny_fragment", "fragment that hides or overwrites a transport header, in a VPC with an access list (RFC 1858, RFC 3128)"},
 	BadTransport:     {"bad_transport", "transport header cut short, in a VPC with an access list"},
+	InsideAddress:    {"inside_address", "from a peer, to the address that a translated host has at this site only"},
+	OutsideAddress:   {"outside_address", "from or, at this site, to an address that translated hosts have at the other sites only"},
 	TunnelMismatch:   {"tunnel_mismatch", "tunnel addresses are not those of the peer and of us"},
 	NotForTransit:    {"not_for_transit", "came from a peer and would go to a peer"},
 	GatewayOnly:      {"gateway_only", "to an address of the gateway itself, which does not speak that protocol"},

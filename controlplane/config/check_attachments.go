@@ -98,6 +98,13 @@ func (c *checker) claimUDP(path string, port uint16, what string) {
 
 // prefix checks a prefix and claims it in a VPC; peer is -1 for this site.
 func (c *checker) prefix(vpc int, path string, p netip.Prefix, peer int) {
+	if c.unicastPrefix(path, p) {
+		c.claim(vpc, p, use{path, peer})
+	}
+}
+
+// unicastPrefix checks that a prefix can be routed.
+func (c *checker) unicastPrefix(path string, p netip.Prefix) bool {
 	a := p.Addr()
 	switch {
 	case !p.IsValid():
@@ -109,8 +116,9 @@ func (c *checker) prefix(vpc int, path string, p netip.Prefix, peer int) {
 	case a.IsMulticast(), a.IsLoopback(), a.Is6() && a.IsLinkLocalUnicast(), a.IsUnspecified() && p.IsSingleIP():
 		c.add(path, "%s cannot be routed: only unicast prefixes can", p)
 	default:
-		c.claim(vpc, p, use{path, peer})
+		return true
 	}
+	return false
 }
 
 // claim gives a prefix of a VPC to this site or to a peer. Prefixes may overlap,

@@ -143,6 +143,24 @@ type VPC struct {
 
 	// What may cross the gateway.
 	ACL ACL `yaml:"acl"`
+
+	// Prefixes of this site that the other sites know by other addresses, for sites
+	// whose addresses collide. The translation is 1:1 and keeps no state: the host
+	// part of an address stays. Everything else at this site (`attachments`,
+	// `gatewayAddresses`) speaks of the site's own addresses; the peers' files list
+	// what is given under `as`.
+	Translate []Translation `yaml:"translate,omitempty" jsonschema:"maxItems=64"`
+}
+
+// Translation is a prefix that other sites know by another.
+type Translation struct {
+	// A prefix of this site, as its hosts have it. It cannot be reached from other
+	// sites by these addresses.
+	Prefix netip.Prefix `yaml:"prefix" jsonschema:"required,example=10.1.0.0/16"`
+
+	// The prefix of the same length by which the other sites know it. Nothing of
+	// the VPC overlaps it.
+	As netip.Prefix `yaml:"as" jsonschema:"required,example=10.101.0.0/16"`
 }
 
 // AttachmentType is how traffic reaches a port.

@@ -200,6 +200,11 @@ func (c *compiler) vpc(vpc *config.VPC) {
 			c.plan.xdp.Gateways = append(c.plan.xdp.Gateways, xdp.Gateway{VNI: vpc.VNI, Addr: a})
 		}
 	}
+	for _, t := range vpc.Translate {
+		out.Translate = append(out.Translate, relay.Translation{Prefix: t.Prefix, As: t.As})
+		// The site's hosts have no business with these addresses: the relay tells them so.
+		c.plan.xdp.Remote = append(c.plan.xdp.Remote, xdp.Prefix{VNI: vpc.VNI, Prefix: t.As})
+	}
 	routes := make([]fib.Route, 0, len(hops))
 	for p, h := range hops {
 		routes = append(routes, fib.Route{Prefix: p, NextHops: h})
