@@ -269,3 +269,29 @@ func TestAnOverlaysPrefixesAreLearned(t *testing.T) {
 		t.Errorf("learn: asked: %v, %+v", err, p.learned[0])
 	}
 }
+
+func TestATranslatedPrefixIsDivertedFromInsideAndGivenToTheRelay(t *testing.T) {
+	cfg := example(t)
+	pair := config.Translation{Prefix: netip.MustParsePrefix("172.16.1.0/24"), As: netip.MustParsePrefix("172.31.1.0/24")}
+	for i := range cfg.VPCs {
+		if cfg.VPCs[i].Name == config.DefaultVPC {
+			cfg.VPCs[i].Translate = []config.Translation{pair}
+		}
+	}
+	if err := cfg.Check(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := compile(cfg, links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 0, wireguard: new(wireguard.Peer)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := vpcOf(t, p, config.DefaultVPC).Translate; len(got) != 1 || got[0] != (relay.Translation{Prefix: pair.Prefix, As: pair.As}) {
+		t.Errorf("the relay translates %v, want %v", got, pair)
+	}
+	if !slices.Contains(p.xdp.Remote, xdp.Prefix{VNI: 0, Prefix: pair.As}) || slices.Contains(p.xdp.Remote, xdp.Prefix{VNI: 0, Prefix: pair.Prefix}) {
+		t.Errorf("diverted are %v, want what the site is known by, and not what it has", p.xdp.Remote)
+	}
+	if err := p.xdp.Validate(); err != nil {
+		t.Errorf("the XDP program would refuse: %v", err)
+	}
+}
