@@ -170,7 +170,9 @@ func TestATranslatedPacketIsTheOneThatTheOtherAddressWouldHaveSent(t *testing.T)
 		only int // IP version, 0: both
 		build
 	}{
-		{"TCP", 0, func(a, b netip.Addr, dir func(a, b netip.Addr) (netip.Addr, netip.Addr)) []byte { return netmapTCP(dir(a, b)) }},
+		{"TCP", 0, func(a, b netip.Addr, dir func(a, b netip.Addr) (netip.Addr, netip.Addr)) []byte {
+			return netmapTCP(dir(a, b))
+		}},
 		{"UDP", 0, func(a, b netip.Addr, dir func(a, b netip.Addr) (netip.Addr, netip.Addr)) []byte {
 			src, dst := dir(a, b)
 			return netmapUDP(src, dst, 5000, []byte("odd"))
