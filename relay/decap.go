@@ -51,7 +51,7 @@ func (w *worker) decap(f *frame, o overlay, outer int) {
 		w.discovery(f, o, outer, frame)
 		return
 	}
-	if o.learn && ethernet && w.glimpses != nil {
+	if w.looks && o.learn && ethernet {
 		w.see(f, o, outer, frame)
 	}
 	w.inner(f)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/sluicegw/sluice/internal/hosts"
+	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
@@ -12,7 +13,7 @@ import (
 // learner publishes apart from the state, because it changes whenever a host
 // moves: a delivery with Learned set says only which attachment they are behind.
 
-// placesSlots take 112 KiB.
+// placesSlots take 128 KiB.
 const placesSlots = 2048
 
 // placeCache is what a worker remembers of the table: a direct-mapped cache of
@@ -23,13 +24,15 @@ type placeCache struct {
 	vteps map[vtepKey]*adjacency
 }
 
-// place is a host, as of a table.
+// place is a host, as of a table. One cache line.
 type place struct {
 	hi, lo uint64
 	where  uint64 // delivery+1 and the IP version, so that zero is an empty slot
 	table  *hosts.Table
 	entry  *hosts.Entry
 	adj    *adjacency
+	mac    [6]byte
+	_      [10]byte
 }
 
 type vtepKey struct {
@@ -70,7 +73,7 @@ func (w *worker) learnedAdjacency(f *frame, id uint32) (*adjacency, [6]byte) {
 	if p.entry.Quiet(w.now) {
 		w.learner.Ask(p.entry.Key)
 	}
-	return w.vtepAdjacency(p.adj, &w.state.deliveries[id], p.entry.VTEP), p.entry.MAC
+	return w.vtepAdjacency(p.adj, &w.state.deliveries[id], p.adj.key.Dst), p.mac
 }
 
 // findPlace looks a host up in the table. A packet for one that is not there ends or waits.
@@ -87,7 +90,7 @@ func (w *worker) findPlace(f *frame, id uint32, p *place) bool {
 		w.unreachable(f, NoHost)
 		return false
 	}
-	p.adj = w.wayTo(id, p.entry.VTEP)
+	p.adj, p.mac = w.wayTo(id, p.entry.VTEP), p.entry.MAC
 	return true
 }
 
@@ -99,7 +102,7 @@ func (w *worker) wayTo(id uint32, vtep netip.Addr) *adjacency {
 		if len(w.places.vteps) >= maxVTEPsKept {
 			clear(w.places.vteps)
 		}
-		adj = new(adjacency)
+		adj = &adjacency{key: neigh.Key{Dst: vtep}}
 		w.places.vteps[key] = adj
 	}
 	return adj

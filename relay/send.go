@@ -14,6 +14,7 @@ type queue struct {
 	ifindex  uint32
 	port     int32 // index in the state's ports, -1 when the snapshot lacks it
 	joining  joining
+	looks    uint32 // a random number for looksOut
 	txLen    int
 	tx       [batchSize]afxdp.Desc
 	verdicts [batchSize]Verdict // what each will have met when it is sent

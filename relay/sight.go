@@ -6,6 +6,7 @@ import (
 
 	"github.com/sluicegw/sluice/internal/fib"
 	"github.com/sluicegw/sluice/internal/hosts"
+	"github.com/sluicegw/sluice/internal/packet"
 )
 
 // glimpse is a host that a worker has seen lately: as long as it is the same
@@ -37,26 +38,40 @@ const (
 // outer the offset of the outer IP header, ethernet that of the inner Ethernet
 // header.
 func (w *worker) see(f *frame, o overlay, outer, ethernet int) {
-	b, ip := f.chunk[f.off:], f.chunk[outer:]
-	mac := binary.BigEndian.Uint64(f.chunk[ethernet+6:])
-	where := uint64(f.vpc)<<40 | uint64(uint8(f.slot))<<24 | uint64(o.udp)<<8
-	var hi, lo, vtepHi, vtepLo uint64
-	if f.ip.Version == 4 {
-		lo, where = uint64(binary.BigEndian.Uint32(b[12:])), where|4
-	} else {
-		hi, lo, where = binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:]), where|6
+	chunk := f.chunk
+	inner, ip := chunk[f.off:f.off+packet.IPv4Len], chunk[outer:outer+packet.IPv4Len] // IPv6 is longer, but its source begins in there
+	mac := binary.LittleEndian.Uint64(chunk[ethernet+6 : ethernet+14])
+	where := uint64(f.vpc)<<40 | uint64(uint8(f.slot))<<24 | uint64(o.udp)<<8 | uint64(f.ip.Version)
+	lo, vtepLo := uint64(binary.LittleEndian.Uint32(inner[12:])), uint64(binary.LittleEndian.Uint32(ip[12:]))
+	var hi, vtepHi uint64
+	if f.ip.Version != 4 {
+		hi, lo = binary.LittleEndian.Uint64(chunk[f.off+8:]), binary.LittleEndian.Uint64(chunk[f.off+16:])
 	}
-	if ip[0]>>4 == 4 {
-		vtepLo = uint64(binary.BigEndian.Uint32(ip[12:]))
-	} else {
-		vtepHi, vtepLo = binary.BigEndian.Uint64(ip[8:]), binary.BigEndian.Uint64(ip[16:])
+	if ip[0]>>4 != 4 {
+		vtepHi, vtepLo = binary.LittleEndian.Uint64(chunk[outer+8:]), binary.LittleEndian.Uint64(chunk[outer+16:])
 	}
 	g := &w.glimpses[(lo^hi^where<<20)*0x9e3779b97f4a7c15>>53]
-	if g.lo == lo && g.mac == mac && g.vtepLo == vtepLo && g.where == where && w.now < g.until && g.hi == hi && g.vtepHi == vtepHi {
+	if (g.lo^lo)|(g.mac^mac)|(g.vtepLo^vtepLo)|(g.where^where)|(g.hi^hi)|(g.vtepHi^vtepHi) == 0 && w.now < g.until {
 		return
 	}
+	now := glimpse{hi: hi, lo: lo, vtepHi: vtepHi, vtepLo: vtepLo, mac: mac, where: where}
+	w.sight(f, o, outer, ethernet, g, &now)
+}
+
+// looksOut says whether the sources of a batch of n packets from q are looked
+// at: of full batches one in four is. A worker that has its hands full sees a
+// host that matters often enough, and ARP and neighbour discovery are always
+// heard.
+func (w *worker) looksOut(q *queue, n int) bool {
+	q.looks = q.looks*1664525 + 1013904223 // which one must not go in step with the traffic
+	return w.glimpses != nil && (n < batchSize || q.looks>>30 == 0)
+}
+
+// sight takes in a host that is new, or was not looked at for a while.
+func (w *worker) sight(f *frame, o overlay, outer, ethernet int, g, now *glimpse) {
+	ip := f.chunk[outer:]
 	s := hosts.Sighting{Key: hosts.Key{Addr: f.ip.Src(f.data())}, Place: hosts.Place{VTEP: outerSource(ip), MAC: [6]byte(f.chunk[ethernet+6:])}}
-	*g = glimpse{hi: hi, lo: lo, vtepHi: vtepHi, vtepLo: vtepLo, mac: mac, where: where}
+	*g = *now
 	_, g.until = w.tell(f, o, &s)
 }
 

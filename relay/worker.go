@@ -62,6 +62,7 @@ type worker struct {
 	park       park
 	places     *placeCache
 	glimpses   *[glimpseSlots]glimpse
+	looks      bool  // at the sources of the batch in hand
 	toldAt     int64 // begin of the millisecond in which the learner was told of
 	told       int   // so many hosts
 	meters     meters
@@ -260,6 +261,7 @@ func (w *worker) receive(slot int) bool {
 	}
 	w.batches++
 	q := &w.queues[slot]
+	w.looks = w.looksOut(q, n)
 	for i := range n {
 		f, d := &w.frames[i], w.descs[i]
 		if d.Options&descContinued != 0 || q.joining.active {

@@ -30,13 +30,12 @@ type Place struct {
 
 // Entry is what is known about a key. Only its marks change.
 type Entry struct {
+	checkAt atomic.Int64 // who sends to it after this asks for it
+	seenAt  atomic.Int64 // Options.Clock when the host last sent something
 	Key
 	Place
 	// Silent: nobody answers for the address; Place is empty.
 	Silent bool
-
-	seenAt  atomic.Int64 // Options.Clock when the host last sent something
-	checkAt atomic.Int64 // who sends to it after this asks for it
 }
 
 // Saw marks that the host was seen in its place just now.
