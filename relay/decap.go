@@ -24,9 +24,13 @@ func (w *worker) decap(f *frame, o overlay, outer int) {
 		vni, header, etherType = g.VNI, g.Len, g.Type
 	}
 	port := int(w.queues[f.slot].port)
-	f.vpc = w.state.attached.find(attachmentKey(port, o.udp, vni))
-	if f.vpc < 0 {
+	key := attachmentKey(port, o.udp, vni)
+	switch f.vpc = w.state.attached.find(key); {
+	case f.vpc < 0:
 		w.drop(f, UnknownVNI)
+		return
+	case o.guard && !w.trusts(key, f.chunk[outer:]):
+		w.drop(f, UnknownVTEP)
 		return
 	}
 	f.off += header

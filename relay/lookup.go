@@ -34,7 +34,11 @@ func (w *worker) routeAll() {
 	for i, f := range w.routing {
 		r := &w.found[i]
 		r.hop, r.routed = w.nextHop(f)
-		r.allowed = f.origin != fromPeer || w.admit(f)
+		if f.origin == fromPeer {
+			r.allowed = w.admit(f)
+		} else {
+			r.allowed = w.ofSite(f)
+		}
 	}
 	for i, f := range w.routing {
 		w.check(f, &w.found[i])
@@ -46,11 +50,14 @@ func (w *worker) routeAll() {
 func (w *worker) check(f *frame, r *found) {
 	b := f.data()
 	switch {
-	case !r.allowed:
+	case !r.allowed && f.origin == fromPeer:
 		w.drop(f, SourceNotAllowed)
 		return
 	case martian(f.ip.Version, b):
 		w.drop(f, Martian)
+		return
+	case !r.allowed:
+		w.drop(f, SpoofedSource)
 		return
 	case unroutable(f.ip.Version, b):
 		w.drop(f, Multicast)

@@ -156,6 +156,9 @@ func (m *model) route(t *travelling) {
 	case src.IsMulticast() || src.IsLoopback() || src.IsUnspecified() || src.Is6() && src.IsLinkLocalUnicast():
 		m.end(Martian)
 		return
+	case t.port != 0 && t.vpc.placeOf(src) == 0:
+		m.end(SpoofedSource)
+		return
 	case dst.IsMulticast() || dst.IsLoopback() || dst.IsUnspecified() || dst.IsLinkLocalUnicast() || dst == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		m.end(Multicast)
 		return

@@ -120,10 +120,13 @@ func (w *worker) tunnelled(f *frame) {
 
 // admit is the cryptokey check: the route back to the inner source, in this
 // VPC, must lead to the peer that sent the packet. So no peer can pretend to
-// be another, or to be a host of ours. A peer's tunnel addresses are its own
+// be another, to be a host of ours, or us. A peer's tunnel addresses are its own
 // without a route.
 func (w *worker) admit(f *frame) bool {
 	b := f.data()
+	if w.state.vpcs[f.vpc].ours && w.isOurs(f) {
+		return false
+	}
 	route := w.routes.route(w.state.vpcs, f.vpc, f.ip.SrcBytes(b))
 	if route != nil && leadsTo(route, f.peer) {
 		f.source = route.Counter

@@ -55,3 +55,14 @@ func benchmarkPolicy(b *testing.B, version int, change func(*VPC)) {
 	}
 	measure(b, in, func() [][]byte { return frames }, run, bare.seal)
 }
+
+// The source check is on unless it is turned off: a lookup more for what comes from the site.
+func BenchmarkPolicySources(b *testing.B) {
+	for _, version := range []int{4, 6} {
+		for _, c := range []SourceCheck{SourceOff, SourceLoose, SourceStrict} {
+			b.Run(fmt.Sprintf("IPv%d/%s", version, [...]string{"loose", "strict", "off"}[c]), func(b *testing.B) {
+				benchmarkPolicy(b, version, func(v *VPC) { v.Sources = c })
+			})
+		}
+	}
+}

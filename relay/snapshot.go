@@ -87,6 +87,8 @@ type Attachment struct {
 	Kind    AttachmentKind
 	Ifindex uint32 // the port
 	UDPPort uint16 // overlays; 0 means 6081 for Geneve, 4789 for VXLAN
+	// Trusted are the outer sources that an overlay takes packets from; nil: any.
+	Trusted []netip.Prefix
 }
 
 // VPC is a routing domain.
@@ -100,6 +102,8 @@ type VPC struct {
 	// GatewayMAC is the Ethernet address that goes with them.
 	GatewayMAC  [6]byte
 	Attachments []Attachment
+	// Sources says which packets of this site are taken for genuine.
+	Sources SourceCheck
 	// ACL says what may pass; its zero value lets everything through.
 	ACL ACL
 	// Translate are the site's prefixes that other sites know by others. No

@@ -29,6 +29,7 @@ type state struct {
 	counters   uint32                   // one more than the largest fib.Route.Counter
 	segments   map[hosts.Segment]uint32 // overlay attachment -> its learned delivery
 	meters     []MeterKey
+	trusted    []trusted
 	longACL    bool // some access list is worth a cache
 }
 
@@ -47,6 +48,7 @@ type portState struct {
 type overlay struct {
 	udp   uint16
 	kind  AttachmentKind
+	guard bool // some attachment of it has a list of trusted VTEPs
 	learn bool // somewhere behind it are hosts to be learned
 }
 
@@ -55,6 +57,8 @@ type vpcState struct {
 	routes    *fib.Table
 	gateways  addrSet
 	policy    *policy // nil: none
+	sources   SourceCheck
+	ours      bool // a peer could claim addresses of our own
 	mac       [6]byte
 	icmp4     netip.Addr // source of ICMP errors; invalid: none can be sent
 	icmp6     netip.Addr
@@ -224,7 +228,7 @@ func (c *compiler) vpcs() {
 			vs.routes = new(fib.Table)
 		}
 		vs.icmp4, vs.icmp6 = firstOfEach(v.GatewayAddresses)
-		vs.policy = c.policy(&v)
+		vs.policy, vs.sources, vs.ours = c.policy(&v), v.Sources, c.claimsOurs(&v, vs.routes)
 		vs.translate = c.translation(&v)
 		c.out.vpcs = append(c.out.vpcs, vs)
 		for _, a := range v.Attachments {
@@ -269,6 +273,12 @@ func (c *compiler) attachment(vpc int32, name string, a Attachment) {
 		c.problem("vpc %s: attached twice to UDP port %d of ifindex %d", name, udp, a.Ifindex)
 	}
 	c.attached[key] = vpc
+	if a.Trusted != nil {
+		c.out.trusted = append(c.out.trusted, trustedVTEPs(key, a.Trusted))
+		for i := range port.overlays {
+			port.overlays[i].guard = port.overlays[i].guard || port.overlays[i].udp == udp
+		}
+	}
 }
 
 func (p *portState) serves(udp uint16) bool {

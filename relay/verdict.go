@@ -39,6 +39,7 @@ const (
 	CriticalOption
 	BadVXLAN
 	UnknownVNI
+	UnknownVTEP
 	BadInnerFrame
 	InnerNotIP
 
@@ -65,6 +66,7 @@ const (
 	BadOption
 	SourceRouted
 	SourceNotAllowed
+	SpoofedSource
 	ACLDenied
 	TinyFragment
 	BadTransport
@@ -124,6 +126,7 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	GeneveControl:  {"geneve_control", "Geneve control packet (O bit), which we do not speak"},
 	CriticalOption: {"critical_option", "Geneve option marked critical that cannot be carried on"},
 	BadVXLAN:       {"bad_vxlan", "VXLAN header cut short or without a VNI"},
+	UnknownVTEP:    {"unknown_vtep", "from an outer address that the attachment does not trust (trustedVTEPs)"},
 	UnknownVNI:     {"unknown_vni", "VNI of no VPC attached there"},
 	BadInnerFrame:  {"bad_inner_frame", "inner Ethernet header cut short"},
 	InnerNotIP:     {"inner_not_ip", "inner packet is neither IP nor an ARP request"},
@@ -149,6 +152,7 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	BadOption:        {"bad_option", "inner IPv4 options that contradict their own lengths"},
 	SourceRouted:     {"source_routed", "the inner packet names the routers it wants to pass (IPv4 source route, IPv6 type 0 routing header): refused (RFC 7126, RFC 5095)"},
 	SourceNotAllowed: {"source_not_allowed", "the peer may not be the source of that address in that VPC"},
+	SpoofedSource:    {"spoofed_source", "from this site, but the VPC has no local route back to the source (vpcs[].sourceCheck)"},
 	ACLDenied:        {"acl_denied", "a rule of the VPC's access list, or its default, refuses it (sluice acl)"},
 	TinyFragment:     {"tiny_fragment", "fragment that hides or overwrites a transport header, in a VPC with an access list (RFC 1858, RFC 3128)"},
 	BadTransport:     {"bad_transport", "transport header cut short, in a VPC with an access list"},

@@ -52,6 +52,9 @@ func (c *checker) checkRouted(vpc int, a *Attachment, path string, routed map[st
 	if a.Learn != "" {
 		c.add(path+".learn", "is for overlays: remove it from this routed attachment")
 	}
+	if len(a.TrustedVTEPs) > 0 || c.has(path+".trustedVTEPs") {
+		c.add(path+".trustedVTEPs", "is for overlays: remove it from this routed attachment")
+	}
 	if len(a.Hosts) > 0 || c.has(path+".hosts") {
 		c.add(path+".hosts", "is for overlays: give this routed attachment prefixes")
 	} else if len(a.Prefixes) == 0 {
@@ -71,6 +74,7 @@ func (c *checker) checkOverlay(vpc int, a *Attachment, path string, overlays map
 	}
 	c.claimUDP(path+".udpPort", a.UDPPort, string(a.Type))
 	c.checkLearned(vpc, a, path)
+	c.rulePrefixes(path+".trustedVTEPs", a.TrustedVTEPs)
 	for i := range a.Hosts {
 		h, p := &a.Hosts[i], element(path+".hosts", i)
 		for j, prefix := range h.Prefixes {

@@ -141,6 +141,11 @@ type VPC struct {
 	// Where this VPC's traffic at this site enters and leaves.
 	Attachments []Attachment `yaml:"attachments,omitempty"`
 
+	// Which packets of this site are taken for genuine: `loose` those whose source is
+	// in a local prefix of the VPC, `strict` those that also came in through the port
+	// that this prefix is behind, `off` any.
+	SourceCheck SourceCheck `yaml:"sourceCheck" jsonschema:"enum=loose,enum=strict,enum=off,default=loose"`
+
 	// What may cross the gateway.
 	ACL ACL `yaml:"acl"`
 
@@ -180,8 +185,9 @@ type Attachment struct {
 	Type AttachmentType `yaml:"type" jsonschema:"required,enum=geneve,enum=vxlan,enum=routed"`
 
 	// Name of the port, one of `ports`. A port has at most one `routed` attachment.
-	// Overlay packets are taken from this port only. Their outer source is not
-	// checked: let no stranger send to it, and keep the WAN on another port.
+	// Overlay packets are taken from this port only. Unless there are trustedVTEPs
+	// their outer source is not checked: let no stranger send to it, and keep the
+	// WAN on another port.
 	Port string `yaml:"port" jsonschema:"required"`
 
 	// UDP port of the overlay: by default 4789 for `vxlan`, 6081 for `geneve`. Not
@@ -199,6 +205,10 @@ type Attachment struct {
 	// address of `prefixes`, and a host that never spoke is found only behind such a
 	// node. Not for `routed`.
 	VTEPs []netip.Addr `yaml:"vteps,omitempty"`
+
+	// Outer sources that an overlay takes packets from, as prefixes. What is in
+	// `vteps` and `hosts` is trusted with them. By default any. Not for `routed`.
+	TrustedVTEPs []netip.Prefix `yaml:"trustedVTEPs,omitempty"`
 
 	// What tells where a host of an overlay's `prefixes` is: `traffic`, whatever it
 	// sends, or `asked`, nothing but its answers to ARP and neighbour discovery. By

@@ -35,6 +35,16 @@ const (
 	Reject ACLAction = "reject"
 )
 
+// SourceCheck says which sources a VPC takes from this site.
+type SourceCheck string
+
+// Values of vpcs[].sourceCheck.
+const (
+	SourceLoose  SourceCheck = "loose"
+	SourceStrict SourceCheck = "strict"
+	SourceOff    SourceCheck = "off"
+)
+
 // Direction is which way a packet crosses the gateway.
 type Direction string
 

@@ -174,7 +174,7 @@ func (c *compiler) peerTable() {
 }
 
 func (c *compiler) vpc(vpc *config.VPC) {
-	out := relay.VPC{Name: vpc.Name, VNI: vpc.VNI, GatewayAddresses: vpc.GatewayAddresses, GatewayMAC: vpc.GatewayMAC, ACL: relayACL(&vpc.ACL)}
+	out := relay.VPC{Name: vpc.Name, VNI: vpc.VNI, GatewayAddresses: vpc.GatewayAddresses, GatewayMAC: vpc.GatewayMAC, Sources: relaySources(vpc.SourceCheck), ACL: relayACL(&vpc.ACL)}
 	hops := make(map[netip.Prefix][]fib.NextHop)
 	overlay := false
 	for i := range vpc.Attachments {
@@ -225,7 +225,7 @@ func (c *compiler) attachment(vpc *config.VPC, a *config.Attachment, out *relay.
 	if link == nil {
 		return false
 	}
-	out.Attachments = append(out.Attachments, relay.Attachment{Kind: attachmentKind(a.Type), Ifindex: link.Ifindex, UDPPort: a.UDPPort})
+	out.Attachments = append(out.Attachments, relay.Attachment{Kind: attachmentKind(a.Type), Ifindex: link.Ifindex, UDPPort: a.UDPPort, Trusted: trustedVTEPs(a)})
 	deliver := func(d relay.Delivery, info deliveryInfo, prefixes []netip.Prefix) {
 		d.VNI, d.Attachment = vpc.VNI, len(out.Attachments)-1
 		id := uint32(len(c.plan.snapshot.Deliveries))

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"connectrpc.com/connect"
@@ -58,6 +59,33 @@ func relayDirection(d config.Direction) relay.Direction {
 	default:
 		return relay.BothDirections
 	}
+}
+
+func relaySources(s config.SourceCheck) relay.SourceCheck {
+	switch s {
+	case config.SourceStrict:
+		return relay.SourceStrict
+	case config.SourceOff:
+		return relay.SourceOff
+	default:
+		return relay.SourceLoose
+	}
+}
+
+// trustedVTEPs is whom an overlay attachment trusts: nil is everybody.
+func trustedVTEPs(a *config.Attachment) []netip.Prefix {
+	if len(a.TrustedVTEPs) == 0 {
+		return nil
+	}
+	list := slices.Clone(a.TrustedVTEPs)
+	for _, v := range a.VTEPs {
+		list = append(list, netip.PrefixFrom(v, v.BitLen()))
+	}
+	for _, h := range a.Hosts {
+		list = append(list, netip.PrefixFrom(h.VTEP, h.VTEP.BitLen()))
+	}
+	slices.SortFunc(list, netip.Prefix.Compare)
+	return slices.Compact(list)
 }
 
 // ACL implements api.Backend.
