@@ -87,6 +87,27 @@ type Batch struct {
 	next   [BatchSize]uint8
 	// Per packet: its group (Seal).
 	of [BatchSize]uint8
+
+	slots   [groupSlots]groupSlot
+	round   uint32 // number of the batch, for slots
+	touched uint64 // see touch
+}
+
+// groupSlot says which group has a number that falls into it, in one round.
+type groupSlot struct {
+	round uint32
+	of    uint8
+}
+
+// groupSlots is four times the groups of a batch, so that few of them share a slot.
+const groupSlots = 4 * BatchSize
+
+// slot is where to look for the group of a number: a peer's ID, or a receiver index. known: a
+// group of this batch has that slot, of; there may be others with it. Not known: there is no
+// such group yet. Without it, a batch for 64 peers would compare each packet with half of them.
+func (b *Batch) slot(number uint32) (s *groupSlot, known bool) {
+	s = &b.slots[number%groupSlots]
+	return s, s.round == b.round
 }
 
 // none ends a list of ops and marks a packet without group.

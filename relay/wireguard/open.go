@@ -39,6 +39,7 @@ func (b *Batch) open(pkts []Packet, now int64) {
 // without a usable session get their result here.
 func (b *Batch) groupBySession(pkts []Packet, now int64) (groups []group, n int) {
 	count := 0
+	b.round++
 	for i := range pkts {
 		p := &pkts[i]
 		p.Peer = nil
@@ -49,14 +50,12 @@ func (b *Batch) groupBySession(pkts []Packet, now int64) (groups []group, n int)
 		}
 		index := binary.LittleEndian.Uint32(msg[4:])
 		of := count - 1
-		for of >= 0 && b.groups[of].index != index {
-			of--
-		}
-		if of < 0 {
-			of = count
-			count++
-			b.groups[of] = group{index: index, first: none}
-			b.groups[of].openForReceiving(b.dev, now)
+		if of < 0 || b.groups[of].index != index {
+			if of = b.groupOfIndex(index, count); of == count {
+				count++
+				b.groups[of] = group{index: index, first: none}
+				b.groups[of].openForReceiving(b.dev, now)
+			}
 		}
 		g := &b.groups[of]
 		if g.session == nil {
@@ -78,6 +77,23 @@ func (b *Batch) groupBySession(pkts []Packet, now int64) (groups []group, n int)
 		n++
 	}
 	return b.groups[:count], n
+}
+
+// groupOfIndex returns which of n groups has the receiver index; n: none, it has the slot from now on.
+func (b *Batch) groupOfIndex(index uint32, n int) int {
+	slot, known := b.slot(index)
+	if known {
+		if b.groups[slot.of&(BatchSize-1)].index == index {
+			return int(slot.of)
+		}
+		for of := range n {
+			if b.groups[of].index == index {
+				return of
+			}
+		}
+	}
+	*slot = groupSlot{b.round, uint8(n)}
+	return n
 }
 
 // openForReceiving finds and locks the session of g.index.

@@ -23,6 +23,9 @@ func (b *Batch) Seal(pkts []Packet, now int64) {
 
 func (b *Batch) seal(pkts []Packet, now int64) {
 	groups := b.groupByPeer(pkts)
+	if len(groups) > 1 {
+		b.touch(groups)
+	}
 	for i := range groups {
 		groups[i].openForSending(now)
 	}
@@ -63,10 +66,42 @@ func (b *Batch) seal(pkts []Packet, now int64) {
 	}
 }
 
+// groupOfPeer returns which of n groups is the peer's; n: none, it has the slot from now on.
+func (b *Batch) groupOfPeer(p *Peer, n int) int {
+	slot, known := b.slot(p.ID())
+	if known {
+		if b.groups[slot.of&(BatchSize-1)].peer == p {
+			return int(slot.of)
+		}
+		for of := range n {
+			if b.groups[of].peer == p {
+				return of
+			}
+		}
+	}
+	*slot = groupSlot{b.round, uint8(n)}
+	return n
+}
+
+// touch reads what openForSending is about to need, of one peer after the other: the cache misses
+// of many peers overlap then. The locked instructions of openForSending would end that.
+func (b *Batch) touch(groups []group) {
+	sum := uint64(0)
+	for i := range groups {
+		p := groups[i].peer
+		sum += uint64(p.timers.last.Load()) + p.tx.bytes.Load()
+		if s := p.current.Load(); s != nil {
+			sum += s.nonce.Load()
+		}
+	}
+	b.touched = sum
+}
+
 // groupByPeer fills b.groups and b.of, and gives their result to packets that
 // cannot be sealed at all.
 func (b *Batch) groupByPeer(pkts []Packet) []group {
 	n := 0
+	b.round++
 	for i := range pkts {
 		p := &pkts[i]
 		b.of[i] = none
@@ -81,13 +116,11 @@ func (b *Batch) groupByPeer(pkts []Packet) []group {
 		}
 		// Most often a packet has the peer of the one before it.
 		of := n - 1
-		for of >= 0 && b.groups[of].peer != p.Peer {
-			of--
-		}
-		if of < 0 {
-			of = n
-			n++
-			b.groups[of] = group{peer: p.Peer}
+		if of < 0 || b.groups[of].peer != p.Peer {
+			if of = b.groupOfPeer(p.Peer, n); of == n {
+				n++
+				b.groups[of] = group{peer: p.Peer}
+			}
 		}
 		g := &b.groups[of]
 		g.packets++

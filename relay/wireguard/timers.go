@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 )
 
 // timers are a peer's timers as far as workers touch them. There is no timer
@@ -19,14 +20,25 @@ type timers struct {
 	keepaliveDue atomic.Int64
 	// another: more data came while keepaliveDue was running.
 	another atomic.Bool
-	// last is when an authenticated message last went either way.
+	// last is when an authenticated message last went either way, to lastPrecision.
 	last atomic.Int64
+}
+
+// lastPrecision is far below what is compared with last, and long enough that a peer's batches in
+// quick succession do not each pay for the store.
+const lastPrecision = int64(time.Millisecond)
+
+// passed notes the time of an authenticated message.
+func (t *timers) passed(now int64) {
+	if now-t.last.Load() >= lastPrecision {
+		t.last.Store(now)
+	}
 }
 
 // sent notes that authenticated messages were sent. data: not only keepalives
 // and handshakes.
 func (t *timers) sent(now int64, data bool) {
-	t.last.Store(now)
+	t.passed(now)
 	if t.keepaliveDue.Load() != 0 {
 		t.keepaliveDue.Store(0)
 	}
@@ -37,7 +49,7 @@ func (t *timers) sent(now int64, data bool) {
 
 // received notes that authenticated messages came.
 func (t *timers) received(now int64, data bool) {
-	t.last.Store(now)
+	t.passed(now)
 	if t.handshakeDue.Load() != 0 {
 		t.handshakeDue.Store(0)
 	}
