@@ -97,7 +97,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newStatus(), newPeers(), newVPCs(), newRoutes(), newHosts(), newACL(), newCounters(),
 		newApply(), newReload(),
-		newRun(), newCheck(), newKey(), newDemo(), newVersion(),
+		newRun(), newCheck(), newKey(), newDemo(), newBench(), newVersion(),
 	)
 	return root
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -29,6 +30,7 @@ func TestCommandLine(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: *update,
+		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"listening": listening},
 		Setup: func(e *testscript.Env) error {
 			socket := filepath.Join(e.WorkDir, "api.sock")
 			e.Setenv("SOCKET", socket)
@@ -48,6 +50,23 @@ func TestCommandLine(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// listening waits until a program that the script has started listens: listening ADDRESS.
+func listening(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: listening address")
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("tcp", args[0])
+		if err == nil {
+			ts.Check(c.Close())
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("nobody listens at %s: %v", args[0], err)
+		}
+	}
 }
 
 func TestTablesLookAsTheyShould(t *testing.T) {
