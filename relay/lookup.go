@@ -12,6 +12,9 @@ func (w *worker) inner(f *frame) {
 		w.drop(f, UnknownVNI)
 		return
 	}
+	if len(w.taps) > 0 {
+		w.tapInner(f)
+	}
 	if t := w.state.vpcs[f.vpc].translate; t != nil && !w.translateIn(f, t) {
 		return
 	}

@@ -87,6 +87,9 @@ type Relay struct {
 	mu      sync.Mutex // guards running, and the workers themselves while it is false
 	running bool
 	next    atomic.Uint32 // worker for the next injected datagram
+
+	captures     sync.Mutex // guards captureCount; held while taps come and go
+	captureCount int
 }
 
 // New checks the options. The relay forwards nothing until it has queues

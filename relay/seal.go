@@ -11,9 +11,11 @@ func (w *worker) sealAll() {
 		return
 	}
 	w.batch.Seal(w.sealPackets, w.now)
+	w.sendingSealed = true
 	for i, f := range w.sealing {
 		w.sealed(f, &w.sealPackets[i])
 	}
+	w.sendingSealed = false
 	w.sealing, w.sealPackets = w.sealing[:0], w.sealPackets[:0]
 }
 

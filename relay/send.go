@@ -22,6 +22,9 @@ type queue struct {
 
 // send queues a finished packet. Its verdict counts once the port has taken it.
 func (w *worker) send(f *frame, slot int32, v Verdict) {
+	if len(w.taps) > 0 {
+		w.tapSent(f, slot, v)
+	}
 	if f.long > 0 {
 		w.sendLong(f, slot, v)
 		return
@@ -60,6 +63,9 @@ func (w *worker) flushQueue(q *queue) {
 	for i, v := range q.verdicts[:q.txLen] {
 		if i >= sent {
 			v = TxFull
+			if len(w.taps) > 0 {
+				w.tapUnsent(q, i)
+			}
 			w.umem.Free(q.tx[i].Addr)
 		}
 		if q.verdicts[i] != pending { // not only a part of a packet
@@ -86,8 +92,14 @@ func (w *worker) drop(f *frame, v Verdict) {
 // end gives a packet its verdict; its frame stays the worker's.
 func (w *worker) end(f *frame, v Verdict) {
 	w.count(v)
-	if f.vpc >= 0 && !v.Good() {
+	if v.Good() {
+		return
+	}
+	if f.vpc >= 0 {
 		w.vpcCount(f).counts[4]++
+	}
+	if len(w.taps) > 0 {
+		w.tapDropped(f, v)
 	}
 }
 

@@ -68,6 +68,9 @@ type worker struct {
 	meters     meters
 	rules      *aclCache // nil until a list is long
 
+	taps          []*tap // of captures; set by Do
+	sendingSealed bool   // what is sent now was sealed
+
 	tally
 	polls  []unix.PollFd
 	errors errorLimit // last: it is large and rarely touched
@@ -275,6 +278,9 @@ func (w *worker) receive(slot int) bool {
 		} else {
 			w.received++
 			w.take(f, d, slot)
+		}
+		if len(w.taps) > 0 {
+			w.tapReceived(f)
 		}
 		w.classify(f)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -124,6 +125,28 @@ func (f fixture) Counters(_ context.Context, r *sluicev1.CountersRequest) (*slui
 		}
 	}
 	return &sluicev1.CountersResponse{Time: timestamppb.New(f.now), Counters: found}, nil
+}
+
+// Capture shows one packet that went through and one that was dropped.
+func (f fixture) Capture(_ context.Context, r *sluicev1.CaptureRequest, stream *connect.ServerStream[sluicev1.CaptureResponse]) error {
+	if r.GetVpc() == "nosuch" {
+		return connect.NewError(connect.CodeInvalidArgument, errors.New("there is no VPC nosuch"))
+	}
+	inner := []byte{0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0x66, 0xcf, 10, 1, 0, 1, 10, 1, 0, 2, 8, 0, 0xf7, 0xff, 0, 0, 0, 0}
+	frame := append([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0}, inner...)
+	all := []*sluicev1.CapturedPacket{
+		{Stage: sluicev1.CaptureStage_CAPTURE_STAGE_SITE_IN, Inbound: true, Port: "site0", Length: 42, Data: frame},
+		{Stage: sluicev1.CaptureStage_CAPTURE_STAGE_PLAIN, Bare: true, Vpc: "red", Length: 28, Data: inner},
+		{Stage: sluicev1.CaptureStage_CAPTURE_STAGE_DROPPED, Bare: true, Vpc: "red", Length: 28, Data: inner, Verdict: "no_route", Explanation: "the VPC has no route to the destination"},
+	}
+	answer := &sluicev1.CaptureResponse{Lost: 7}
+	for _, p := range all {
+		p.Time = timestamppb.New(f.now)
+		if len(r.GetStages()) == 0 || slices.Contains(r.GetStages(), p.GetStage()) {
+			answer.Packets = append(answer.Packets, p)
+		}
+	}
+	return errors.Join(stream.Send(&sluicev1.CaptureResponse{}), stream.Send(answer))
 }
 
 // Apply checks as a gateway does, and says that something changed.

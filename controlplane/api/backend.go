@@ -21,6 +21,8 @@ package api
 import (
 	"context"
 
+	"connectrpc.com/connect"
+
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 )
 
@@ -41,6 +43,7 @@ type Backend interface {
 	Hosts(context.Context, *sluicev1.HostsRequest) (*sluicev1.HostsResponse, error)
 	ACL(context.Context, *sluicev1.ACLRequest) (*sluicev1.ACLResponse, error)
 	Counters(context.Context, *sluicev1.CountersRequest) (*sluicev1.CountersResponse, error)
+	Capture(context.Context, *sluicev1.CaptureRequest, *connect.ServerStream[sluicev1.CaptureResponse]) error
 	Apply(context.Context, *sluicev1.ApplyRequest) (*sluicev1.ApplyResponse, error)
 	Reload(context.Context, *sluicev1.ReloadRequest) (*sluicev1.ReloadResponse, error)
 }

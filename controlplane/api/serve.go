@@ -37,6 +37,7 @@ func Serve(ctx context.Context, l net.Listener, b Backend, logger *slog.Logger) 
 		Handler:           mux,
 		Protocols:         protocols,
 		ReadHeaderTimeout: headerTimeout,
+		ConnContext:       withCaller,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)

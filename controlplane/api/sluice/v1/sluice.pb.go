@@ -371,6 +371,74 @@ func (CounterUnit) EnumDescriptor() ([]byte, []int) {
 	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
 }
 
+// CaptureStage is a place on a packet's way.
+type CaptureStage int32
+
+const (
+	CaptureStage_CAPTURE_STAGE_UNSPECIFIED CaptureStage = 0
+	// As received from the site: Ethernet.
+	CaptureStage_CAPTURE_STAGE_SITE_IN CaptureStage = 1
+	// As received on the WireGuard port: Ethernet.
+	CaptureStage_CAPTURE_STAGE_WAN_IN CaptureStage = 2
+	// The inner packet, before it is sealed or after it was opened: IP.
+	CaptureStage_CAPTURE_STAGE_PLAIN CaptureStage = 3
+	// As sent to a peer: Ethernet.
+	CaptureStage_CAPTURE_STAGE_SEALED CaptureStage = 4
+	// As sent to the site: Ethernet.
+	CaptureStage_CAPTURE_STAGE_TO_SITE CaptureStage = 5
+	// Dropped: the frame as received, or the inner packet where it was found: IP.
+	CaptureStage_CAPTURE_STAGE_DROPPED CaptureStage = 6
+)
+
+// Enum value maps for CaptureStage.
+var (
+	CaptureStage_name = map[int32]string{
+		0: "CAPTURE_STAGE_UNSPECIFIED",
+		1: "CAPTURE_STAGE_SITE_IN",
+		2: "CAPTURE_STAGE_WAN_IN",
+		3: "CAPTURE_STAGE_PLAIN",
+		4: "CAPTURE_STAGE_SEALED",
+		5: "CAPTURE_STAGE_TO_SITE",
+		6: "CAPTURE_STAGE_DROPPED",
+	}
+	CaptureStage_value = map[string]int32{
+		"CAPTURE_STAGE_UNSPECIFIED": 0,
+		"CAPTURE_STAGE_SITE_IN":     1,
+		"CAPTURE_STAGE_WAN_IN":      2,
+		"CAPTURE_STAGE_PLAIN":       3,
+		"CAPTURE_STAGE_SEALED":      4,
+		"CAPTURE_STAGE_TO_SITE":     5,
+		"CAPTURE_STAGE_DROPPED":     6,
+	}
+)
+
+func (x CaptureStage) Enum() *CaptureStage {
+	p := new(CaptureStage)
+	*p = x
+	return p
+}
+
+func (x CaptureStage) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CaptureStage) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_sluice_proto_enumTypes[6].Descriptor()
+}
+
+func (CaptureStage) Type() protoreflect.EnumType {
+	return &file_sluice_v1_sluice_proto_enumTypes[6]
+}
+
+func (x CaptureStage) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CaptureStage.Descriptor instead.
+func (CaptureStage) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2469,6 +2537,301 @@ func (x *Counter) GetDrop() bool {
 	return false
 }
 
+type CaptureRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where; everywhere when empty.
+	Stages []CaptureStage `protobuf:"varint,1,rep,packed,name=stages,proto3,enum=sluice.v1.CaptureStage" json:"stages,omitempty"`
+	// Only packets known to belong to this VPC; those are not at the stages where
+	// packets come in.
+	Vpc string `protobuf:"bytes,2,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	// Bytes kept of each packet; 0 is 2048.
+	SnapLength uint32 `protobuf:"varint,3,opt,name=snap_length,json=snapLength,proto3" json:"snap_length,omitempty"`
+	// Packets after which it ends; 0: none.
+	MaxPackets uint64 `protobuf:"varint,4,opt,name=max_packets,json=maxPackets,proto3" json:"max_packets,omitempty"`
+	// Bytes of captured packets after which it ends; 0: none.
+	MaxBytes uint64 `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// Time after which it ends; absent: none.
+	Duration *durationpb.Duration `protobuf:"bytes,6,opt,name=duration,proto3" json:"duration,omitempty"`
+	// The filter as people write it, for the log.
+	Filter string `protobuf:"bytes,7,opt,name=filter,proto3" json:"filter,omitempty"`
+	// The filter compiled to classic BPF for Ethernet frames and for bare IP
+	// packets, 8 bytes each instruction: code (2), jt, jf, k (4), big-endian. Empty:
+	// everything.
+	EthernetProgram []byte `protobuf:"bytes,8,opt,name=ethernet_program,json=ethernetProgram,proto3" json:"ethernet_program,omitempty"`
+	IpProgram       []byte `protobuf:"bytes,9,opt,name=ip_program,json=ipProgram,proto3" json:"ip_program,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *CaptureRequest) Reset() {
+	*x = CaptureRequest{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaptureRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaptureRequest) ProtoMessage() {}
+
+func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
+func (*CaptureRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CaptureRequest) GetStages() []CaptureStage {
+	if x != nil {
+		return x.Stages
+	}
+	return nil
+}
+
+func (x *CaptureRequest) GetVpc() string {
+	if x != nil {
+		return x.Vpc
+	}
+	return ""
+}
+
+func (x *CaptureRequest) GetSnapLength() uint32 {
+	if x != nil {
+		return x.SnapLength
+	}
+	return 0
+}
+
+func (x *CaptureRequest) GetMaxPackets() uint64 {
+	if x != nil {
+		return x.MaxPackets
+	}
+	return 0
+}
+
+func (x *CaptureRequest) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *CaptureRequest) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *CaptureRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *CaptureRequest) GetEthernetProgram() []byte {
+	if x != nil {
+		return x.EthernetProgram
+	}
+	return nil
+}
+
+func (x *CaptureRequest) GetIpProgram() []byte {
+	if x != nil {
+		return x.IpProgram
+	}
+	return nil
+}
+
+type CaptureResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Packets []*CapturedPacket      `protobuf:"bytes,1,rep,name=packets,proto3" json:"packets,omitempty"`
+	// Packets lost so far because nobody took them in time.
+	Lost          uint64 `protobuf:"varint,2,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaptureResponse) Reset() {
+	*x = CaptureResponse{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaptureResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaptureResponse) ProtoMessage() {}
+
+func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaptureResponse.ProtoReflect.Descriptor instead.
+func (*CaptureResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *CaptureResponse) GetPackets() []*CapturedPacket {
+	if x != nil {
+		return x.Packets
+	}
+	return nil
+}
+
+func (x *CaptureResponse) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+type CapturedPacket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the batch in which it was processed.
+	Time  *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Stage CaptureStage           `protobuf:"varint,2,opt,name=stage,proto3,enum=sluice.v1.CaptureStage" json:"stage,omitempty"`
+	// The packet is IP without Ethernet.
+	Bare bool `protobuf:"varint,3,opt,name=bare,proto3" json:"bare,omitempty"`
+	// Received, or from a peer.
+	Inbound bool `protobuf:"varint,4,opt,name=inbound,proto3" json:"inbound,omitempty"`
+	// The port; empty for inner packets.
+	Port string `protobuf:"bytes,5,opt,name=port,proto3" json:"port,omitempty"`
+	// The VPC, where it is known.
+	Vpc string `protobuf:"bytes,6,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	// Why it was dropped: name and meaning.
+	Verdict     string `protobuf:"bytes,7,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Explanation string `protobuf:"bytes,8,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	// Length of the whole packet.
+	Length        uint32 `protobuf:"varint,9,opt,name=length,proto3" json:"length,omitempty"`
+	Data          []byte `protobuf:"bytes,10,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CapturedPacket) Reset() {
+	*x = CapturedPacket{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CapturedPacket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CapturedPacket) ProtoMessage() {}
+
+func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CapturedPacket.ProtoReflect.Descriptor instead.
+func (*CapturedPacket) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *CapturedPacket) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *CapturedPacket) GetStage() CaptureStage {
+	if x != nil {
+		return x.Stage
+	}
+	return CaptureStage_CAPTURE_STAGE_UNSPECIFIED
+}
+
+func (x *CapturedPacket) GetBare() bool {
+	if x != nil {
+		return x.Bare
+	}
+	return false
+}
+
+func (x *CapturedPacket) GetInbound() bool {
+	if x != nil {
+		return x.Inbound
+	}
+	return false
+}
+
+func (x *CapturedPacket) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *CapturedPacket) GetVpc() string {
+	if x != nil {
+		return x.Vpc
+	}
+	return ""
+}
+
+func (x *CapturedPacket) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *CapturedPacket) GetExplanation() string {
+	if x != nil {
+		return x.Explanation
+	}
+	return ""
+}
+
+func (x *CapturedPacket) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *CapturedPacket) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // Problem is one thing that is wrong with a configuration.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2485,7 +2848,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2497,7 +2860,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2510,7 +2873,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Problem) GetLine() uint32 {
@@ -2555,7 +2918,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2567,7 +2930,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2580,7 +2943,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ApplyRequest) GetConfig() []byte {
@@ -2618,7 +2981,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2993,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +3006,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ApplyResponse) GetProblems() []*Problem {
@@ -2675,7 +3038,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +3050,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +3063,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
 }
 
 type ReloadResponse struct {
@@ -2717,7 +3080,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +3092,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +3105,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ReloadResponse) GetProblems() []*Problem {
@@ -2953,7 +3316,35 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x06worker\x18\x06 \x01(\rH\x00R\x06worker\x88\x01\x01\x12\x12\n" +
 	"\x04port\x18\a \x01(\tR\x04port\x12\x12\n" +
 	"\x04drop\x18\b \x01(\bR\x04dropB\t\n" +
-	"\a_worker\"c\n" +
+	"\a_worker\"\xcb\x02\n" +
+	"\x0eCaptureRequest\x12/\n" +
+	"\x06stages\x18\x01 \x03(\x0e2\x17.sluice.v1.CaptureStageR\x06stages\x12\x10\n" +
+	"\x03vpc\x18\x02 \x01(\tR\x03vpc\x12\x1f\n" +
+	"\vsnap_length\x18\x03 \x01(\rR\n" +
+	"snapLength\x12\x1f\n" +
+	"\vmax_packets\x18\x04 \x01(\x04R\n" +
+	"maxPackets\x12\x1b\n" +
+	"\tmax_bytes\x18\x05 \x01(\x04R\bmaxBytes\x125\n" +
+	"\bduration\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x16\n" +
+	"\x06filter\x18\a \x01(\tR\x06filter\x12)\n" +
+	"\x10ethernet_program\x18\b \x01(\fR\x0fethernetProgram\x12\x1d\n" +
+	"\n" +
+	"ip_program\x18\t \x01(\fR\tipProgram\"Z\n" +
+	"\x0fCaptureResponse\x123\n" +
+	"\apackets\x18\x01 \x03(\v2\x19.sluice.v1.CapturedPacketR\apackets\x12\x12\n" +
+	"\x04lost\x18\x02 \x01(\x04R\x04lost\"\xab\x02\n" +
+	"\x0eCapturedPacket\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12-\n" +
+	"\x05stage\x18\x02 \x01(\x0e2\x17.sluice.v1.CaptureStageR\x05stage\x12\x12\n" +
+	"\x04bare\x18\x03 \x01(\bR\x04bare\x12\x18\n" +
+	"\ainbound\x18\x04 \x01(\bR\ainbound\x12\x12\n" +
+	"\x04port\x18\x05 \x01(\tR\x04port\x12\x10\n" +
+	"\x03vpc\x18\x06 \x01(\tR\x03vpc\x12\x18\n" +
+	"\averdict\x18\a \x01(\tR\averdict\x12 \n" +
+	"\vexplanation\x18\b \x01(\tR\vexplanation\x12\x16\n" +
+	"\x06length\x18\t \x01(\rR\x06length\x12\x12\n" +
+	"\x04data\x18\n" +
+	" \x01(\fR\x04data\"c\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04line\x18\x01 \x01(\rR\x04line\x12\x16\n" +
 	"\x06column\x18\x02 \x01(\rR\x06column\x12\x12\n" +
@@ -3005,7 +3396,15 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x14COUNTER_UNIT_PACKETS\x10\x01\x12\x16\n" +
 	"\x12COUNTER_UNIT_BYTES\x10\x02\x12\x17\n" +
 	"\x13COUNTER_UNIT_EVENTS\x10\x03\x12\x16\n" +
-	"\x12COUNTER_UNIT_GAUGE\x10\x042\xd8\x04\n" +
+	"\x12COUNTER_UNIT_GAUGE\x10\x04*\xcb\x01\n" +
+	"\fCaptureStage\x12\x1d\n" +
+	"\x19CAPTURE_STAGE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15CAPTURE_STAGE_SITE_IN\x10\x01\x12\x18\n" +
+	"\x14CAPTURE_STAGE_WAN_IN\x10\x02\x12\x17\n" +
+	"\x13CAPTURE_STAGE_PLAIN\x10\x03\x12\x18\n" +
+	"\x14CAPTURE_STAGE_SEALED\x10\x04\x12\x19\n" +
+	"\x15CAPTURE_STAGE_TO_SITE\x10\x05\x12\x19\n" +
+	"\x15CAPTURE_STAGE_DROPPED\x10\x062\x9c\x05\n" +
 	"\x0eGatewayService\x12B\n" +
 	"\x06Status\x12\x18.sluice.v1.StatusRequest\x1a\x19.sluice.v1.StatusResponse\"\x03\x90\x02\x01\x12?\n" +
 	"\x05Peers\x12\x17.sluice.v1.PeersRequest\x1a\x18.sluice.v1.PeersResponse\"\x03\x90\x02\x01\x12<\n" +
@@ -3013,7 +3412,8 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x06Routes\x12\x18.sluice.v1.RoutesRequest\x1a\x19.sluice.v1.RoutesResponse\"\x03\x90\x02\x01\x12?\n" +
 	"\x05Hosts\x12\x17.sluice.v1.HostsRequest\x1a\x18.sluice.v1.HostsResponse\"\x03\x90\x02\x01\x129\n" +
 	"\x03ACL\x12\x15.sluice.v1.ACLRequest\x1a\x16.sluice.v1.ACLResponse\"\x03\x90\x02\x01\x12H\n" +
-	"\bCounters\x12\x1a.sluice.v1.CountersRequest\x1a\x1b.sluice.v1.CountersResponse\"\x03\x90\x02\x01\x12:\n" +
+	"\bCounters\x12\x1a.sluice.v1.CountersRequest\x1a\x1b.sluice.v1.CountersResponse\"\x03\x90\x02\x01\x12B\n" +
+	"\aCapture\x12\x19.sluice.v1.CaptureRequest\x1a\x1a.sluice.v1.CaptureResponse0\x01\x12:\n" +
 	"\x05Apply\x12\x17.sluice.v1.ApplyRequest\x1a\x18.sluice.v1.ApplyResponse\x12=\n" +
 	"\x06Reload\x12\x18.sluice.v1.ReloadRequest\x1a\x19.sluice.v1.ReloadResponseB@Z>github.com/sluicegw/sluice/controlplane/api/sluice/v1;sluicev1b\x06proto3"
 
@@ -3029,8 +3429,8 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_sluice_proto_rawDescData
 }
 
-var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
 	(PeerState)(0),                // 1: sluice.v1.PeerState
@@ -3038,97 +3438,108 @@ var file_sluice_v1_sluice_proto_goTypes = []any{
 	(HostState)(0),                // 3: sluice.v1.HostState
 	(HostSource)(0),               // 4: sluice.v1.HostSource
 	(CounterUnit)(0),              // 5: sluice.v1.CounterUnit
-	(*StatusRequest)(nil),         // 6: sluice.v1.StatusRequest
-	(*StatusResponse)(nil),        // 7: sluice.v1.StatusResponse
-	(*ConfigRevision)(nil),        // 8: sluice.v1.ConfigRevision
-	(*Port)(nil),                  // 9: sluice.v1.Port
-	(*PeersRequest)(nil),          // 10: sluice.v1.PeersRequest
-	(*PeersResponse)(nil),         // 11: sluice.v1.PeersResponse
-	(*Peer)(nil),                  // 12: sluice.v1.Peer
-	(*PeerVPC)(nil),               // 13: sluice.v1.PeerVPC
-	(*VPCsRequest)(nil),           // 14: sluice.v1.VPCsRequest
-	(*VPCsResponse)(nil),          // 15: sluice.v1.VPCsResponse
-	(*VPC)(nil),                   // 16: sluice.v1.VPC
-	(*Attachment)(nil),            // 17: sluice.v1.Attachment
-	(*RoutesRequest)(nil),         // 18: sluice.v1.RoutesRequest
-	(*RoutesResponse)(nil),        // 19: sluice.v1.RoutesResponse
-	(*Route)(nil),                 // 20: sluice.v1.Route
-	(*NextHop)(nil),               // 21: sluice.v1.NextHop
-	(*HostsRequest)(nil),          // 22: sluice.v1.HostsRequest
-	(*ACLRequest)(nil),            // 23: sluice.v1.ACLRequest
-	(*HostsResponse)(nil),         // 24: sluice.v1.HostsResponse
-	(*Host)(nil),                  // 25: sluice.v1.Host
-	(*ACLResponse)(nil),           // 26: sluice.v1.ACLResponse
-	(*ACL)(nil),                   // 27: sluice.v1.ACL
-	(*ACLRule)(nil),               // 28: sluice.v1.ACLRule
-	(*CountersRequest)(nil),       // 29: sluice.v1.CountersRequest
-	(*CountersResponse)(nil),      // 30: sluice.v1.CountersResponse
-	(*Counter)(nil),               // 31: sluice.v1.Counter
-	(*Problem)(nil),               // 32: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 33: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 34: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 35: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 36: sluice.v1.ReloadResponse
-	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 38: google.protobuf.Duration
+	(CaptureStage)(0),             // 6: sluice.v1.CaptureStage
+	(*StatusRequest)(nil),         // 7: sluice.v1.StatusRequest
+	(*StatusResponse)(nil),        // 8: sluice.v1.StatusResponse
+	(*ConfigRevision)(nil),        // 9: sluice.v1.ConfigRevision
+	(*Port)(nil),                  // 10: sluice.v1.Port
+	(*PeersRequest)(nil),          // 11: sluice.v1.PeersRequest
+	(*PeersResponse)(nil),         // 12: sluice.v1.PeersResponse
+	(*Peer)(nil),                  // 13: sluice.v1.Peer
+	(*PeerVPC)(nil),               // 14: sluice.v1.PeerVPC
+	(*VPCsRequest)(nil),           // 15: sluice.v1.VPCsRequest
+	(*VPCsResponse)(nil),          // 16: sluice.v1.VPCsResponse
+	(*VPC)(nil),                   // 17: sluice.v1.VPC
+	(*Attachment)(nil),            // 18: sluice.v1.Attachment
+	(*RoutesRequest)(nil),         // 19: sluice.v1.RoutesRequest
+	(*RoutesResponse)(nil),        // 20: sluice.v1.RoutesResponse
+	(*Route)(nil),                 // 21: sluice.v1.Route
+	(*NextHop)(nil),               // 22: sluice.v1.NextHop
+	(*HostsRequest)(nil),          // 23: sluice.v1.HostsRequest
+	(*ACLRequest)(nil),            // 24: sluice.v1.ACLRequest
+	(*HostsResponse)(nil),         // 25: sluice.v1.HostsResponse
+	(*Host)(nil),                  // 26: sluice.v1.Host
+	(*ACLResponse)(nil),           // 27: sluice.v1.ACLResponse
+	(*ACL)(nil),                   // 28: sluice.v1.ACL
+	(*ACLRule)(nil),               // 29: sluice.v1.ACLRule
+	(*CountersRequest)(nil),       // 30: sluice.v1.CountersRequest
+	(*CountersResponse)(nil),      // 31: sluice.v1.CountersResponse
+	(*Counter)(nil),               // 32: sluice.v1.Counter
+	(*CaptureRequest)(nil),        // 33: sluice.v1.CaptureRequest
+	(*CaptureResponse)(nil),       // 34: sluice.v1.CaptureResponse
+	(*CapturedPacket)(nil),        // 35: sluice.v1.CapturedPacket
+	(*Problem)(nil),               // 36: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 37: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 38: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 39: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 40: sluice.v1.ReloadResponse
+	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	37, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	38, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	41, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	42, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
-	9,  // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
-	12, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
-	8,  // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
-	37, // 6: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	37, // 7: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
-	12, // 8: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
+	10, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
+	13, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
+	9,  // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
+	41, // 6: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	41, // 7: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	13, // 8: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
 	1,  // 9: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	37, // 10: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	38, // 11: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	38, // 12: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
-	13, // 13: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
-	16, // 14: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
-	17, // 15: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
-	20, // 16: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
+	41, // 10: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	42, // 11: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	42, // 12: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	14, // 13: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
+	17, // 14: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
+	18, // 15: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
+	21, // 16: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
 	2,  // 17: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
-	21, // 18: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
-	25, // 19: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
+	22, // 18: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
+	26, // 19: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
 	3,  // 20: sluice.v1.Host.state:type_name -> sluice.v1.HostState
 	4,  // 21: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
-	38, // 22: sluice.v1.Host.since:type_name -> google.protobuf.Duration
-	38, // 23: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
-	27, // 24: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
-	28, // 25: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
-	37, // 26: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
-	31, // 27: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
+	42, // 22: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	42, // 23: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	28, // 24: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
+	29, // 25: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
+	41, // 26: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	32, // 27: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
 	5,  // 28: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
-	32, // 29: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	8,  // 30: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	32, // 31: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	8,  // 32: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	6,  // 33: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	10, // 34: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	14, // 35: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	18, // 36: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	22, // 37: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
-	23, // 38: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
-	29, // 39: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	33, // 40: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	35, // 41: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	7,  // 42: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	11, // 43: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	15, // 44: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	19, // 45: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	24, // 46: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
-	26, // 47: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
-	30, // 48: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	34, // 49: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	36, // 50: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	42, // [42:51] is the sub-list for method output_type
-	33, // [33:42] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	6,  // 29: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
+	42, // 30: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
+	35, // 31: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
+	41, // 32: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
+	6,  // 33: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
+	36, // 34: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	9,  // 35: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	36, // 36: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	9,  // 37: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	7,  // 38: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	11, // 39: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	15, // 40: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	19, // 41: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	23, // 42: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	24, // 43: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
+	30, // 44: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	33, // 45: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
+	37, // 46: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	39, // 47: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	8,  // 48: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	12, // 49: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	16, // 50: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	20, // 51: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	25, // 52: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	27, // 53: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
+	31, // 54: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	34, // 55: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
+	38, // 56: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	40, // 57: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	48, // [48:58] is the sub-list for method output_type
+	38, // [38:48] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -3142,8 +3553,8 @@ func file_sluice_v1_sluice_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   31,
+			NumEnums:      7,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -50,6 +50,8 @@ const (
 	GatewayServiceACLProcedure = "/sluice.v1.GatewayService/ACL"
 	// GatewayServiceCountersProcedure is the fully-qualified name of the GatewayService's Counters RPC.
 	GatewayServiceCountersProcedure = "/sluice.v1.GatewayService/Counters"
+	// GatewayServiceCaptureProcedure is the fully-qualified name of the GatewayService's Capture RPC.
+	GatewayServiceCaptureProcedure = "/sluice.v1.GatewayService/Capture"
 	// GatewayServiceApplyProcedure is the fully-qualified name of the GatewayService's Apply RPC.
 	GatewayServiceApplyProcedure = "/sluice.v1.GatewayService/Apply"
 	// GatewayServiceReloadProcedure is the fully-qualified name of the GatewayService's Reload RPC.
@@ -72,6 +74,11 @@ type GatewayServiceClient interface {
 	ACL(context.Context, *v1.ACLRequest) (*v1.ACLResponse, error)
 	// Counters lists every counter of every part, zero or not.
 	Counters(context.Context, *v1.CountersRequest) (*v1.CountersResponse, error)
+	// Capture copies packets at stages of their way until the client ends the call,
+	// or a bound is reached. It is logged with who asked. It slows the gateway down
+	// no more than a copy of each packet does; packets that the client does not take
+	// in time are lost and counted.
+	Capture(context.Context, *v1.CaptureRequest) (*connect.ServerStreamForClient[v1.CaptureResponse], error)
 	// Apply puts a configuration into force and writes it to the gateway's
 	// configuration file, if it has no problem; otherwise nothing changes.
 	Apply(context.Context, *v1.ApplyRequest) (*v1.ApplyResponse, error)
@@ -139,6 +146,12 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		capture: connect.NewClient[v1.CaptureRequest, v1.CaptureResponse](
+			httpClient,
+			baseURL+GatewayServiceCaptureProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("Capture")),
+			connect.WithClientOptions(opts...),
+		),
 		apply: connect.NewClient[v1.ApplyRequest, v1.ApplyResponse](
 			httpClient,
 			baseURL+GatewayServiceApplyProcedure,
@@ -163,6 +176,7 @@ type gatewayServiceClient struct {
 	hosts    *connect.Client[v1.HostsRequest, v1.HostsResponse]
 	aCL      *connect.Client[v1.ACLRequest, v1.ACLResponse]
 	counters *connect.Client[v1.CountersRequest, v1.CountersResponse]
+	capture  *connect.Client[v1.CaptureRequest, v1.CaptureResponse]
 	apply    *connect.Client[v1.ApplyRequest, v1.ApplyResponse]
 	reload   *connect.Client[v1.ReloadRequest, v1.ReloadResponse]
 }
@@ -230,6 +244,11 @@ func (c *gatewayServiceClient) Counters(ctx context.Context, req *v1.CountersReq
 	return nil, err
 }
 
+// Capture calls sluice.v1.GatewayService.Capture.
+func (c *gatewayServiceClient) Capture(ctx context.Context, req *v1.CaptureRequest) (*connect.ServerStreamForClient[v1.CaptureResponse], error) {
+	return c.capture.CallServerStream(ctx, connect.NewRequest(req))
+}
+
 // Apply calls sluice.v1.GatewayService.Apply.
 func (c *gatewayServiceClient) Apply(ctx context.Context, req *v1.ApplyRequest) (*v1.ApplyResponse, error) {
 	response, err := c.apply.CallUnary(ctx, connect.NewRequest(req))
@@ -264,6 +283,11 @@ type GatewayServiceHandler interface {
 	ACL(context.Context, *v1.ACLRequest) (*v1.ACLResponse, error)
 	// Counters lists every counter of every part, zero or not.
 	Counters(context.Context, *v1.CountersRequest) (*v1.CountersResponse, error)
+	// Capture copies packets at stages of their way until the client ends the call,
+	// or a bound is reached. It is logged with who asked. It slows the gateway down
+	// no more than a copy of each packet does; packets that the client does not take
+	// in time are lost and counted.
+	Capture(context.Context, *v1.CaptureRequest, *connect.ServerStream[v1.CaptureResponse]) error
 	// Apply puts a configuration into force and writes it to the gateway's
 	// configuration file, if it has no problem; otherwise nothing changes.
 	Apply(context.Context, *v1.ApplyRequest) (*v1.ApplyResponse, error)
@@ -327,6 +351,12 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceCaptureHandler := connect.NewServerStreamHandlerSimple(
+		GatewayServiceCaptureProcedure,
+		svc.Capture,
+		connect.WithSchema(gatewayServiceMethods.ByName("Capture")),
+		connect.WithHandlerOptions(opts...),
+	)
 	gatewayServiceApplyHandler := connect.NewUnaryHandlerSimple(
 		GatewayServiceApplyProcedure,
 		svc.Apply,
@@ -355,6 +385,8 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceACLHandler.ServeHTTP(w, r)
 		case GatewayServiceCountersProcedure:
 			gatewayServiceCountersHandler.ServeHTTP(w, r)
+		case GatewayServiceCaptureProcedure:
+			gatewayServiceCaptureHandler.ServeHTTP(w, r)
 		case GatewayServiceApplyProcedure:
 			gatewayServiceApplyHandler.ServeHTTP(w, r)
 		case GatewayServiceReloadProcedure:
@@ -394,6 +426,10 @@ func (UnimplementedGatewayServiceHandler) ACL(context.Context, *v1.ACLRequest) (
 
 func (UnimplementedGatewayServiceHandler) Counters(context.Context, *v1.CountersRequest) (*v1.CountersResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.Counters is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) Capture(context.Context, *v1.CaptureRequest, *connect.ServerStream[v1.CaptureResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.Capture is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) Apply(context.Context, *v1.ApplyRequest) (*v1.ApplyResponse, error) {
