@@ -235,7 +235,7 @@ func TestAnOverlaysPrefixesAreLearned(t *testing.T) {
 	red := &cfg.VPCs[1]
 	a := &red.Attachments[0]
 	a.Prefixes = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd10:1::/64")}
-	a.Learn, a.VTEPs = config.LearnTraffic, []netip.Addr{netip.MustParseAddr("192.168.1.20")}
+	a.Learn, a.VTEPs = config.LearnTraffic, []netip.Addr{netip.MustParseAddr("192.168.1.20"), netip.MustParseAddr("192.168.1.1")} // one is ours
 	red.GatewayAddresses = append(red.GatewayAddresses, netip.MustParseAddr("fe80::1"))
 	p, err := compile(cfg, links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: new(wireguard.Peer)}})
 	if err != nil {

@@ -153,6 +153,13 @@ func (b *overlayBed) pod(name string, node, n int, mac string) *netnstest.Host {
 	return b.nodes[node-1].NewPod(o)
 }
 
+// eth0 is a pod's link.
+func eth0(pod *netnstest.Host) *netnstest.Link {
+	l := &netnstest.Link{Host: pod, Name: "eth0"}
+	l.SetUp(true) // it is; this finds its index
+	return l
+}
+
 func podAddrs(n int) []netip.Prefix {
 	return netnstest.Prefixes(fmt.Sprintf("10.1.0.%d/16", n), fmt.Sprintf("fd10:1::%d/64", n))
 }
@@ -230,7 +237,7 @@ func TestPodsThatNobodyHasPlacedAreReached(t *testing.T) {
 			t.Errorf("nobody's address: %v", h)
 		}
 		// A pod that is there, but idle for longer than hostTimeout, stays; one that is gone goes.
-		(&netnstest.Link{Host: silent, Name: "eth0"}).SetUp(false)
+		eth0(silent).SetUp(false)
 		b.sites[0].eventually(t, "the pod that is gone is forgotten", func() error {
 			if h := b.host("10.1.0.12"); h != nil && h.GetState() == sluicev1.HostState_HOST_STATE_KNOWN {
 				return fmt.Errorf("still known: %v", h)
@@ -249,7 +256,7 @@ func TestAPodThatMovesWithoutAWordIsFollowed(t *testing.T) {
 			overlays(t, allVTEPs, func(t *testing.T, b *overlayBed) {
 				before := b.pod("before", 1, 15, "02:00:00:00:00:15")
 				after := b.pod("after", 2, 16, again)
-				link := &netnstest.Link{Host: after, Name: "eth0"}
+				link := eth0(after)
 				link.SetUp(false)
 				b.start()
 				to := netip.MustParseAddr("10.1.0.15")
@@ -258,7 +265,7 @@ func TestAPodThatMovesWithoutAWordIsFollowed(t *testing.T) {
 				watch := watchLink(t, b.nodes[0].Host, "eth0", marker)
 
 				// The pod goes, and comes up at the other node with the same address. Nothing announces it.
-				(&netnstest.Link{Host: before, Name: "eth0"}).SetUp(false)
+				eth0(before).SetUp(false)
 				link.SetUp(true)
 				link.AddAddr(netip.PrefixFrom(to, 16))
 				after.Route(netip.Prefix{}, netip.MustParseAddr("10.1.0.1")) // the kernel's went with the link
@@ -325,6 +332,72 @@ func watchLink(t *testing.T, h *netnstest.Host, name string, marker []byte) *ato
 	}()
 	t.Cleanup(func() { stop(); <-done; unix.Close(fd) })
 	return count
+}
+
+func TestAPodThatAnnouncesItselfElsewhereIsFollowed(t *testing.T) {
+	overlays(t, allVTEPs, func(t *testing.T, b *overlayBed) {
+		before, after := b.pod("before", 1, 15, ""), b.pod("after", 2, 16, "")
+		b.start()
+		for _, to := range []netip.Addr{netip.MustParseAddr("10.1.0.15"), netip.MustParseAddr("fd10:1::15")} {
+			b.ping(b.sites[1].host, to, netnstest.PingOptions{Count: 3, All: true, Timeout: 4 * time.Second})
+		}
+		eth0(before).SetUp(false)
+		// The kernel announces addresses that are added: gratuitous ARP, unsolicited advertisement.
+		after.Sysctl("net.ipv4.conf.eth0.arp_notify", "1")
+		after.Sysctl("net.ipv6.conf.eth0.ndisc_notify", "1")
+		link := eth0(after)
+		for _, p := range podAddrs(15) {
+			link.AddAddr(p)
+		}
+		// Nobody sends to the pod meanwhile: it is its announcement that is followed.
+		link.SetMAC(netnstest.MAC("02:00:00:00:00:77"))
+		for _, address := range []string{"10.1.0.15", "fd10:1::15"} {
+			b.sites[0].eventually(t, "the announced move is known", func() error {
+				if h := b.host(address); h.GetVtep() != vtep(2).Addr().String() {
+					return fmt.Errorf("%v; %s", h, b.sites[0].nonZero(t))
+				}
+				return nil
+			})
+		}
+	})
+}
+
+func TestAPodThatClaimsTheAddressOfAnotherDoesNotGetIt(t *testing.T) {
+	b := newOverlayBed(t, "vxlan", allVTEPs)
+	b.pod("victim", 1, 21, "02:00:00:00:00:21")
+	thief := b.pod("thief", 2, 22, "02:00:00:00:00:22")
+	b.start()
+	far, address := b.sites[1].host, netip.MustParseAddr("10.1.0.21")
+	patient := netnstest.PingOptions{Count: 3, All: true, Timeout: 4 * time.Second}
+	b.ping(far, address, patient)
+	// The thief sends from the victim's address, again and again.
+	eth0(thief).AddAddr(netip.PrefixFrom(address, 32))
+	stop := time.Now().Add(3 * time.Second)
+	for time.Now().Before(stop) {
+		err := thief.Do(func() error {
+			conn, err := net.DialUDP("udp4", &net.UDPAddr{IP: address.AsSlice()}, &net.UDPAddr{IP: net.IPv4(10, 2, 0, 10), Port: 9})
+			if err != nil {
+				return err
+			}
+			_, err = conn.Write([]byte("it is me"))
+			if errors.Is(err, unix.ECONNREFUSED) {
+				err = nil
+			}
+			return errors.Join(err, conn.Close())
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.ping(far, address, netnstest.PingOptions{Count: 1, Timeout: 4 * time.Second})
+		time.Sleep(50 * time.Millisecond)
+	}
+	h := b.host("10.1.0.21")
+	if h.GetVtep() != vtep(1).Addr().String() || h.GetMac() != "02:00:00:00:00:21" || h.GetConflicts() == 0 || h.GetMoves() != 0 {
+		t.Errorf("the victim: %v", h)
+	}
+	if p := strings.Join(b.sites[0].status(t).GetProblems(), "\n"); !strings.Contains(p, "10.1.0.21 answers at 192.168.1.11, but another host claims it") {
+		t.Errorf("problems: %q", p)
+	}
 }
 
 // A gateway that is a node of its own site: the kernel's VXLAN device has the pods' bridge, and a veth pair leads from the

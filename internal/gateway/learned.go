@@ -16,7 +16,7 @@ import (
 func (c *compiler) learn(vpc *config.VPC, a *config.Attachment, out *relay.VPC, link *neigh.Link) {
 	l := hosts.Attachment{
 		Segment: hosts.Segment{VNI: vpc.VNI, Ifindex: link.Ifindex, UDP: a.UDPPort},
-		VPC:     vpc.Name, MAC: out.GatewayMAC, VTEPs: a.VTEPs, Listen: a.Learn == config.LearnTraffic,
+		VPC:     vpc.Name, MAC: out.GatewayMAC, VTEPs: c.others(a.VTEPs), Listen: a.Learn == config.LearnTraffic,
 		MaxHosts: vpc.MaxHosts, Timeout: vpc.HostTimeout,
 	}
 	for _, g := range vpc.GatewayAddresses {
@@ -36,6 +36,21 @@ func (c *compiler) learn(vpc *config.VPC, a *config.Attachment, out *relay.VPC, 
 	if l.Listen && !slices.Contains(c.plan.xdp.Learn, vpc.VNI) {
 		c.plan.xdp.Learn = append(c.plan.xdp.Learn, vpc.VNI)
 	}
+}
+
+// others leaves our own addresses out of a list of VTEPs, so that all nodes can have the same list: what is on this host
+// is behind a routed attachment. A list that names nobody else stays, lest it mean everybody.
+func (c *compiler) others(vteps []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range vteps {
+		if !slices.Contains(c.plan.snapshot.Local, a) {
+			out = append(out, a)
+		}
+	}
+	if len(out) == 0 {
+		return vteps
+	}
+	return out
 }
 
 // covers tells the learner which addresses of a VPC belong to which of its attachments: those whose longest prefix does.

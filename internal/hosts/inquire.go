@@ -39,6 +39,7 @@ func (l *Learner) question(k Key) {
 	if r != nil {
 		switch {
 		case r.state != known || r.inquiry != nil && !idle(r.inquiry):
+		case l.now-r.entry.seenAt.Load() < quietAfter: // it was asked for before its answer was known to all
 		case r.inquiry != nil: // now somebody wants it
 			l.end(r)
 			l.inquire(r, verifySteps)
@@ -82,7 +83,7 @@ func (l *Learner) advance(r *record) {
 	case i == nil: // silent for long enough
 		l.forget(r)
 		return
-	case r.state == known && i.tries > 0 && r.entry.seenAt.Load() >= i.start:
+	case r.state == known && i.tries > 0 && r.answeredSince(i.start):
 		l.answered(r)
 		return
 	case i.claim != (Place{}) && i.tries > 0 && l.now >= i.start+claimWait:
@@ -106,6 +107,9 @@ func (l *Learner) advance(r *record) {
 	i.tries++
 	r.next = min(i.start+i.steps[i.tries].after, l.now+claimWait)
 }
+
+// answeredSince says whether a known host was seen where it is, at that time or later.
+func (r *record) answeredSince(t int64) bool { return t != 0 && r.entry.seenAt.Load() >= t }
 
 // answered: the host is where it was.
 func (l *Learner) answered(r *record) {

@@ -40,6 +40,9 @@ func (l *Learner) sighting(s *Sighting) {
 
 // claim is another place that says it has the host. The host is asked where it was; if that stays silent, it moves.
 func (l *Learner) claim(r *record, p Place) {
+	if i := r.inquiry; i != nil && i.claim == (Place{}) && r.answeredSince(i.start) {
+		l.answered(r) // which says nothing about this claim
+	}
 	switch i := r.inquiry; {
 	case l.now < r.refuse:
 		l.counters.Refused++

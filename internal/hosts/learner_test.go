@@ -356,3 +356,30 @@ func TestANewConfigurationKeepsWhatStillBelongs(t *testing.T) {
 		t.Errorf("something is left: %+v", b.Counters())
 	}
 }
+
+func TestAClaimIsJudgedByWhatTheHostSaysAfterIt(t *testing.T) {
+	b := newBed(t, func(a *Attachment) { a.VTEPs = []netip.Addr{ip("192.168.0.1"), ip("192.168.0.2")} })
+	alive := true
+	b.answer = func(netip.Addr) (Place, bool) { return at("192.168.0.1", 5), alive }
+	b.see("10.1.0.5", at("192.168.0.1", 5))
+	b.pass(time.Second)
+	b.Ask(key("10.1.0.5")) // a worker that sends to it wants to know
+	b.pass(2 * tick)       // the host has answered
+	alive = false
+	b.see("10.1.0.5", at("192.168.0.2", 5)) // and moves; its announcement is not repeated
+	b.pass(500 * time.Millisecond)
+	b.want("10.1.0.5", at("192.168.0.2", 5))
+	if c := b.Counters(); c.Conflicts != 0 || c.Moves != 1 {
+		t.Errorf("counters: %+v", c)
+	}
+}
+
+func TestAHostThatWasJustSeenIsNotAskedFor(t *testing.T) {
+	b := newBed(t, nil)
+	b.Saw(&Sighting{Key: key("10.1.0.5"), Place: at("192.168.0.1", 5)})
+	b.Ask(key("10.1.0.5")) // by a worker that does not know yet
+	b.pass(time.Second)
+	if c := b.Counters(); c.Questions != 0 {
+		t.Errorf("%d questions", c.Questions)
+	}
+}
