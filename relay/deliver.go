@@ -9,11 +9,18 @@ import (
 func (w *worker) deliver(f *frame, id uint32) {
 	d := &w.state.deliveries[id]
 	if d.kind == Routed {
-		w.deliverRouted(f, d)
+		if f.flooded {
+			w.deliverGroup(f, d)
+		} else {
+			w.deliverRouted(f, d)
+		}
 		return
 	}
 	var adj *adjacency
 	mac := d.mac
+	if f.flooded {
+		mac = packet.GroupMAC(f.ip.DstBytes(f.data()))
+	}
 	if !d.learned {
 		adj = w.hostAdjacency(id)
 	} else if adj, mac = w.learnedAdjacency(f, id); adj == nil {

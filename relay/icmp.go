@@ -128,10 +128,10 @@ func (w *worker) errorSource(f *frame) (netip.Addr, bool) {
 }
 
 // mayAnswer applies the rules of RFC 1122 section 3.2.2 and RFC 4443 section
-// 2.4 e: no error about an error, about a later fragment, or about our own.
-// (Multicast and impossible sources have met their end before.)
+// 2.4 e: no error about an error, about a later fragment, about what went to a
+// group, or about our own. (Impossible sources have met their end before.)
 func mayAnswer(f *frame) bool {
-	if f.origin == fromRelay || f.origin == fromEngine || !f.ip.First {
+	if f.origin == fromRelay || f.origin == fromEngine || !f.ip.First || unroutable(f.ip.Version, f.data()) {
 		return false
 	}
 	if f.ip.Version == 4 && f.ip.Proto != packet.ProtoICMP || f.ip.Version == 6 && f.ip.Proto != packet.ProtoICMPv6 {

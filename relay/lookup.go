@@ -62,7 +62,7 @@ func (w *worker) check(f *frame, r *found) {
 	case !r.allowed:
 		w.drop(f, SpoofedSource)
 		return
-	case unroutable(f.ip.Version, b):
+	case unroutable(f.ip.Version, b) && !w.carries(f):
 		w.drop(f, Multicast)
 		return
 	case !f.ip.Plain() && !w.options(f):
@@ -112,6 +112,8 @@ func (w *worker) nextHop(f *frame) (hop fib.NextHop, routed bool) {
 // forward hands a packet to its next hop.
 func (w *worker) forward(f *frame, hop fib.NextHop, routed bool) {
 	switch {
+	case !routed && unroutable(f.ip.Version, f.data()):
+		w.flood(f) // of all multicast only what is carried comes here
 	case !routed:
 		w.unreachable(f, NoRoute)
 	case hop.Kind == fib.Local:

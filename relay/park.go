@@ -58,6 +58,14 @@ func (w *worker) parkForNeighbour(f *frame, key neigh.Key) {
 }
 
 func (w *worker) parkFor(f *frame, key parkKey, to wireguard.Endpoint) {
+	if f.flooded { // taken up again it would be flooded again
+		v := NoNeighbour
+		if key.peer != nil {
+			v = NoSession
+		}
+		w.drop(f, v)
+		return
+	}
 	p := &w.park
 	deadline := w.now + p.time
 	if f.deadline != 0 { // it has waited before: its time goes on

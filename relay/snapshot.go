@@ -104,6 +104,13 @@ type VPC struct {
 	Attachments []Attachment
 	// Sources says which packets of this site are taken for genuine.
 	Sources SourceCheck
+	// Groups are multicast groups that are carried between sites, to every peer
+	// that has a route in the VPC and, at this site, to the deliveries that
+	// Flood lists. See packet.CarriedGroup.
+	Groups []netip.Prefix
+	// Flood lists where packets to groups go at this site: indexes in Deliveries, one
+	// for each node of the overlays and each routed attachment. Their MAC is not used.
+	Flood []uint32
 	// ACL says what may pass; its zero value lets everything through.
 	ACL ACL
 	// Translate are the site's prefixes that other sites know by others. No

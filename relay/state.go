@@ -59,6 +59,9 @@ type vpcState struct {
 	policy    *policy // nil: none
 	sources   SourceCheck
 	ours      bool // a peer could claim addresses of our own
+	groups    []netip.Prefix
+	peers     []uint32 // who gets what is sent to groups; only with groups
+	flood     []uint32
 	mac       [6]byte
 	icmp4     netip.Addr // source of ICMP errors; invalid: none can be sent
 	icmp6     netip.Addr
@@ -230,6 +233,7 @@ func (c *compiler) vpcs() {
 		vs.icmp4, vs.icmp6 = firstOfEach(v.GatewayAddresses)
 		vs.policy, vs.sources, vs.ours = c.policy(&v), v.Sources, c.claimsOurs(&v, vs.routes)
 		vs.translate = c.translation(&v)
+		vs.groups, vs.flood = v.Groups, v.Flood
 		c.out.vpcs = append(c.out.vpcs, vs)
 		for _, a := range v.Attachments {
 			c.attachment(index, v.Name, a)
@@ -347,6 +351,7 @@ func (c *compiler) learned(i int, a Attachment) {
 
 func (c *compiler) routes() {
 	for i := range c.out.vpcs {
+		c.groups(&c.out.vpcs[i], &c.in.VPCs[i], int32(i))
 		for r := range c.out.vpcs[i].routes.All() {
 			c.out.counters = max(c.out.counters, r.Counter+1)
 			if r.Counter >= MaxRouteCounters {

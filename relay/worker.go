@@ -56,6 +56,8 @@ type worker struct {
 	spareMail   []wireguard.Datagram
 
 	longs      longBuffers
+	copies     [copySlots]frame
+	copied     int
 	peers      []peerAdjacency
 	hosts      []adjacency // by delivery
 	neighbours []adjacency // by neighbourSlot
