@@ -10,7 +10,9 @@
 //   - the ratio is a median over quads, which a few disturbed slices do not move;
 //   - it fails only when the whole 95 % interval of the ratio is above the baseline
 //     plus tolerance, so that noise, which widens the interval, makes it pass;
-//   - and only when that is so again with twice as many quads.
+//   - and only when that is so in each of some tries, with pauses between them, in which a
+//     neighbour that fights for the caches may go away;
+//   - on another kind of CPU than the baseline's, where cipher and relay may gain unequally, it allows more.
 //
 // So it finds what makes a packet clearly slower, not what makes it slower by a few
 // per cent: those are for an idle machine and `sluicebench run`. Allocations and system
@@ -26,7 +28,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"runtime"
+	"time"
 
 	"github.com/sluicegw/sluice/bench/memory"
 	"github.com/sluicegw/sluice/bench/method"
@@ -40,9 +44,13 @@ var committed []byte
 
 // Baseline is what is allowed.
 type Baseline struct {
-	// Tolerance above a ratio: 0.15 is far more than the ratio differs between quiet runs, and
-	// between CPUs of one kind.
+	// CPU that the ratios were taken on.
+	CPU CPU `json:"cpu"`
+	// Tolerance above a ratio on that kind of CPU: far more than the ratio differs between quiet runs.
+	// Elsewhere is the one on any other: opening 64 B was 1.8 times the reference on an Intel and 1.4 times
+	// on an AMD server.
 	Tolerance float64 `json:"tolerance"`
+	Elsewhere float64 `json:"elsewhere"`
 	// Ratios of relay to reference by direction and size, such as "seal 64".
 	Ratios map[string]float64 `json:"ratios"`
 	// Allocations and SystemCalls a packet may have at most.
@@ -58,8 +66,20 @@ func Committed() (b Baseline, err error) {
 	return b, nil
 }
 
-// quads of a first look.
-const quads = 10
+// limit of a ratio on a CPU.
+func (b Baseline) limit(ratio float64, on CPU) float64 {
+	if on != b.CPU {
+		return ratio * (1 + b.Elsewhere)
+	}
+	return ratio * (1 + b.Tolerance)
+}
+
+// quads of a look, and how often we look before it is a regression.
+const (
+	quads = 10
+	tries = 5
+	pause = 2 * time.Second
+)
 
 // packets of a slice.
 const packets = 8192
@@ -83,7 +103,7 @@ func points() (all []point) {
 
 // Measure makes a baseline of this tree on this machine, with the limits of old.
 func Measure(ctx context.Context, old Baseline) (Baseline, error) {
-	old.Ratios = make(map[string]float64)
+	old.Ratios, old.CPU = make(map[string]float64), thisCPU()
 	for _, p := range points() {
 		e, err := p.ratio(ctx, 2*quads)
 		if err != nil {
@@ -103,10 +123,14 @@ func (p point) ratio(ctx context.Context, quads int) (method.Estimate, error) {
 
 // Check measures and writes two lines for each point. All that is worse is in the error.
 func Check(ctx context.Context, b Baseline, out io.Writer) error {
-	return check(ctx, b, points(), quads, out)
+	return check(ctx, b, points(), pause, out)
 }
 
-func check(ctx context.Context, b Baseline, points []point, quads int, out io.Writer) error {
+func check(ctx context.Context, b Baseline, points []point, pause time.Duration, out io.Writer) error {
+	cpu := thisCPU()
+	if cpu != b.CPU {
+		fmt.Fprintf(out, "this CPU is %s, the baseline's %s: %.0f %% more is allowed\n", cpu, b.CPU, 100*b.Elsewhere)
+	}
 	var errs []error
 	for _, p := range points {
 		want, known := b.Ratios[p.String()]
@@ -114,22 +138,11 @@ func check(ctx context.Context, b Baseline, points []point, quads int, out io.Wr
 			errs = append(errs, fmt.Errorf("gate: the baseline has no %s: `sluicebench gate --update` measures it", p))
 			continue
 		}
-		limit := want * (1 + b.Tolerance)
-		e, err := p.ratio(ctx, quads)
-		if err != nil {
+		if err := p.check(ctx, want, b.limit(want, cpu), pause, out); errors.Is(err, ErrRegression) {
+			errs = append(errs, err)
+		} else if err != nil {
 			return err
 		}
-		if e.Low > limit {
-			if e, err = p.ratio(ctx, 2*quads); err != nil {
-				return err
-			}
-		}
-		verdict := "ok"
-		if e.Low > limit {
-			verdict = "SLOWER"
-			errs = append(errs, fmt.Errorf("%w: %s costs %s of the reference, allowed is %.2f", ErrRegression, p, e, limit))
-		}
-		fmt.Fprintf(out, "%-10s relay/reference %s, baseline %.2f, limit %.2f: %s\n", p, e, want, limit, verdict)
 		allocations, calls, err := p.counts(ctx)
 		if err != nil {
 			return err
@@ -145,8 +158,38 @@ func check(ctx context.Context, b Baseline, points []point, quads int, out io.Wr
 	return errors.Join(errs...)
 }
 
-// counts are allocations and system calls for a packet. The harness allocates a few dozen
-// times for a slice, hence a long one.
+// check looks until a ratio is within the limit, but not for ever.
+func (p point) check(ctx context.Context, want, limit float64, pause time.Duration, out io.Writer) error {
+	for try := 1; ; try++ {
+		e, err := p.ratio(ctx, quads)
+		if err != nil {
+			return err
+		}
+		verdict := "ok"
+		if e.Low > limit {
+			verdict = "too much"
+		}
+		if e.Low > limit && try == tries {
+			verdict = "SLOWER"
+		}
+		fmt.Fprintf(out, "%-10s relay/reference %s, baseline %.2f, limit %.2f: %s\n", p, e, want, limit, verdict)
+		switch verdict {
+		case "ok":
+			return nil
+		case "SLOWER":
+			return fmt.Errorf("%w: %s costs %s of the reference in %d tries, allowed is %.2f", ErrRegression, p, e, tries, limit)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// counts are allocations and system calls for a packet, at the least of some tries: the runtime's own
+// goroutines allocate now and then. The harness allocates a few dozen times for a slice, hence a long one; one
+// allocation for each batch would be 0.016.
 func (p point) counts(ctx context.Context) (allocations, calls float64, err error) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	path, err := memory.New(memory.Relay, p.size)
@@ -163,13 +206,17 @@ func (p point) counts(ctx context.Context) (allocations, calls float64, err erro
 		return 0, 0, err
 	}
 	counted := path.(memory.Counted)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	callsBefore := counted.SystemCalls()
-	if _, err := run(ctx, n); err != nil {
-		return 0, 0, err
+	allocations, calls = math.Inf(1), math.Inf(1)
+	for range 3 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		callsBefore := counted.SystemCalls()
+		if _, err := run(ctx, n); err != nil {
+			return 0, 0, err
+		}
+		calls = min(calls, float64(counted.SystemCalls()-callsBefore)/n)
+		runtime.ReadMemStats(&after)
+		allocations = min(allocations, float64(after.Mallocs-before.Mallocs)/n)
 	}
-	calls = float64(counted.SystemCalls()-callsBefore) / n
-	runtime.ReadMemStats(&after)
-	return float64(after.Mallocs-before.Mallocs) / n, calls, nil
+	return allocations, calls, nil
 }

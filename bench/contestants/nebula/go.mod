@@ -1,7 +1,7 @@
 // Nebula as a contestant of the benchmarks, with its own world of dependencies: what
 // bench/contestants builds from here never touches the main module. 1.11.1 is the newest
-// version that builds with Go 1.26 from the module proxy alone: 1.11.2 replaces a module by one
-// that the proxy does not have, 1.12.0 wants Go 1.27.
+// version that builds from the module proxy alone: 1.11.2 and 1.12.0 (which wants Go 1.27) need a fork of netlink,
+// and 1.12.0 more, that the proxy does not hand out (tried in November 2026).
 module github.com/sluicegw/sluice/bench/contestants/nebula
 
 go 1.26.0
