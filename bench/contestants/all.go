@@ -2,8 +2,7 @@ package contestants
 
 import "github.com/sluicegw/sluice/bench/scenario"
 
-// All contestants, ours first. Those that this machine lacks something for are among
-// them: they say so when they are started.
+// All contestants that setup.sh makes available on any machine, ours first.
 func All() []scenario.Driver {
 	return []scenario.Driver{
 		Sluice{},
@@ -12,4 +11,10 @@ func All() []scenario.Driver {
 		PcapRelay{},
 		KernelForward{}, KernelVXLAN{},
 	}
+}
+
+// Elsewhere are those that need what cannot be installed: a kernel with more in it. They are part of every run, and
+// say what is missing when they are started.
+func Elsewhere() []scenario.Driver {
+	return []scenario.Driver{KernelWireGuard{}, XFRM{}}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/sluicegw/sluice/bench/contestants"
 	"github.com/sluicegw/sluice/bench/method"
@@ -17,7 +18,7 @@ func ours() scenario.Driver { return contestants.All()[0] }
 
 // others are those that it meets in this run.
 func (b *bench) others() (drivers []scenario.Driver) {
-	for _, d := range contestants.All()[1:] {
+	for _, d := range append(contestants.All()[1:], contestants.Elsewhere()...) {
 		if len(b.only) == 0 || slices.Contains(b.only, d.Name()) {
 			drivers = append(drivers, d)
 		}
@@ -47,6 +48,9 @@ func (b *bench) meet(ctx context.Context, other scenario.Driver, s method.Scenar
 
 // start starts a contestant and notes its version.
 func (b *bench) start(ctx context.Context, d scenario.Driver, s method.Scenario) (method.Run, error) {
+	if !b.deadline.IsZero() && time.Now().After(b.deadline) {
+		return nil, errTime
+	}
 	run, err := scenario.New(d).Start(ctx, s)
 	if err != nil {
 		return nil, err

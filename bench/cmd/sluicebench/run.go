@@ -20,16 +20,18 @@ import (
 type part struct {
 	name string
 	run  func(*bench, context.Context) error
+	// until which share of the run's time it may begin a measurement.
+	until float64
 }
 
 // parts in order.
 var parts = []part{
-	{"memory", (*bench).memory},
-	{"flood", (*bench).floods},
-	{"tcp", (*bench).tcp},
-	{"rates", (*bench).rates},
-	{"scale", (*bench).scale},
-	{"recovery", (*bench).recovery},
+	{"memory", (*bench).memory, 0.06},
+	{"flood", (*bench).floods, 0.38},
+	{"tcp", (*bench).tcp, 0.52},
+	{"rates", (*bench).rates, 0.75},
+	{"scale", (*bench).scale, 0.88},
+	{"recovery", (*bench).recovery, 1},
 }
 
 // size of a run: how much of everything.
@@ -53,13 +55,14 @@ type size struct {
 }
 
 var (
+	// full takes about half an hour on two CPUs, with all contestants; intervals are then about ±5 %.
 	full = size{
-		memoryQuads: 20, quads: 20, slice: 500 * time.Millisecond, limit: 90 * time.Second,
+		memoryQuads: 12, quads: 10, slice: 250 * time.Millisecond, limit: 20 * time.Second,
 		sizes: []int{64, 512, 1420}, memorySizes: []int{64, 512, 1420}, imix: true, native: true,
-		tcp: 2 * time.Second, trial: time.Second, trials: 40, latency: 5 * time.Second,
+		tcp: time.Second, trial: 400 * time.Millisecond, trials: 20, latency: 3 * time.Second,
 		routes: []int{1000, 10_000, 100_000}, peers: []int{10, 100, 1000}, flows: []int{16, 1024, 65_536}, vnis: []int{256, 4096},
 	}
-	// quick passes once over everything that can break, in less than 90 s.
+	// quick passes once over everything that can break, in about two minutes.
 	quick = size{
 		memoryQuads: 2, quads: 1, slice: 100 * time.Millisecond, limit: 3 * time.Second,
 		sizes: []int{512}, memorySizes: []int{64, 1420},
@@ -75,29 +78,36 @@ type bench struct {
 	results   report.Results
 	calibrate func(context.Context) (method.Calibration, error)
 	only      []string // contestants; empty: all
+	// deadline after which the part that is under way begins no more measurements; zero: none.
+	deadline time.Time
 }
+
+// errTime is of what the run had no time for.
+var errTime = fmt.Errorf("%w in this run: its time was over (--within)", method.ErrUnavailable)
 
 func runCommand() *cobra.Command {
 	var short, force bool
 	var only, against []string
+	var within time.Duration
 	c := &cobra.Command{
 		Use: "run", Short: "Measure, and write " + resultsFolder + "/DATE-MACHINE.{json,md,svg}", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(cmd.Context(), short, force, only, against)
+			return run(cmd.Context(), short, force, within, only, against)
 		},
 	}
 	var names []string
 	for _, p := range parts {
 		names = append(names, p.name)
 	}
-	c.Flags().BoolVar(&short, "quick", false, "once over everything, in less than 90 s; figures mean nothing; written to "+outFolder)
+	c.Flags().BoolVar(&short, "quick", false, "once over everything, in about two minutes; figures mean nothing; written to "+outFolder)
 	c.Flags().BoolVar(&force, "force", false, "measure also on a busy machine; the report says so")
+	c.Flags().DurationVar(&within, "within", 35*time.Minute, "begin nothing after this time; what is left out is in the report")
 	c.Flags().StringSliceVar(&only, "only", nil, "parts: "+strings.Join(names, ", "))
 	c.Flags().StringSliceVar(&against, "against", nil, "names of contestants (default: all)")
 	return c
 }
 
-func run(ctx context.Context, short, force bool, only, against []string) error {
+func run(ctx context.Context, short, force bool, within time.Duration, only, against []string) error {
 	for _, name := range only {
 		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
 			return fmt.Errorf("there is no part %q", name)
@@ -125,10 +135,12 @@ func run(ctx context.Context, short, force bool, only, against []string) error {
 	}
 	defer stop()
 	b.calibrate = calibrator.Measure
+	started := time.Now()
 	for _, p := range parts {
 		if len(only) > 0 && !slices.Contains(only, p.name) {
 			continue
 		}
+		b.deadline = started.Add(time.Duration(p.until * float64(within)))
 		begin := time.Now()
 		if err := p.run(b, ctx); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
@@ -195,8 +207,19 @@ func (b *bench) finish(ctx context.Context, contestant, what string, err error) 
 		if !errors.Is(err, method.ErrUnavailable) {
 			reason = "failed: " + reason
 		}
-		b.results.Unavailable = append(b.results.Unavailable, report.Unavailable{Contestant: contestant, What: what, Reason: reason})
+		b.missing(contestant, what, reason)
 	}
 	_, err = report.Write(b.dir, b.results)
 	return err
+}
+
+// missing notes that there is no figure, and why: once for each reason.
+func (b *bench) missing(contestant, what, reason string) {
+	for i := range b.results.Unavailable {
+		if u := &b.results.Unavailable[i]; u.Contestant == contestant && u.Reason == reason {
+			u.What += "; " + what
+			return
+		}
+	}
+	b.results.Unavailable = append(b.results.Unavailable, report.Unavailable{Contestant: contestant, What: what, Reason: reason})
 }

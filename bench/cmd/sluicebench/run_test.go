@@ -30,7 +30,7 @@ func TestLongestBurstIsTheRing(t *testing.T) {
 }
 
 func TestUnknownPartIsAnError(t *testing.T) {
-	if err := run(t.Context(), true, false, []string{"weather"}, nil); err == nil {
+	if err := run(t.Context(), true, false, time.Minute, []string{"weather"}, nil); err == nil {
 		t.Error("no error")
 	}
 }
@@ -43,7 +43,11 @@ func TestOneContestantThatBreaksDoesNotEndTheRun(t *testing.T) {
 	if err := b.finish(t.Context(), "x", "y", fmt.Errorf("%w: no module", method.ErrUnavailable)); err != nil {
 		t.Error(err)
 	}
-	if len(b.results.Unavailable) != 2 {
+	// The same reason again is the same line.
+	if err := b.finish(t.Context(), "x", "z", errors.New("broken")); err != nil {
+		t.Error(err)
+	}
+	if len(b.results.Unavailable) != 2 || b.results.Unavailable[0].What != "y; z" {
 		t.Errorf("%v", b.results.Unavailable)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -92,5 +96,22 @@ func TestCalibratorTakesThePulseOfTheKernelToo(t *testing.T) {
 	pulse, err := c.Measure(t.Context())
 	if err != nil || pulse.DropNs < 1 || pulse.DropNs > 10_000 || pulse.SealNs < 100 {
 		t.Errorf("%+v, %v", pulse, err)
+	}
+}
+
+func TestWhenTheTimeIsOverNothingBegins(t *testing.T) {
+	b := &bench{dir: t.TempDir(), deadline: time.Now().Add(-time.Second)}
+	if _, err := b.start(t.Context(), ours(), method.Scenario{}); !errors.Is(err, method.ErrUnavailable) {
+		t.Error(err)
+	}
+	last := 0.0
+	for _, p := range parts {
+		if p.until <= last {
+			t.Errorf("%s has no time of its own", p.name)
+		}
+		last = p.until
+	}
+	if last != 1 {
+		t.Errorf("the last part ends at %v of the time", last)
 	}
 }
