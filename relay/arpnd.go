@@ -12,7 +12,8 @@ import (
 // question came, to the same VTEP: there is nothing to look up, and a host that is
 // in no table yet can find its gateway.
 
-// arp answers a request for a gateway address. f is the ARP packet.
+// arp answers a request for a gateway address; Mizar's nodes ask us for
+// addresses of other sites too. f is the ARP packet.
 func (w *worker) arp(f *frame, o overlay, outer int) {
 	request, bad := packet.ParseARP(f.data())
 	if bad != packet.Fine {
@@ -22,6 +23,11 @@ func (w *worker) arp(f *frame, o overlay, outer int) {
 	vpc := &w.state.vpcs[f.vpc]
 	ours := vpc.gateways.has4(request.TargetIP[:])
 	heard := w.heard(f, o, outer, netip.AddrFrom4(request.SenderIP), request.SenderMAC, ours && request.Op == packet.ARPReply)
+	var block mizarBlock
+	options := w.mizarAnswer(f, o, outer, &block)
+	if !ours && options != nil && request.SenderIP != request.TargetIP {
+		ours = w.bounces(f, request.TargetIP[:])
+	}
 	if request.Op != packet.ARPRequest || !ours {
 		if heard {
 			w.drop(f, Heard)
@@ -32,7 +38,7 @@ func (w *worker) arp(f *frame, o overlay, outer int) {
 	}
 	var answer [packet.ARPLen]byte
 	packet.PutARPReply(answer[:], request, vpc.mac)
-	w.reflect(f, o, outer, request.SenderMAC, packet.TypeARP, answer[:])
+	w.reflect(f, o, outer, request.SenderMAC, packet.TypeARP, answer[:], options)
 }
 
 // neighbourDiscovery says that the ICMPv6 packet f is one of RFC 4861's
@@ -106,13 +112,13 @@ func (w *worker) solicit(f *frame, o overlay, outer int, mac [6]byte) {
 	packet.PutIPv6(answer[:packet.IPv6Len], 0, 0, packet.NDAdvertLen, 255, packet.ProtoICMPv6, s.Target, to)
 	packet.PutAdvert(answer[packet.IPv6Len:], s.Target, vpc.mac, solicited)
 	packet.PutTransportChecksum(answer[:], packet.IPv6Len, packet.ProtoICMPv6)
-	w.reflect(f, o, outer, mac, packet.TypeIPv6, answer[:])
+	w.reflect(f, o, outer, mac, packet.TypeIPv6, answer[:], nil)
 }
 
 // reflect sends an answer back in the overlay to where f came from. The whole
 // packet is written anew over the old one, whose outer IP header is at offset
-// outer with Ethernet in front.
-func (w *worker) reflect(f *frame, o overlay, outer int, to [6]byte, etherType uint16, answer []byte) {
+// outer with Ethernet in front. options are those of Geneve.
+func (w *worker) reflect(f *frame, o overlay, outer int, to [6]byte, etherType uint16, answer, options []byte) {
 	w.count(Answered)
 	w.made++
 	vpc := &w.state.vpcs[f.vpc]
@@ -123,7 +129,7 @@ func (w *worker) reflect(f *frame, o overlay, outer int, to [6]byte, etherType u
 	if version == 6 {
 		ipLen = packet.IPv6Len
 	}
-	length := ipLen + packet.UDPLen + packet.GeneveLen + packet.EthernetLen + len(answer)
+	length := ipLen + packet.UDPLen + packet.GeneveLen + len(options) + packet.EthernetLen + len(answer)
 	f.off, f.end = outer-packet.EthernetLen, outer+length
 	if f.end > len(f.chunk) {
 		w.drop(f, NoRoom)
@@ -145,9 +151,10 @@ func (w *worker) reflect(f *frame, o overlay, outer int, to [6]byte, etherType u
 	if o.kind == VXLAN {
 		packet.PutVXLAN(header, vpc.vni)
 	} else {
-		packet.PutGeneve(header, packet.TypeEthernet, vpc.vni, 0, false)
+		packet.PutGeneve(header, packet.TypeEthernet, vpc.vni, len(options), false)
 	}
 	inner := udp[packet.UDPLen+packet.GeneveLen:]
+	inner = inner[copy(inner, options):]
 	packet.PutEthernet(inner[:packet.EthernetLen], to, vpc.mac, etherType)
 	copy(inner[packet.EthernetLen:], answer)
 	if version == 6 {

@@ -30,6 +30,9 @@ func (w *worker) deliver(f *frame, id uint32) {
 		w.notReady(f, adj)
 		return
 	}
+	if (d.mizar != nil || f.optsLen == packet.MizarLen) && !w.mizarOptions(f, d, adj) {
+		return
+	}
 	options := 0
 	if d.kind == Geneve {
 		options = f.optsLen

@@ -55,5 +55,13 @@ func (f *frame) reset(chunk []byte, base uint64, off, length, slot int) {
 // data is the packet as it is now.
 func (f *frame) data() []byte { return f.chunk[f.off:f.end] }
 
+// carried is the Geneve options that came with the packet.
+func (f *frame) carried() []byte {
+	if f.optsLen == 0 {
+		return nil // options may be an offset of an earlier packet
+	}
+	return f.chunk[f.options : f.options+f.optsLen]
+}
+
 // room says whether n bytes can be put in front.
 func (f *frame) room(n int) bool { return f.off >= n }

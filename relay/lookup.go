@@ -137,6 +137,9 @@ func pick(hops []fib.NextHop, flow uint32) fib.NextHop {
 	return best
 }
 
+// remote says whether a route leads to another site.
+func remote(r *fib.Route) bool { return r.NextHops[0].Kind == fib.Remote }
+
 // leadsTo says whether a route has the peer among its next hops.
 func leadsTo(r *fib.Route, peer uint32) bool {
 	for _, h := range r.NextHops {

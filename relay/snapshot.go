@@ -89,6 +89,7 @@ type Attachment struct {
 	UDPPort uint16 // overlays; 0 means 6081 for Geneve, 4789 for VXLAN
 	// Trusted are the outer sources that an overlay takes packets from; nil: any.
 	Trusted []netip.Prefix
+	Mizar   *Mizar // Geneve: the nodes are Mizar's; nil: they are not
 }
 
 // VPC is a routing domain.

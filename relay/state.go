@@ -14,23 +14,25 @@ import (
 // state is a Snapshot made ready for workers: names are gone, references are
 // indexes, and what the pipeline asks per packet is a table.
 type state struct {
-	ports      []portState
-	vpcs       []vpcState
-	deliveries []deliveryState
-	peers      []peerState
-	local      addrSet // outer addresses that are ours
-	tunnel     addrSet // ours inside the tunnels
-	tunnel4    netip.Addr
-	tunnel6    netip.Addr
-	wireguard  uint16
-	defaultVPC int32                    // index of VNI 0, -1 without
-	vniVPC     numberMap                // VNI -> VPC
-	attached   numberMap                // attachmentKey -> VPC
-	counters   uint32                   // one more than the largest fib.Route.Counter
-	segments   map[hosts.Segment]uint32 // overlay attachment -> its learned delivery
-	meters     []MeterKey
-	trusted    []trusted
-	longACL    bool // some access list is worth a cache
+	ports       []portState
+	vpcs        []vpcState
+	deliveries  []deliveryState
+	peers       []peerState
+	local       addrSet // outer addresses that are ours
+	tunnel      addrSet // ours inside the tunnels
+	tunnel4     netip.Addr
+	tunnel6     netip.Addr
+	wireguard   uint16
+	defaultVPC  int32     // index of VNI 0, -1 without
+	vniVPC      numberMap // VNI -> VPC
+	attached    numberMap // attachmentKey -> VPC
+	mizars      numberMap // attachmentKey -> mizarBlocks
+	mizarBlocks []mizarBlock
+	counters    uint32                   // one more than the largest fib.Route.Counter
+	segments    map[hosts.Segment]uint32 // overlay attachment -> its learned delivery
+	meters      []MeterKey
+	trusted     []trusted
+	longACL     bool // some access list is worth a cache
 }
 
 type portState struct {
@@ -50,6 +52,7 @@ type overlay struct {
 	kind  AttachmentKind
 	guard bool // some attachment of it has a list of trusted VTEPs
 	learn bool // somewhere behind it are hosts to be learned
+	mizar bool // somewhere behind it are Mizar's nodes
 }
 
 type vpcState struct {
@@ -78,6 +81,7 @@ type deliveryState struct {
 	learned bool
 	listen  bool
 	segment hosts.Segment // of a learned one
+	mizar   *mizarBlock   // nil: not behind a Mizar attachment
 }
 
 type peerState struct {
@@ -127,6 +131,7 @@ type compiler struct {
 	portAt   map[uint32]int
 	vpcAt    map[uint32]int32
 	attached map[uint64]int32
+	mizars   map[uint64]int32
 	errs     []error
 }
 
@@ -241,6 +246,7 @@ func (c *compiler) vpcs() {
 	}
 	c.out.vniVPC = newNumberMap(vnis)
 	c.out.attached = newNumberMap(c.attached)
+	c.out.mizars = newNumberMap(c.mizars)
 }
 
 func (c *compiler) attachment(vpc int32, name string, a Attachment) {
@@ -269,7 +275,7 @@ func (c *compiler) attachment(vpc int32, name string, a Attachment) {
 			c.problem("vpc %s: UDP port %d of ifindex %d is both %v and %v", name, udp, a.Ifindex, o.kind, a.Kind)
 		}
 	}
-	if !port.serves(udp) {
+	if port.overlay(udp) == nil {
 		port.overlays = append(port.overlays, overlay{udp: udp, kind: a.Kind})
 	}
 	key := attachmentKey(at, udp, vs.vni)
@@ -283,15 +289,19 @@ func (c *compiler) attachment(vpc int32, name string, a Attachment) {
 			port.overlays[i].guard = port.overlays[i].guard || port.overlays[i].udp == udp
 		}
 	}
+	if a.Mizar != nil {
+		c.mizar(name, a, port.overlay(udp), key)
+	}
 }
 
-func (p *portState) serves(udp uint16) bool {
-	for _, o := range p.overlays {
-		if o.udp == udp {
-			return true
+// overlay returns the port's overlay on a UDP port, or nil.
+func (p *portState) overlay(udp uint16) *overlay {
+	for i := range p.overlays {
+		if p.overlays[i].udp == udp {
+			return &p.overlays[i]
 		}
 	}
-	return false
+	return nil
 }
 
 // port is the UDP port with its default.
@@ -319,6 +329,9 @@ func (c *compiler) deliveries() {
 		}
 		c.out.deliveries = append(c.out.deliveries, deliveryState{vpc: vpc, kind: a.Kind, ifindex: a.Ifindex,
 			udp: a.port(), vtep: d.VTEP.Unmap().WithZone(""), mac: d.MAC})
+		if a.Mizar != nil {
+			c.mizarDelivery(i, a, &c.out.deliveries[i])
+		}
 		if d.Learned {
 			c.learned(i, a)
 		}

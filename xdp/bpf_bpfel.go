@@ -86,8 +86,9 @@ type bpfUdpPortKey struct {
 type bpfVniFlags uint32
 
 const (
-	bpfVniFlagsVNI_KNOWN bpfVniFlags = 1
-	bpfVniFlagsVNI_LEARN bpfVniFlags = 2
+	bpfVniFlagsVNI_KNOWN  bpfVniFlags = 1
+	bpfVniFlagsVNI_LEARN  bpfVniFlags = 2
+	bpfVniFlagsVNI_BOUNCE bpfVniFlags = 4
 )
 
 // Names of all BPF objects in the ELF.

@@ -259,8 +259,8 @@ func tunnelCases() (cases []testCase) {
 func innerCases() (cases []testCase) {
 	const ether = layers.EthernetTypeTransparentEthernetBridging
 	type tunnel struct {
-		name        string
-		with, learn func(payload []layer) []byte
+		name                string
+		with, learn, bounce func(payload []layer) []byte
 	}
 	for _, local := range []string{"198.51.100.1", "2001:db8::1"} {
 		for _, o := range []tunnel{
@@ -268,11 +268,15 @@ func innerCases() (cases []testCase) {
 				return build(stack(toUs(local, DefaultGenevePort), []layer{geneve(100, ether, option(1, 1, 8))}, p)...)
 			}, func(p []layer) []byte {
 				return build(stack(toUs(local, DefaultGenevePort), []layer{geneve(200, ether, option(1, 1, 8))}, p)...)
+			}, func(p []layer) []byte {
+				return build(stack(toUs(local, DefaultGenevePort), []layer{geneve(maxVNI, ether, option(1, 1, 8))}, p)...)
 			}},
 			{"vxlan over " + local, func(p []layer) []byte {
 				return build(stack(toUs(local, DefaultVXLANPort), []layer{vxlan(100)}, p)...)
 			}, func(p []layer) []byte {
 				return build(stack(toUs(local, DefaultVXLANPort), []layer{vxlan(200)}, p)...)
+			}, func(p []layer) []byte {
+				return build(stack(toUs(local, DefaultVXLANPort), []layer{vxlan(maxVNI)}, p)...)
 			}},
 		} {
 			in4, in6 := inner("10.2.3.4"), inner("fd10:2::4")
@@ -305,6 +309,9 @@ func innerCases() (cases []testCase) {
 				{"a gratuitous arp request of a vpc that learns", o.learn(arpRequest("10.1.0.9")), DivertNeighbour},
 				{"a gratuitous arp reply of a vpc that learns", edit(o.learn(arpRequest("10.1.0.9")), func(b []byte) { b[at+14+7] = 2 }), DivertNeighbour},
 				{"arp for another in a vpc that learns", o.learn(arpRequest("10.1.0.2")), PassInnerARP},
+				{"arp for a remote address in a vpc whose bouncer we are", o.bounce(arpRequest("10.2.3.4")), DivertNeighbour},
+				{"arp for a local address in a vpc whose bouncer we are", o.bounce(arpRequest("10.1.3.4")), PassInnerARP},
+				{"an arp reply to a remote address in a vpc whose bouncer we are", edit(o.bounce(arpRequest("10.2.3.4")), func(b []byte) { b[at+14+7] = 2 }), PassInnerARP},
 				{"an advertisement to the gateway", o.with(advertisement("fd10:1::1", 255)), DivertNeighbour},
 				{"an advertisement to the gateway that was forwarded", o.with(advertisement("fd10:1::1", 254)), DivertGateway},
 				{"an advertisement to another", o.with(advertisement("fd10:1::5", 255)), PassInnerNoRoute},

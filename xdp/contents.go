@@ -36,6 +36,9 @@ func (s State) contents(slots map[int]uint32) *contents {
 	for _, vni := range s.Learn {
 		c.vnis[vni] |= bpfVniFlagsVNI_LEARN
 	}
+	for _, vni := range s.Bounce {
+		c.vnis[vni] |= bpfVniFlagsVNI_BOUNCE
+	}
 	for _, r := range s.Remote {
 		c.route(r.VNI, r.Prefix, bpfDestinationREMOTE)
 	}

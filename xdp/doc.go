@@ -40,6 +40,7 @@
 //	  neighbour solicitation for one, a valid advertisement to one divert_neighbour
 //	  of a VNI of Learn: gratuitous ARP, valid advertisement to
 //	  all nodes                                                    divert_neighbour
+//	  of a VNI of Bounce: ARP request for a remote address         divert_neighbour
 //	  other inner ARP                                              pass_inner_arp
 //	  inner destination is one of Gateways                         divert_gateway
 //	  inner destination is multicast, broadcast, loopback,

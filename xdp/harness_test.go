@@ -62,6 +62,7 @@ func testState() State {
 		WireGuard: []uint16{51820},
 		VNIs:      []uint32{100, 200, maxVNI},
 		Learn:     []uint32{200},
+		Bounce:    []uint32{maxVNI},
 		Remote: []Prefix{
 			{VNI: 0, Prefix: netip.MustParsePrefix("172.16.2.0/24")},
 			{VNI: 0, Prefix: netip.MustParsePrefix("fd16:2::/64")},

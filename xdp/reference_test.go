@@ -205,7 +205,8 @@ func referenceFrame(s State, vni uint32, b []byte, hit Verdict) Verdict {
 		}
 		target, _ := netip.AddrFromSlice(b[24:28])
 		announced := slices.Contains(s.Learn, vni) && bytes.Equal(b[14:18], b[24:28])
-		if bytes.Equal(b[:7], []byte{0, 1, 8, 0, 6, 4, 0}) && (b[7] == 1 || b[7] == 2) && (referenceGateway(s, vni, target) || announced) {
+		asked := slices.Contains(s.Bounce, vni) && b[7] == 1 && longest(s.Remote, vni, target) > longest(s.Site, vni, target)
+		if bytes.Equal(b[:7], []byte{0, 1, 8, 0, 6, 4, 0}) && (b[7] == 1 || b[7] == 2) && (referenceGateway(s, vni, target) || announced || asked) {
 			return DivertNeighbour
 		}
 		return PassInnerARP

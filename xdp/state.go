@@ -37,6 +37,7 @@ type State struct {
 	WireGuard []uint16     // UDP ports of WireGuard, taken on every port
 	VNIs      []uint32     // what overlay packets may carry
 	Learn     []uint32     // of these: whose hosts' announcements (gratuitous ARP, unsolicited advertisements) are diverted
+	Bounce    []uint32     // of these: whose hosts' ARP requests for addresses of Remote are diverted
 	Remote    []Prefix     // what other sites have; the longest prefix of Remote, Site and Gateways wins
 	Site      []Prefix     // what this site has: carves out of a shorter Remote what passes; wins over the same Remote
 	Gateways  []Gateway    // addresses inside VPCs that the relay answers for; they win over prefixes of full length
@@ -89,6 +90,11 @@ func (s State) Validate() error {
 	for i, vni := range s.Learn {
 		if !slices.Contains(s.VNIs, vni) {
 			v.bad("learn[%d]: %d is none of vnis", i, vni)
+		}
+	}
+	for i, vni := range s.Bounce {
+		if !slices.Contains(s.VNIs, vni) {
+			v.bad("bounce[%d]: %d is none of vnis", i, vni)
 		}
 	}
 	v.routes(s)

@@ -36,6 +36,7 @@ func TestTheProblemsOfAStateAreNamedAllAtOnce(t *testing.T) {
 		WireGuard: []uint16{6081},
 		VNIs:      []uint32{1 << 24},
 		Learn:     []uint32{1 << 24, 7},
+		Bounce:    []uint32{7},
 		Remote: []Prefix{
 			{VNI: 1 << 24, Prefix: netip.MustParsePrefix("10.0.0.0/8")}, {}, {Prefix: netip.MustParsePrefix("10.0.0.1/8")},
 			{Prefix: netip.PrefixFrom(netip.MustParseAddr("::ffff:10.0.0.0"), 104)},
@@ -64,6 +65,7 @@ func TestTheProblemsOfAStateAreNamedAllAtOnce(t *testing.T) {
 		"wireguard[0]: udp port 6081 is also in vxlan",
 		"vnis[0]: 16777216 has more than 24 bits",
 		"learn[1]: 7 is none of vnis",
+		"bounce[0]: 7 is none of vnis",
 		"remote[0] vni: 16777216 has more than 24 bits",
 		"remote[1] prefix: missing or invalid",
 		"remote[2] prefix: 10.0.0.1/8 has host bits, write 10.0.0.0/8",
@@ -155,6 +157,7 @@ func TestTheMapsFollowTheState(t *testing.T) {
 			Remote: some(random, all.Remote), Site: some(random, all.Site), Gateways: some(random, all.Gateways),
 		}
 		s.Learn = some(random, s.VNIs)
+		s.Bounce = some(random, s.VNIs)
 		for i := range s.Ports {
 			s.Ports[i].Ifindex += random.IntN(3)
 			s.Ports[i].Overlay = random.IntN(2) == 0
@@ -207,7 +210,7 @@ func TestAChangeOfTheStateMissesNoPacketThatBothStatesWant(t *testing.T) {
 	b.Ports = b.Ports[:1]
 	b.Ports[0].Routed = false
 	b.Local, b.VXLAN, b.WireGuard, b.Gateways = b.Local[:1], b.VXLAN[1:], nil, b.Gateways[:2]
-	b.VNIs, b.Learn = []uint32{100}, nil
+	b.VNIs, b.Learn, b.Bounce = []uint32{100}, nil, nil
 	b.Remote = append(b.Remote[:2], Prefix{VNI: 100, Prefix: netip.MustParsePrefix("10.2.3.0/24")}) // a longer one for the same packet
 	h := newHarness(t, Options{}, a)
 	h.openSocket(t, loopback, 0)

@@ -63,6 +63,7 @@ func (c *checker) checkRouted(vpc int, a *Attachment, path string, routed map[st
 	for i, p := range a.Prefixes {
 		c.prefix(vpc, element(path+".prefixes", i), p, -1)
 	}
+	c.checkOptions(vpc, a, path)
 }
 
 func (c *checker) checkOverlay(vpc int, a *Attachment, path string, overlays map[overlay]string) {
@@ -87,6 +88,7 @@ func (c *checker) checkOverlay(vpc int, a *Attachment, path string, overlays map
 			c.mac(p+".mac", h.MAC)
 		}
 	}
+	c.checkOptions(vpc, a, path)
 }
 
 // claimUDP gives a UDP port to one protocol: what arrives there is told apart by

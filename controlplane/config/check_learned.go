@@ -13,7 +13,7 @@ func (c *checker) checkLearned(vpc int, a *Attachment, path string) {
 			c.add(path+".vteps", "tells where to look for hosts: give this attachment the prefixes that they are in")
 		case a.Learn != "":
 			c.add(path+".learn", "tells how hosts are found: give this attachment the prefixes that they are in")
-		case len(a.Hosts) == 0:
+		case len(a.Hosts)+len(a.Subnets) == 0:
 			c.add(path+".prefixes", "is required: list the local prefixes, or under hosts who is behind which vtep")
 		}
 		return

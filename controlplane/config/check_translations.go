@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -60,7 +59,7 @@ func (c *checker) checkTranslation(vpc int, path string, t Translation) {
 	}
 	// Somebody else's shorter prefix around it is no conflict: the longest wins.
 	inside := func(p netip.Prefix) bool { return p.Bits() >= t.As.Bits() && t.As.Contains(p.Addr()) }
-	for _, p := range slices.SortedFunc(maps.Keys(claims), comparePrefixes) {
+	for _, p := range slices.SortedFunc(maps.Keys(claims), netip.Prefix.Compare) {
 		switch u := claims[p]; {
 		case !inside(p):
 		case u.peer < 0:
@@ -69,8 +68,4 @@ func (c *checker) checkTranslation(vpc int, path string, t Translation) {
 			c.add(u.path, "%s is what the other sites know this one by, %s: it cannot be behind a peer", p, c.ref(path+".as"))
 		}
 	}
-}
-
-func comparePrefixes(a, b netip.Prefix) int {
-	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }

@@ -207,7 +207,8 @@ type Attachment struct {
 	VTEPs []netip.Addr `yaml:"vteps,omitempty"`
 
 	// Outer sources that an overlay takes packets from, as prefixes. What is in
-	// `vteps` and `hosts` is trusted with them. By default any. Not for `routed`.
+	// `vteps`, `hosts` and `subnets` is trusted with them. By default any. Not for
+	// `routed`.
 	TrustedVTEPs []netip.Prefix `yaml:"trustedVTEPs,omitempty"`
 
 	// What tells where a host of an overlay's `prefixes` is: `traffic`, whatever it
@@ -216,9 +217,26 @@ type Attachment struct {
 	// answers there, whoever else claims its address.
 	Learn Learn `yaml:"learn,omitempty" jsonschema:"enum=traffic,enum=asked"`
 
+	// What the nodes of a `geneve` attachment do with Geneve options: `mizar` for
+	// Mizar's, which read four options from every packet at fixed places. The gateway
+	// is then the bouncer of the other sites' prefixes, and gives every packet that it
+	// delivers these options, with itself as the one to answer to. They take 64
+	// bytes of the overlay's MTU, and between the gateways too.
+	Options Options `yaml:"options,omitempty" jsonschema:"enum=mizar"`
+
+	// With `options: mizar`, the pod label of packets that come from a site without
+	// Mizar, for its network policies.
+	PodLabel uint32 `yaml:"podLabel,omitempty" jsonschema:"minimum=0,maximum=4294967295"`
+
+	// With `options: mizar`, the namespace label of such packets.
+	NamespaceLabel uint32 `yaml:"namespaceLabel,omitempty" jsonschema:"minimum=0,maximum=4294967295"`
+
 	// Who is where in an overlay: local prefixes and the VTEP behind which they
 	// are. They win over what is found out. Not for `routed`.
 	Hosts []Host `yaml:"hosts,omitempty"`
+
+	// With `options: mizar`, the site's subnets and who delivers into them.
+	Subnets []Subnet `yaml:"subnets,omitempty"`
 }
 
 // Learn says what tells where hosts of an overlay are.
@@ -229,6 +247,12 @@ const (
 	LearnTraffic Learn = "traffic"
 	LearnAsked   Learn = "asked"
 )
+
+// Options says which Geneve options the nodes of an overlay use.
+type Options string
+
+// OptionsMizar is a value of vpcs[].attachments[].options.
+const OptionsMizar Options = "mizar"
 
 // Host places prefixes behind an overlay endpoint.
 type Host struct {
@@ -241,6 +265,19 @@ type Host struct {
 
 	// Destination MAC address inside the overlay: the pod's, or the node's bridge.
 	MAC MAC `yaml:"mac" jsonschema:"required"`
+}
+
+// Subnet places prefixes behind Mizar's bouncers or dividers.
+type Subnet struct {
+	// Addresses of the subnet, or of several.
+	Prefixes []netip.Prefix `yaml:"prefixes" jsonschema:"required,minItems=1"`
+
+	// Outer addresses of the bouncers of the subnet. Each flow goes to one of them.
+	Bouncers []netip.Addr `yaml:"bouncers,omitempty" jsonschema:"maxItems=128"`
+
+	// Outer addresses of the dividers of the VPC, in place of bouncers: a divider
+	// finds the bouncer. Each flow goes to one of them.
+	Dividers []netip.Addr `yaml:"dividers,omitempty" jsonschema:"maxItems=128"`
 }
 
 // Peer is another gateway, or any WireGuard host.

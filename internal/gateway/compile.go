@@ -225,7 +225,14 @@ func (c *compiler) attachment(vpc *config.VPC, a *config.Attachment, out *relay.
 	if link == nil {
 		return false
 	}
-	out.Attachments = append(out.Attachments, relay.Attachment{Kind: attachmentKind(a.Type), Ifindex: link.Ifindex, UDPPort: a.UDPPort, Trusted: trustedVTEPs(a)})
+	attachment := relay.Attachment{Kind: attachmentKind(a.Type), Ifindex: link.Ifindex, UDPPort: a.UDPPort, Trusted: trustedVTEPs(a)}
+	if a.Options == config.OptionsMizar {
+		attachment.Mizar = &relay.Mizar{PodLabel: a.PodLabel, NamespaceLabel: a.NamespaceLabel}
+		if !slices.Contains(c.plan.xdp.Bounce, vpc.VNI) {
+			c.plan.xdp.Bounce = append(c.plan.xdp.Bounce, vpc.VNI)
+		}
+	}
+	out.Attachments = append(out.Attachments, attachment)
 	deliver := func(d relay.Delivery, info deliveryInfo, prefixes []netip.Prefix) {
 		d.VNI, d.Attachment = vpc.VNI, len(out.Attachments)-1
 		id := uint32(len(c.plan.snapshot.Deliveries))
@@ -251,6 +258,11 @@ func (c *compiler) attachment(vpc *config.VPC, a *config.Attachment, out *relay.
 	}
 	for _, h := range a.Hosts {
 		deliver(relay.Delivery{VTEP: h.VTEP, MAC: h.MAC}, deliveryInfo{vtep: h.VTEP, mac: h.MAC}, h.Prefixes)
+	}
+	for _, s := range a.Subnets { // the inner MAC address is for the bouncers to write: anything will do
+		for _, vtep := range slices.Concat(s.Bouncers, s.Dividers) {
+			deliver(relay.Delivery{VTEP: vtep, MAC: vpc.GatewayMAC}, deliveryInfo{vtep: vtep, mac: vpc.GatewayMAC}, s.Prefixes)
+		}
 	}
 	return true
 }

@@ -295,3 +295,40 @@ func TestATranslatedPrefixIsDivertedFromInsideAndGivenToTheRelay(t *testing.T) {
 		t.Errorf("the XDP program would refuse: %v", err)
 	}
 }
+
+func TestMizarsSubnetsHaveSeveralPlacesAndItsQuestionsAreDiverted(t *testing.T) {
+	text, err := os.ReadFile("../../controlplane/config/testdata/good/mizar.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Parse(text, "mizar.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := compile(cfg, links("eth0"), map[string]peerRef{"bergen-1": {wireguard: new(wireguard.Peer)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	vpc := vpcOf(t, p, "red")
+	if got := vpc.Attachments[0].Mizar; got == nil || *got != (relay.Mizar{PodLabel: 7, NamespaceLabel: 4294967295}) {
+		t.Errorf("options: %+v", got)
+	}
+	for address, want := range map[string][]string{
+		"10.1.1.5": {"192.168.1.11", "192.168.1.12"}, "10.1.2.5": {"192.168.1.13"}, "10.1.3.5": {"192.168.1.13"}, "10.1.9.9": {"192.168.1.14"},
+	} {
+		var got []string
+		for _, hop := range vpc.Routes.Lookup(netip.MustParseAddr(address)).NextHops {
+			got = append(got, p.snapshot.Deliveries[hop.ID].VTEP.String())
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s is at %v, want %v", address, got, want)
+		}
+	}
+	if !slices.Equal(p.xdp.Bounce, []uint32{100}) {
+		t.Errorf("questions are diverted for %v, want VNI 100", p.xdp.Bounce)
+	}
+	if err := p.xdp.Validate(); err != nil {
+		t.Errorf("the XDP program would refuse: %v", err)
+	}
+}

@@ -84,6 +84,11 @@ func trustedVTEPs(a *config.Attachment) []netip.Prefix {
 	for _, h := range a.Hosts {
 		list = append(list, netip.PrefixFrom(h.VTEP, h.VTEP.BitLen()))
 	}
+	for _, s := range a.Subnets {
+		for _, v := range slices.Concat(s.Bouncers, s.Dividers) {
+			list = append(list, netip.PrefixFrom(v, v.BitLen()))
+		}
+	}
 	slices.SortFunc(list, netip.Prefix.Compare)
 	return slices.Compact(list)
 }

@@ -40,7 +40,8 @@ func (g Geneve) Control() bool { return g.flags&geneveControl != 0 }
 func (g Geneve) Critical() bool { return g.flags&geneveCritical != 0 }
 
 // ParseGeneve reads the header and walks the options, so that their lengths
-// can be trusted afterwards.
+// can be trusted afterwards. Mizar's are not walked: what looks like more options
+// behind the unused one need not make sense.
 func ParseGeneve(b []byte) (Geneve, Problem) {
 	if len(b) < GeneveLen {
 		return Geneve{}, Short
@@ -53,7 +54,11 @@ func ParseGeneve(b []byte) (Geneve, Problem) {
 	if g.Len > len(b) {
 		return g, Short
 	}
-	for rest := b[GeneveLen:g.Len]; len(rest) > 0; {
+	rest := b[GeneveLen:g.Len]
+	if IsMizar(rest) {
+		return g, Fine
+	}
+	for len(rest) > 0 {
 		option, length, bad := ParseGeneveOption(rest)
 		if bad != Fine {
 			return g, bad

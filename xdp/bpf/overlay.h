@@ -11,16 +11,18 @@ static __always_inline bool is_gateway(__u32 vni, const struct address *address)
 	return find_route(vni, address) == GATEWAY;
 }
 
-/* What the VNI of a packet is, and whether its hosts' announcements are wanted. */
+/* What the VNI of a packet is, whether its hosts' announcements are wanted, and their questions for remote addresses. */
 struct vpc {
 	__u32 vni;
 	bool learn;
+	bool bounce;
 };
 
 static __always_inline enum verdict classify_arp(struct cursor *c, const struct vpc *vpc)
 {
 	struct arp *arp = take(c, sizeof(*arp));
 	struct address target = { IPV4 };
+	enum destination destination;
 	__be32 sender;
 
 	if (!arp)
@@ -32,7 +34,12 @@ static __always_inline enum verdict classify_arp(struct cursor *c, const struct 
 	__builtin_memcpy(&sender, arp->sender, sizeof(sender));
 	if (vpc->learn && sender == target.word[0]) /* gratuitous, as request or as reply (RFC 5227, section 3) */
 		return DIVERT_NEIGHBOUR;
-	return is_gateway(vpc->vni, &target) ? DIVERT_NEIGHBOUR : PASS_INNER_ARP;
+	destination = find_route(vpc->vni, &target);
+	if (destination == GATEWAY)
+		return DIVERT_NEIGHBOUR;
+	if (vpc->bounce && destination == REMOTE && arp->operation == bpf_htons(1))
+		return DIVERT_NEIGHBOUR;
+	return PASS_INNER_ARP;
 }
 
 static __always_inline bool is_all_nodes(const struct address *dst)
@@ -104,6 +111,7 @@ static __always_inline bool find_vpc(struct vpc *vpc, __be32 header)
 	vpc->vni = bpf_ntohl(header) >> 8;
 	flags = find_vni(vpc->vni);
 	vpc->learn = flags & VNI_LEARN;
+	vpc->bounce = flags & VNI_BOUNCE;
 	return flags;
 }
 

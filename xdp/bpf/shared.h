@@ -102,6 +102,7 @@ struct udp_port_key {
 enum vni_flags {
 	VNI_KNOWN = 1,
 	VNI_LEARN = 2,		/* gratuitous ARP and unsolicited neighbour advertisements are diverted */
+	VNI_BOUNCE = 4,		/* ARP requests for remote addresses are diverted */
 };
 
 enum service { GENEVE = 1, VXLAN = 2, WIREGUARD = 3 };
