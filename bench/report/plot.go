@@ -45,6 +45,7 @@ func Plots(r Results) ([]Plot, error) {
 		{"scale-routes", "Cost by routes", "routes", "ns of CPU time for a packet", scale(r, "routes"), true},
 		{"scale-peers", "Cost by peers", "peers", "ns of CPU time for a packet", scale(r, "peers"), true},
 		{"scale-flows", "Cost by flows", "flows", "ns of CPU time for a packet", scale(r, "flows"), true},
+		{"scale-vpcs", "Cost by VPCs", "VPCs", "ns of CPU time for a packet", scale(r, "VNIs"), true},
 		{"scale-workers", "Cost by workers", "workers", "ns of CPU time for a packet", scale(r, "workers"), false},
 		{"recovery", "Packets after a disturbance", "seconds after it", "kpps", timelines(r), false},
 	} {

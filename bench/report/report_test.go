@@ -40,7 +40,10 @@ func example(t *testing.T) Results {
 	return Results{
 		Schema: Schema, Date: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 		Machine: Machine{CPU: "Example(R) CPU 9000 @ 3GHz", CPUs: 2, Flags: "fpu hypervisor", Virtual: true, Kernel: "6.18", Go: "go1.26", Commit: "abc"},
-		Memory:  []Memory{{Direction: "seal", Size: 64, Comparison: comparison(t, "relay", "wireguard-go", method.PacketNs, 250, 1000)}},
+		Memory: []Memory{
+			{Direction: "seal", Size: 64, Comparison: comparison(t, "relay", "wireguard-go", method.PacketNs, 250, 1000)},
+			{Direction: "seal", Size: 64, Comparison: comparison(t, "reference", "relay", method.PacketNs, 200, 250)},
+		},
 		Duels: []Duel{
 			{Scenario: method.Scenario{Size: 64}, Kind: Flood, Comparison: comparison(t, "sluice", "nebula", method.PPS, 600e3, 100e3)},
 			{Scenario: method.Scenario{Size: 1420}, Kind: Flood, Comparison: comparison(t, "sluice", "nebula", method.PPS, 300e3, 100e3)},
@@ -50,7 +53,10 @@ func example(t *testing.T) Results {
 		Rates: []Rates{{Contestant: "sluice", Scenario: routed, PDR: method.Rate{PPS: 500e3, Confirmed: true}, Burst: 2048, Latency: []Latency{{
 			Load: 0.5, Quantiles: []method.Quantile{{Of: 0.5, At: 30 * time.Microsecond}},
 			Buckets: []method.Bucket{{UpTo: 30 * time.Microsecond, Count: 60}, {UpTo: 60 * time.Microsecond, Count: 40}}}}}},
-		Scale: []Scale{{Contestant: "sluice", What: "routes", From: 10, To: 1000, Comparison: comparison(t, "10 routes", "1000 routes", method.DUTNs, 1000, 1100)}},
+		Scale: []Scale{
+			{Contestant: "sluice", What: "routes", From: 10, To: 1000, Comparison: comparison(t, "10 routes", "1000 routes", method.DUTNs, 1000, 1100)},
+			{Contestant: "sluice", What: "VNIs", From: 1, To: 256, Comparison: comparison(t, "1 VNIs", "256 VNIs", method.DUTNs, 1000, 1050)},
+		},
 		Recoveries: []Recovery{{Contestant: "sluice", Recovery: method.Recovery{Event: method.Kill, Outage: 200 * time.Millisecond, Recovered: true, Lost: 4000, Rate: 20e3,
 			Timeline: []method.Point{{At: -time.Second, PPS: 20e3}, {At: time.Second, PPS: 20e3}}}}},
 		Footprints:  []Footprint{{Contestant: "sluice", Processes: 2, RSS: 64 << 20, Peak: 65 << 20}},
@@ -175,7 +181,7 @@ func TestPlotsAreSVG(t *testing.T) {
 			t.Errorf("%s has %d elements, or a NaN", p.Name, elements)
 		}
 	}
-	if want := []string{"throughput", "memory", "latency", "scale-routes", "recovery"}; !cmp.Equal(names, want) {
+	if want := []string{"throughput", "memory", "latency", "scale-routes", "scale-vpcs", "recovery"}; !cmp.Equal(names, want) {
 		t.Errorf("plots %v, want %v", names, want)
 	}
 	if plots, err := Plots(Results{}); err != nil || len(plots) != 0 {
@@ -192,6 +198,9 @@ func TestReadmeReplacesWhatIsBetweenTheMarkers(t *testing.T) {
 	if !strings.HasPrefix(once, "before\n") || !strings.HasSuffix(once, "\nafter\n") || strings.Contains(once, "old") ||
 		!strings.Contains(once, "| nebula | veth | 64 B | 600 kpps | 100 kpps | **6.00 (6.00 to 6.00)** |") {
 		t.Errorf("%s", once)
+	}
+	if strings.Contains(once, "reference") {
+		t.Error("the reference loop is in the headline")
 	}
 	if strings.Contains(once, "kernel | veth, TCP") {
 		t.Error("a veth-native figure is in the headline")
