@@ -154,6 +154,9 @@ func (w *worker) filter(f *frame, a *acl) bool {
 		return false
 	}
 	rule := w.decide(f, a, &k)
+	if w.trace != nil {
+		w.trace.rule(f, rule, a)
+	}
 	w.meters.add(a.meters[rule], f.ip.Len)
 	switch a.actions[rule] {
 	case Allow:

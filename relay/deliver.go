@@ -26,6 +26,9 @@ func (w *worker) deliver(f *frame, id uint32) {
 	} else if adj, mac = w.learnedAdjacency(f, id); adj == nil {
 		return
 	}
+	if w.trace != nil {
+		w.trace.way(w, "deliver", "VTEP", adj)
+	}
 	if adj.state != ready {
 		w.notReady(f, adj)
 		return
@@ -72,6 +75,9 @@ func (w *worker) deliverRouted(f *frame, d *deliveryState) {
 		return
 	}
 	adj := w.neighbourAdjacency(f, d.ifindex)
+	if w.trace != nil {
+		w.trace.way(w, "deliver", "routed neighbour", adj)
+	}
 	if adj.state != ready {
 		w.notReady(f, adj)
 		return

@@ -19,6 +19,9 @@ func (w *worker) encap(f *frame, id uint32) {
 		t.translateOut(f)
 	}
 	adj := w.peerAdjacency(id)
+	if w.trace != nil {
+		w.trace.way(w, "encap", "peer "+w.trace.snapshot.Peers[id].Name, adj)
+	}
 	if adj.state != ready {
 		w.notReady(f, adj)
 		return
@@ -26,6 +29,9 @@ func (w *worker) encap(f *frame, id uint32) {
 	// The longest plaintext whose message fits the path. Padding stops there
 	// too (Packet.MaxLen), so it costs the path's MTU nothing.
 	limit := adj.limit - wireguard.Overhead
+	if w.trace != nil {
+		w.trace.encap(f, peer, limit)
+	}
 	f.inner = f.off
 	if f.vpc != w.state.defaultVPC {
 		tunnel := &peer.tunnel

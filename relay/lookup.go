@@ -15,6 +15,9 @@ func (w *worker) inner(f *frame) {
 	if len(w.taps) > 0 {
 		w.tapInner(f)
 	}
+	if w.trace != nil {
+		w.trace.inner(f)
+	}
 	if t := w.state.vpcs[f.vpc].translate; t != nil && !w.translateIn(f, t) {
 		return
 	}
@@ -99,14 +102,16 @@ func (w *worker) nextHop(f *frame) (hop fib.NextHop, routed bool) {
 	b := f.data()
 	f.flow = packet.FlowHash(b, &f.ip)
 	r := w.routes.route(w.state.vpcs, f.vpc, f.ip.DstBytes(b))
-	if r == nil {
-		return hop, false
+	if r != nil {
+		f.route, hop, routed = r.Counter, r.NextHops[0], true
+		if len(r.NextHops) > 1 {
+			hop = pick(r.NextHops, f.flow)
+		}
 	}
-	f.route = r.Counter
-	if len(r.NextHops) > 1 {
-		return pick(r.NextHops, f.flow), true
+	if w.trace != nil {
+		w.trace.found(f, r, hop)
 	}
-	return r.NextHops[0], true
+	return hop, routed
 }
 
 // forward hands a packet to its next hop.

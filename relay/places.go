@@ -43,6 +43,13 @@ type vtepKey struct {
 // maxVTEPsKept is when the ways to VTEPs are collected anew: those that are gone leave theirs behind.
 const maxVTEPsKept = 4096
 
+// ask wants to know of a host; a trace asks nobody.
+func (w *worker) ask(key hosts.Key) {
+	if w.trace == nil {
+		w.learner.Ask(key)
+	}
+}
+
 // takeHosts takes up the learner's table. Packets may wait for it.
 func (w *worker) takeHosts() {
 	if t := w.learner.Table(); t != w.known {
@@ -71,7 +78,7 @@ func (w *worker) learnedAdjacency(f *frame, id uint32) (*adjacency, [6]byte) {
 		p.hi, p.lo, p.where, p.table = hi, lo, where, w.known
 	}
 	if p.entry.Quiet(w.now) {
-		w.learner.Ask(p.entry.Key)
+		w.ask(p.entry.Key)
 	}
 	return w.vtepAdjacency(p.adj, &w.state.deliveries[id], p.adj.key.Dst), p.mac
 }
@@ -83,7 +90,7 @@ func (w *worker) findPlace(f *frame, id uint32, p *place) bool {
 	p.entry = w.known.Lookup(key)
 	switch {
 	case p.entry == nil:
-		w.learner.Ask(key)
+		w.ask(key)
 		w.parkFor(f, parkKey{host: key}, wireguard.Endpoint{})
 		return false
 	case p.entry.Silent:

@@ -10,7 +10,11 @@ func (w *worker) sealAll() {
 	if len(w.sealing) == 0 {
 		return
 	}
-	w.batch.Seal(w.sealPackets, w.now)
+	if w.trace == nil {
+		w.batch.Seal(w.sealPackets, w.now)
+	} else {
+		w.traceSeal()
+	}
 	w.sendingSealed = true
 	for i, f := range w.sealing {
 		w.sealed(f, &w.sealPackets[i])

@@ -104,6 +104,9 @@ func (w *worker) end(f *frame, v Verdict) {
 }
 
 func (w *worker) count(v Verdict) {
+	if w.trace != nil {
+		w.trace.verdict(v)
+	}
 	w.verdicts[v]++
 	w.dirty[v>>6] |= 1 << (v & 63)
 }

@@ -99,7 +99,7 @@ func (w *worker) heard(f *frame, o overlay, outer int, addr netip.Addr, mac [6]b
 // is no need to come again with the same.
 func (w *worker) tell(f *frame, o overlay, s *hosts.Sighting) (learned bool, until int64) {
 	d := w.learnedHere(f, o, s.Addr)
-	if d == nil || w.state.local.has(s.VTEP) {
+	if w.trace != nil || d == nil || w.state.local.has(s.VTEP) {
 		return false, w.now + notLearned
 	}
 	s.Segment = d.segment

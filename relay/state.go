@@ -28,6 +28,7 @@ type state struct {
 	attached    numberMap // attachmentKey -> VPC
 	mizars      numberMap // attachmentKey -> mizarBlocks
 	mizarBlocks []mizarBlock
+	snapshot    *Snapshot                // that it was made of, for names
 	counters    uint32                   // one more than the largest fib.Route.Counter
 	segments    map[hosts.Segment]uint32 // overlay attachment -> its learned delivery
 	meters      []MeterKey
@@ -111,7 +112,7 @@ func attachmentKey(port int, udp uint16, vni uint32) uint64 {
 
 // compile checks a snapshot and builds the state. The error names every problem.
 func compile(s *Snapshot) (*state, error) {
-	c := compiler{in: s, out: &state{wireguard: s.WireGuardPort, defaultVPC: -1},
+	c := compiler{in: s, out: &state{snapshot: s, wireguard: s.WireGuardPort, defaultVPC: -1},
 		portAt: make(map[uint32]int), vpcAt: make(map[uint32]int32), attached: make(map[uint64]int32)}
 	c.ports()
 	c.tunnels()

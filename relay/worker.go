@@ -72,6 +72,7 @@ type worker struct {
 
 	taps          []*tap // of captures; set by Do
 	sendingSealed bool   // what is sent now was sealed
+	trace         *trace // nil: live
 
 	tally
 	polls  []unix.PollFd
