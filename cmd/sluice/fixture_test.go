@@ -149,6 +149,18 @@ func (f fixture) Capture(_ context.Context, r *sluicev1.CaptureRequest, stream *
 	return errors.Join(stream.Send(&sluicev1.CaptureResponse{}), stream.Send(answer))
 }
 
+// Trace tells a short story.
+func (fixture) Trace(_ context.Context, r *sluicev1.TraceRequest) (*sluicev1.TraceResponse, error) {
+	if r.GetVpc() != "red" {
+		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("there is no VPC "+r.GetVpc()))
+	}
+	return &sluicev1.TraceResponse{Verdicts: []string{"divert_vxlan", "to_peer"}, Steps: []*sluicev1.TraceStep{
+		{Stage: "xdp", Text: "divert_vxlan: VXLAN, inner destination is remote"},
+		{Stage: "lookup", Text: r.GetDestination() + " takes the route 10.2.0.0/16 to peer bergen-1"},
+		{Stage: "verdict", Text: "to_peer: sealed and sent to a peer"},
+	}}, nil
+}
+
 // Apply checks as a gateway does, and says that something changed.
 func (f fixture) Apply(_ context.Context, r *sluicev1.ApplyRequest) (*sluicev1.ApplyResponse, error) {
 	_, err := config.Parse(r.GetConfig(), r.GetName())

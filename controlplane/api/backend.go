@@ -44,6 +44,7 @@ type Backend interface {
 	ACL(context.Context, *sluicev1.ACLRequest) (*sluicev1.ACLResponse, error)
 	Counters(context.Context, *sluicev1.CountersRequest) (*sluicev1.CountersResponse, error)
 	Capture(context.Context, *sluicev1.CaptureRequest, *connect.ServerStream[sluicev1.CaptureResponse]) error
+	Trace(context.Context, *sluicev1.TraceRequest) (*sluicev1.TraceResponse, error)
 	Apply(context.Context, *sluicev1.ApplyRequest) (*sluicev1.ApplyResponse, error)
 	Reload(context.Context, *sluicev1.ReloadRequest) (*sluicev1.ReloadResponse, error)
 }

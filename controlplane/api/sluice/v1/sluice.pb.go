@@ -2832,6 +2832,316 @@ func (x *CapturedPacket) GetData() []byte {
 	return nil
 }
 
+// TraceRequest gives the packet whole, or in a few words: VPC, addresses and what
+// is behind them.
+type TraceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The Ethernet frame as it comes in through port; or the inner IP packet, with
+	// vpc and peer or vtep. Empty: made of what follows.
+	Packet []byte `protobuf:"bytes,1,opt,name=packet,proto3" json:"packet,omitempty"`
+	// The port that it comes in through. With packet: a frame.
+	Port string `protobuf:"bytes,2,opt,name=port,proto3" json:"port,omitempty"`
+	// The peer that it comes from; empty: from the site.
+	Peer string `protobuf:"bytes,3,opt,name=peer,proto3" json:"peer,omitempty"`
+	// The VPC of the inner packet.
+	Vpc string `protobuf:"bytes,4,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	// The VTEP that sends it, if several could; an overlay attachment of the VPC.
+	Vtep        string `protobuf:"bytes,5,opt,name=vtep,proto3" json:"vtep,omitempty"`
+	Source      string `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`
+	Destination string `protobuf:"bytes,7,opt,name=destination,proto3" json:"destination,omitempty"`
+	// Protocol number; 0 is UDP.
+	Protocol        uint32 `protobuf:"varint,8,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	SourcePort      uint32 `protobuf:"varint,9,opt,name=source_port,json=sourcePort,proto3" json:"source_port,omitempty"`
+	DestinationPort uint32 `protobuf:"varint,10,opt,name=destination_port,json=destinationPort,proto3" json:"destination_port,omitempty"`
+	// Length of the inner IP packet; 0 is the shortest.
+	Length uint32 `protobuf:"varint,11,opt,name=length,proto3" json:"length,omitempty"`
+	// TTL or hop limit; 0 is 64.
+	Ttl           uint32 `protobuf:"varint,12,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceRequest) Reset() {
+	*x = TraceRequest{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceRequest) ProtoMessage() {}
+
+func (x *TraceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
+func (*TraceRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *TraceRequest) GetPacket() []byte {
+	if x != nil {
+		return x.Packet
+	}
+	return nil
+}
+
+func (x *TraceRequest) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *TraceRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *TraceRequest) GetVpc() string {
+	if x != nil {
+		return x.Vpc
+	}
+	return ""
+}
+
+func (x *TraceRequest) GetVtep() string {
+	if x != nil {
+		return x.Vtep
+	}
+	return ""
+}
+
+func (x *TraceRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *TraceRequest) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *TraceRequest) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *TraceRequest) GetSourcePort() uint32 {
+	if x != nil {
+		return x.SourcePort
+	}
+	return 0
+}
+
+func (x *TraceRequest) GetDestinationPort() uint32 {
+	if x != nil {
+		return x.DestinationPort
+	}
+	return 0
+}
+
+func (x *TraceRequest) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *TraceRequest) GetTtl() uint32 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+type TraceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Steps []*TraceStep           `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
+	// Names of the verdicts: of the XDP program if it comes from the site, then of
+	// the packet, then of what it provoked. The last may be missing: it waits.
+	Verdicts []string `protobuf:"bytes,2,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
+	// Frames that would be sent, as they leave but for the encryption.
+	Sent          []*TracedFrame `protobuf:"bytes,3,rep,name=sent,proto3" json:"sent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceResponse) Reset() {
+	*x = TraceResponse{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceResponse) ProtoMessage() {}
+
+func (x *TraceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceResponse.ProtoReflect.Descriptor instead.
+func (*TraceResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *TraceResponse) GetSteps() []*TraceStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *TraceResponse) GetVerdicts() []string {
+	if x != nil {
+		return x.Verdicts
+	}
+	return nil
+}
+
+func (x *TraceResponse) GetSent() []*TracedFrame {
+	if x != nil {
+		return x.Sent
+	}
+	return nil
+}
+
+type TraceStep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stage         string                 `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceStep) Reset() {
+	*x = TraceStep{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceStep) ProtoMessage() {}
+
+func (x *TraceStep) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceStep.ProtoReflect.Descriptor instead.
+func (*TraceStep) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *TraceStep) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *TraceStep) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type TracedFrame struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Port          string                 `protobuf:"bytes,1,opt,name=port,proto3" json:"port,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TracedFrame) Reset() {
+	*x = TracedFrame{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TracedFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TracedFrame) ProtoMessage() {}
+
+func (x *TracedFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TracedFrame.ProtoReflect.Descriptor instead.
+func (*TracedFrame) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *TracedFrame) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *TracedFrame) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // Problem is one thing that is wrong with a configuration.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2848,7 +3158,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +3170,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +3183,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Problem) GetLine() uint32 {
@@ -2918,7 +3228,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2930,7 +3240,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2943,7 +3253,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ApplyRequest) GetConfig() []byte {
@@ -2981,7 +3291,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2993,7 +3303,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3006,7 +3316,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ApplyResponse) GetProblems() []*Problem {
@@ -3038,7 +3348,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3050,7 +3360,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3063,7 +3373,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
 }
 
 type ReloadResponse struct {
@@ -3080,7 +3390,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3092,7 +3402,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3105,7 +3415,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReloadResponse) GetProblems() []*Problem {
@@ -3344,7 +3654,32 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\vexplanation\x18\b \x01(\tR\vexplanation\x12\x16\n" +
 	"\x06length\x18\t \x01(\rR\x06length\x12\x12\n" +
 	"\x04data\x18\n" +
-	" \x01(\fR\x04data\"c\n" +
+	" \x01(\fR\x04data\"\xc0\x02\n" +
+	"\fTraceRequest\x12\x16\n" +
+	"\x06packet\x18\x01 \x01(\fR\x06packet\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\tR\x04port\x12\x12\n" +
+	"\x04peer\x18\x03 \x01(\tR\x04peer\x12\x10\n" +
+	"\x03vpc\x18\x04 \x01(\tR\x03vpc\x12\x12\n" +
+	"\x04vtep\x18\x05 \x01(\tR\x04vtep\x12\x16\n" +
+	"\x06source\x18\x06 \x01(\tR\x06source\x12 \n" +
+	"\vdestination\x18\a \x01(\tR\vdestination\x12\x1a\n" +
+	"\bprotocol\x18\b \x01(\rR\bprotocol\x12\x1f\n" +
+	"\vsource_port\x18\t \x01(\rR\n" +
+	"sourcePort\x12)\n" +
+	"\x10destination_port\x18\n" +
+	" \x01(\rR\x0fdestinationPort\x12\x16\n" +
+	"\x06length\x18\v \x01(\rR\x06length\x12\x10\n" +
+	"\x03ttl\x18\f \x01(\rR\x03ttl\"\x83\x01\n" +
+	"\rTraceResponse\x12*\n" +
+	"\x05steps\x18\x01 \x03(\v2\x14.sluice.v1.TraceStepR\x05steps\x12\x1a\n" +
+	"\bverdicts\x18\x02 \x03(\tR\bverdicts\x12*\n" +
+	"\x04sent\x18\x03 \x03(\v2\x16.sluice.v1.TracedFrameR\x04sent\"5\n" +
+	"\tTraceStep\x12\x14\n" +
+	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"5\n" +
+	"\vTracedFrame\x12\x12\n" +
+	"\x04port\x18\x01 \x01(\tR\x04port\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"c\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04line\x18\x01 \x01(\rR\x04line\x12\x16\n" +
 	"\x06column\x18\x02 \x01(\rR\x06column\x12\x12\n" +
@@ -3404,7 +3739,7 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x13CAPTURE_STAGE_PLAIN\x10\x03\x12\x18\n" +
 	"\x14CAPTURE_STAGE_SEALED\x10\x04\x12\x19\n" +
 	"\x15CAPTURE_STAGE_TO_SITE\x10\x05\x12\x19\n" +
-	"\x15CAPTURE_STAGE_DROPPED\x10\x062\x9c\x05\n" +
+	"\x15CAPTURE_STAGE_DROPPED\x10\x062\xdd\x05\n" +
 	"\x0eGatewayService\x12B\n" +
 	"\x06Status\x12\x18.sluice.v1.StatusRequest\x1a\x19.sluice.v1.StatusResponse\"\x03\x90\x02\x01\x12?\n" +
 	"\x05Peers\x12\x17.sluice.v1.PeersRequest\x1a\x18.sluice.v1.PeersResponse\"\x03\x90\x02\x01\x12<\n" +
@@ -3413,7 +3748,8 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x05Hosts\x12\x17.sluice.v1.HostsRequest\x1a\x18.sluice.v1.HostsResponse\"\x03\x90\x02\x01\x129\n" +
 	"\x03ACL\x12\x15.sluice.v1.ACLRequest\x1a\x16.sluice.v1.ACLResponse\"\x03\x90\x02\x01\x12H\n" +
 	"\bCounters\x12\x1a.sluice.v1.CountersRequest\x1a\x1b.sluice.v1.CountersResponse\"\x03\x90\x02\x01\x12B\n" +
-	"\aCapture\x12\x19.sluice.v1.CaptureRequest\x1a\x1a.sluice.v1.CaptureResponse0\x01\x12:\n" +
+	"\aCapture\x12\x19.sluice.v1.CaptureRequest\x1a\x1a.sluice.v1.CaptureResponse0\x01\x12?\n" +
+	"\x05Trace\x12\x17.sluice.v1.TraceRequest\x1a\x18.sluice.v1.TraceResponse\"\x03\x90\x02\x01\x12:\n" +
 	"\x05Apply\x12\x17.sluice.v1.ApplyRequest\x1a\x18.sluice.v1.ApplyResponse\x12=\n" +
 	"\x06Reload\x12\x18.sluice.v1.ReloadRequest\x1a\x19.sluice.v1.ReloadResponseB@Z>github.com/sluicegw/sluice/controlplane/api/sluice/v1;sluicev1b\x06proto3"
 
@@ -3430,7 +3766,7 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
 	(PeerState)(0),                // 1: sluice.v1.PeerState
@@ -3468,28 +3804,32 @@ var file_sluice_v1_sluice_proto_goTypes = []any{
 	(*CaptureRequest)(nil),        // 33: sluice.v1.CaptureRequest
 	(*CaptureResponse)(nil),       // 34: sluice.v1.CaptureResponse
 	(*CapturedPacket)(nil),        // 35: sluice.v1.CapturedPacket
-	(*Problem)(nil),               // 36: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 37: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 38: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 39: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 40: sluice.v1.ReloadResponse
-	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
+	(*TraceRequest)(nil),          // 36: sluice.v1.TraceRequest
+	(*TraceResponse)(nil),         // 37: sluice.v1.TraceResponse
+	(*TraceStep)(nil),             // 38: sluice.v1.TraceStep
+	(*TracedFrame)(nil),           // 39: sluice.v1.TracedFrame
+	(*Problem)(nil),               // 40: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 41: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 42: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 43: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 44: sluice.v1.ReloadResponse
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	41, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	42, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	45, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	46, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
 	10, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
 	13, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
 	9,  // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
-	41, // 6: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	41, // 7: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	45, // 6: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	45, // 7: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
 	13, // 8: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
 	1,  // 9: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	41, // 10: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	42, // 11: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	42, // 12: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	45, // 10: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	46, // 11: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	46, // 12: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
 	14, // 13: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
 	17, // 14: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
 	18, // 15: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
@@ -3499,47 +3839,51 @@ var file_sluice_v1_sluice_proto_depIdxs = []int32{
 	26, // 19: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
 	3,  // 20: sluice.v1.Host.state:type_name -> sluice.v1.HostState
 	4,  // 21: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
-	42, // 22: sluice.v1.Host.since:type_name -> google.protobuf.Duration
-	42, // 23: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	46, // 22: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	46, // 23: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
 	28, // 24: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
 	29, // 25: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
-	41, // 26: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	45, // 26: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
 	32, // 27: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
 	5,  // 28: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
 	6,  // 29: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
-	42, // 30: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
+	46, // 30: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
 	35, // 31: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
-	41, // 32: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
+	45, // 32: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
 	6,  // 33: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
-	36, // 34: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	9,  // 35: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	36, // 36: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	9,  // 37: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	7,  // 38: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	11, // 39: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	15, // 40: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	19, // 41: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	23, // 42: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
-	24, // 43: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
-	30, // 44: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	33, // 45: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
-	37, // 46: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	39, // 47: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	8,  // 48: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	12, // 49: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	16, // 50: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	20, // 51: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	25, // 52: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
-	27, // 53: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
-	31, // 54: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	34, // 55: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
-	38, // 56: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	40, // 57: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	48, // [48:58] is the sub-list for method output_type
-	38, // [38:48] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	38, // 34: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
+	39, // 35: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
+	40, // 36: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	9,  // 37: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	40, // 38: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	9,  // 39: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	7,  // 40: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	11, // 41: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	15, // 42: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	19, // 43: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	23, // 44: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	24, // 45: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
+	30, // 46: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	33, // 47: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
+	36, // 48: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
+	41, // 49: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	43, // 50: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	8,  // 51: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	12, // 52: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	16, // 53: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	20, // 54: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	25, // 55: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	27, // 56: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
+	31, // 57: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	34, // 58: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
+	37, // 59: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
+	42, // 60: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	44, // 61: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	51, // [51:62] is the sub-list for method output_type
+	40, // [40:51] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -3554,7 +3898,7 @@ func file_sluice_v1_sluice_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   34,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -52,6 +52,8 @@ const (
 	GatewayServiceCountersProcedure = "/sluice.v1.GatewayService/Counters"
 	// GatewayServiceCaptureProcedure is the fully-qualified name of the GatewayService's Capture RPC.
 	GatewayServiceCaptureProcedure = "/sluice.v1.GatewayService/Capture"
+	// GatewayServiceTraceProcedure is the fully-qualified name of the GatewayService's Trace RPC.
+	GatewayServiceTraceProcedure = "/sluice.v1.GatewayService/Trace"
 	// GatewayServiceApplyProcedure is the fully-qualified name of the GatewayService's Apply RPC.
 	GatewayServiceApplyProcedure = "/sluice.v1.GatewayService/Apply"
 	// GatewayServiceReloadProcedure is the fully-qualified name of the GatewayService's Reload RPC.
@@ -79,6 +81,8 @@ type GatewayServiceClient interface {
 	// no more than a copy of each packet does; packets that the client does not take
 	// in time are lost and counted.
 	Capture(context.Context, *v1.CaptureRequest) (*connect.ServerStreamForClient[v1.CaptureResponse], error)
+	// Trace says what would become of a packet, step by step, without sending it.
+	Trace(context.Context, *v1.TraceRequest) (*v1.TraceResponse, error)
 	// Apply puts a configuration into force and writes it to the gateway's
 	// configuration file, if it has no problem; otherwise nothing changes.
 	Apply(context.Context, *v1.ApplyRequest) (*v1.ApplyResponse, error)
@@ -152,6 +156,13 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(gatewayServiceMethods.ByName("Capture")),
 			connect.WithClientOptions(opts...),
 		),
+		trace: connect.NewClient[v1.TraceRequest, v1.TraceResponse](
+			httpClient,
+			baseURL+GatewayServiceTraceProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("Trace")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		apply: connect.NewClient[v1.ApplyRequest, v1.ApplyResponse](
 			httpClient,
 			baseURL+GatewayServiceApplyProcedure,
@@ -177,6 +188,7 @@ type gatewayServiceClient struct {
 	aCL      *connect.Client[v1.ACLRequest, v1.ACLResponse]
 	counters *connect.Client[v1.CountersRequest, v1.CountersResponse]
 	capture  *connect.Client[v1.CaptureRequest, v1.CaptureResponse]
+	trace    *connect.Client[v1.TraceRequest, v1.TraceResponse]
 	apply    *connect.Client[v1.ApplyRequest, v1.ApplyResponse]
 	reload   *connect.Client[v1.ReloadRequest, v1.ReloadResponse]
 }
@@ -249,6 +261,15 @@ func (c *gatewayServiceClient) Capture(ctx context.Context, req *v1.CaptureReque
 	return c.capture.CallServerStream(ctx, connect.NewRequest(req))
 }
 
+// Trace calls sluice.v1.GatewayService.Trace.
+func (c *gatewayServiceClient) Trace(ctx context.Context, req *v1.TraceRequest) (*v1.TraceResponse, error) {
+	response, err := c.trace.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Apply calls sluice.v1.GatewayService.Apply.
 func (c *gatewayServiceClient) Apply(ctx context.Context, req *v1.ApplyRequest) (*v1.ApplyResponse, error) {
 	response, err := c.apply.CallUnary(ctx, connect.NewRequest(req))
@@ -288,6 +309,8 @@ type GatewayServiceHandler interface {
 	// no more than a copy of each packet does; packets that the client does not take
 	// in time are lost and counted.
 	Capture(context.Context, *v1.CaptureRequest, *connect.ServerStream[v1.CaptureResponse]) error
+	// Trace says what would become of a packet, step by step, without sending it.
+	Trace(context.Context, *v1.TraceRequest) (*v1.TraceResponse, error)
 	// Apply puts a configuration into force and writes it to the gateway's
 	// configuration file, if it has no problem; otherwise nothing changes.
 	Apply(context.Context, *v1.ApplyRequest) (*v1.ApplyResponse, error)
@@ -357,6 +380,13 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithSchema(gatewayServiceMethods.ByName("Capture")),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceTraceHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceTraceProcedure,
+		svc.Trace,
+		connect.WithSchema(gatewayServiceMethods.ByName("Trace")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	gatewayServiceApplyHandler := connect.NewUnaryHandlerSimple(
 		GatewayServiceApplyProcedure,
 		svc.Apply,
@@ -387,6 +417,8 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceCountersHandler.ServeHTTP(w, r)
 		case GatewayServiceCaptureProcedure:
 			gatewayServiceCaptureHandler.ServeHTTP(w, r)
+		case GatewayServiceTraceProcedure:
+			gatewayServiceTraceHandler.ServeHTTP(w, r)
 		case GatewayServiceApplyProcedure:
 			gatewayServiceApplyHandler.ServeHTTP(w, r)
 		case GatewayServiceReloadProcedure:
@@ -430,6 +462,10 @@ func (UnimplementedGatewayServiceHandler) Counters(context.Context, *v1.Counters
 
 func (UnimplementedGatewayServiceHandler) Capture(context.Context, *v1.CaptureRequest, *connect.ServerStream[v1.CaptureResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.Capture is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) Trace(context.Context, *v1.TraceRequest) (*v1.TraceResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.Trace is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) Apply(context.Context, *v1.ApplyRequest) (*v1.ApplyResponse, error) {
