@@ -31,6 +31,14 @@ func FuzzPipeline(f *testing.F) {
 	f.Add(uint8(wanPort), true, udpPacket(defaultVPC.host(2, atRouted, 6), defaultVPC.host(1, atGeneve6, 6), 64, 0, 1, 2, nil))
 	p := newPair(f, gatewayOptions{virtual: true, tune: func(o *Options) { o.ErrorRate = 1 << 30 }})
 	p.connect(f)
+	p.a.translateBlue()
+	for _, version := range []int{4, 6} {
+		us, them := blue.host(1, atRouted, version), blue.host(2, atRouted, version)
+		quoting := portUnreachable(them, seenAs(1, us), udpPacket(seenAs(1, us), them, 64, 0, 1, 2, []byte("quoted")))
+		f.Add(uint8(wanPort), true, tunnelled(blue.vni(1), etherTypeOfPacket(quoting), quoting))
+		port, frame := fromHost(blue, 1, atRouted, portUnreachable(us, them, tcpPacket(them, us, []byte("quoted"))))
+		f.Add(uint8(port), false, frame)
+	}
 	f.Fuzz(func(t *testing.T, port uint8, seal bool, b []byte) {
 		if len(b) > 1500 {
 			return

@@ -307,3 +307,15 @@ func fragmentsOf(b []byte, size int) (fragments [][]byte) {
 	}
 	return fragments
 }
+
+// translateBlue makes the addresses of blue others outside of site 1.
+func (g *gateway) translateBlue() {
+	g.t.Helper()
+	s := testSnapshot(gatewayOptions{site: 1, virtual: true}, g.peer)
+	for i := range s.VPCs {
+		if s.VPCs[i].Name == blue.String() {
+			s.VPCs[i].Translate = sameTranslations(1)
+		}
+	}
+	check(g.t, g.relay.Update(s))
+}
