@@ -30,6 +30,7 @@ const (
 	bpfDestinationNOWHERE bpfDestination = 0
 	bpfDestinationREMOTE  bpfDestination = 1
 	bpfDestinationGATEWAY bpfDestination = 2
+	bpfDestinationGROUP   bpfDestination = 3
 )
 
 type bpfPort struct {

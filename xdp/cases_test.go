@@ -27,7 +27,7 @@ const (
 // testCases has every verdict but those that need another state, socket or rate. Wherever it makes sense a case comes
 // with IPv4 and IPv6 outside, and with IPv4 and IPv6 inside.
 func testCases() []testCase {
-	return slices.Concat(linkCases(), ipCases(), routedCases(), wireguardCases(), tunnelCases(), innerCases())
+	return slices.Concat(linkCases(), ipCases(), routedCases(), groupCases(), wireguardCases(), tunnelCases(), innerCases())
 }
 
 func linkCases() []testCase {
@@ -347,6 +347,33 @@ func innerCases() (cases []testCase) {
 				c.name = o.name + ": " + c.name
 				cases = append(cases, c)
 			}
+		}
+	}
+	return cases
+}
+
+func groupCases() (cases []testCase) {
+	mac := [6]byte{0x01, 0x00, 0x5e, 1, 2, 3}
+	for _, group := range []struct {
+		red, green, other string // of VNI 100; of VNI 200, which only IPv4 has; of neither
+	}{{"239.1.2.3", "239.2.2.3", "239.3.2.3"}, {"ff08::2:3", "", "ff05::2:3"}} {
+		red, other := netip.MustParseAddr(group.red), netip.MustParseAddr(group.other)
+		cases = append(cases,
+			testCase{"a carried group in vxlan is diverted: " + group.red, build(stack(toUs("192.0.2.1", DefaultVXLANPort), []layer{vxlan(100)}, inner(group.red))...), DivertVXLAN},
+			testCase{"a carried group in geneve is diverted: " + group.red, build(stack(toUs("2001:db8::1", DefaultGenevePort), []layer{geneve(100, layers.EthernetTypeTransparentEthernetBridging)}, inner(group.red))...), DivertGeneve},
+			testCase{"another group in vxlan passes: " + group.other, build(stack(toUs("192.0.2.1", DefaultVXLANPort), []layer{vxlan(100)}, inner(group.other))...), PassInnerLinkScope},
+			testCase{"another vpc's group in vxlan passes: " + group.red, build(stack(toUs("192.0.2.1", DefaultVXLANPort), []layer{vxlan(200)}, inner(group.red))...), PassInnerLinkScope},
+			testCase{"another group on a routed port passes: " + group.other, build(stack(ethernetTo(mac, etherType(other), 20, 30), udp(other, 7))...), PassOtherMAC},
+			testCase{"another vpc's group on a routed port passes: " + group.red, build(stack(ethernetTo(mac, etherType(red), 20, 30), udp(red, 7))...), PassOtherMAC},
+			testCase{"a group on a port that does not route passes: " + group.red, build(stack(ethernetTo(mac, etherType(red), 10), udp(red, 7))...), PassOtherMAC},
+		)
+		if group.green != "" {
+			green := netip.MustParseAddr(group.green)
+			cases = append(cases,
+				testCase{"a carried group on a routed port is diverted", build(stack(ethernetTo(mac, etherType(green), 20, 30), udp(green, 7))...), DivertRouted},
+				testCase{"a carried group for our mac on a routed port is diverted", build(stack(ethernet(etherType(green), 20, 30), udp(green, 7))...), DivertRouted},
+				testCase{"a carried group with a broken header passes", build(stack(ethernetTo(mac, etherType(green), 20, 30), udp(green, 7))...)[:30], PassOtherMAC},
+			)
 		}
 	}
 	return cases

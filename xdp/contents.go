@@ -45,6 +45,9 @@ func (s State) contents(slots map[int]uint32) *contents {
 	for _, r := range s.Site { // after the remote prefixes: the same prefix is this site's
 		c.route(r.VNI, r.Prefix, bpfDestinationNOWHERE)
 	}
+	for _, r := range s.Groups { // no host has such an address
+		c.route(r.VNI, r.Prefix, bpfDestinationGROUP)
+	}
 	for _, g := range s.Gateways { // after the prefixes: the same host route is the gateway's
 		addr := g.Addr.Unmap()
 		c.route(g.VNI, netip.PrefixFrom(addr, addr.BitLen()), bpfDestinationGATEWAY)

@@ -78,6 +78,11 @@ func testState() State {
 			{VNI: 100, Prefix: netip.MustParsePrefix("10.9.9.0/24")},  // around one
 			{VNI: 200, Prefix: netip.MustParsePrefix("fd77::/16")},
 		},
+		Groups: []Prefix{
+			{VNI: 100, Prefix: netip.MustParsePrefix("239.1.0.0/16")},
+			{VNI: 100, Prefix: netip.MustParsePrefix("ff08::/16")},
+			{VNI: 200, Prefix: netip.MustParsePrefix("239.2.0.0/16")},
+		},
 		Gateways: []Gateway{
 			{VNI: 0, Addr: netip.MustParseAddr("172.16.9.1")},
 			{VNI: 100, Addr: netip.MustParseAddr("10.1.0.1")},

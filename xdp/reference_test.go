@@ -51,6 +51,10 @@ func referenceClass(s State, ifindex int, b []byte) Verdict {
 	}
 	port := s.Ports[i]
 	if !bytes.Equal(dst, port.MAC[:]) {
+		p, ok := referenceIP(kind, b)
+		if ok && dst[0]&1 == 1 && port.Routed && longest(s.Groups, port.VNI, p.dst) >= 0 {
+			return DivertRouted
+		}
 		return PassOtherMAC
 	}
 	p, ok := referenceIP(kind, b)
@@ -128,6 +132,8 @@ func referenceRoute(s State, vni uint32, dst netip.Addr, hit, miss, link Verdict
 	switch {
 	case referenceGateway(s, vni, dst):
 		return DivertGateway
+	case longest(s.Groups, vni, dst) >= 0:
+		return hit
 	case dst.IsMulticast(), dst.IsLoopback(), dst.IsLinkLocalUnicast(), dst.IsUnspecified(), dst.Is4In6(),
 		dst.Is4() && (first == 0 || dst == netip.AddrFrom4([4]byte{255, 255, 255, 255})):
 		return link

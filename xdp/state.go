@@ -40,6 +40,7 @@ type State struct {
 	Bounce    []uint32     // of these: whose hosts' ARP requests for addresses of Remote are diverted
 	Remote    []Prefix     // what other sites have; the longest prefix of Remote, Site and Gateways wins
 	Site      []Prefix     // what this site has: carves out of a shorter Remote what passes; wins over the same Remote
+	Groups    []Prefix     // multicast groups that are carried to other sites
 	Gateways  []Gateway    // addresses inside VPCs that the relay answers for; they win over prefixes of full length
 }
 
@@ -193,7 +194,7 @@ func (v *validation) routes(s State) {
 	for _, field := range []struct {
 		name     string
 		prefixes []Prefix
-	}{{"remote", s.Remote}, {"site", s.Site}} {
+	}{{"remote", s.Remote}, {"site", s.Site}, {"groups", s.Groups}} {
 		for i, r := range field.prefixes {
 			if r.VNI > maxVNI {
 				v.bad("%s[%d] vni: %d has more than 24 bits", field.name, i, r.VNI)
@@ -205,6 +206,9 @@ func (v *validation) routes(s State) {
 				v.bad("%s[%d] prefix: %s is IPv4 written as IPv6", field.name, i, p)
 			case p != p.Masked():
 				v.bad("%s[%d] prefix: %s has host bits, write %s", field.name, i, p, p.Masked())
+			}
+			if field.name == "groups" && r.Prefix.IsValid() && !r.Prefix.Addr().IsMulticast() {
+				v.bad("groups[%d] prefix: %s is not multicast", i, r.Prefix)
 			}
 			tally(r.Prefix.Addr().Is4())
 		}

@@ -190,7 +190,7 @@ func TestTheWholeCapacityCanBeExchangedAtOnce(t *testing.T) {
 		t.Skip("a third of a million map updates")
 	}
 	s := testState()
-	s.Remote, s.Site, s.Gateways = remotes(10, MaxRoutes), nil, nil
+	s.Remote, s.Site, s.Groups, s.Gateways = remotes(10, MaxRoutes), nil, nil, nil
 	h := newHarness(t, Options{}, s)
 	s.Remote = remotes(11, MaxRoutes)
 	if err := h.SetState(s); err != nil {

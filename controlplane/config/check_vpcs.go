@@ -1,6 +1,11 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/sluicegw/sluice/internal/packet"
+)
 
 // Well-known UDP ports: RFC 7348 section 5 and RFC 8926 section 3.3.
 const (
@@ -63,10 +68,25 @@ func (c *checker) checkVPCs() {
 		}
 		c.mac(path+".gatewayMAC", v.GatewayMAC)
 		c.checkHostTimeout(path+".hostTimeout", v.HostTimeout)
+		c.checkGroups(v.MulticastGroups, path+".multicastGroups")
 		c.checkACL(v, path)
 		overlays := map[overlay]string{}
 		for j := range v.Attachments {
 			c.checkAttachment(i, j, overlays, routed)
+		}
+	}
+}
+
+func (c *checker) checkGroups(groups []netip.Prefix, path string) {
+	for i, g := range groups {
+		at := element(path, i)
+		switch {
+		case !g.IsValid() || g != g.Masked():
+			c.add(at, "must be a prefix without host bits, such as 239.1.0.0/16")
+		case !packet.CarriedGroup(g):
+			c.add(at, "%s holds addresses that are no multicast groups, or groups that never leave their link (224.0.0.0/24, ff02::/16)", g)
+		case slices.Contains(groups[:i], g):
+			c.add(at, "%s is listed already", g)
 		}
 	}
 }

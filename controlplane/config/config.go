@@ -125,6 +125,13 @@ type VPC struct {
 	// VPC's overlays, so that pods can use them as their gateway.
 	GatewayAddresses []netip.Addr `yaml:"gatewayAddresses,omitempty"`
 
+	// Multicast groups that are carried between sites: every peer of this VPC that
+	// lists them too gets what is sent to them, and there every node (`hosts`,
+	// `vteps`) and routed port does. No membership is tracked. A routed port
+	// must receive the groups (ip link set DEV allmulticast on). Groups of the link
+	// (224.0.0.0/24, ff02::/16) cannot be carried. By default none: multicast is dropped and counted.
+	MulticastGroups []netip.Prefix `yaml:"multicastGroups,omitempty" jsonschema:"example=239.1.0.0/16"`
+
 	// MAC address that goes with the gateway addresses, and the source of the
 	// frames that Sluice delivers into overlays. By default 02:51:ce followed by
 	// the VNI, the same at every gateway of the site.

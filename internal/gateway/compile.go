@@ -216,7 +216,41 @@ func (c *compiler) vpc(vpc *config.VPC) {
 	}
 	out.Routes = table
 	c.covers(vpc, table)
+	c.groups(vpc, &out)
 	c.plan.snapshot.VPCs = append(c.plan.snapshot.VPCs, out)
+}
+
+// groups lists who at this site gets what peers send to multicast groups: every node that the configuration names, and
+// every routed attachment.
+func (c *compiler) groups(vpc *config.VPC, out *relay.VPC) {
+	if len(vpc.MulticastGroups) == 0 {
+		return
+	}
+	out.Groups = vpc.MulticastGroups
+	for _, g := range vpc.MulticastGroups {
+		c.plan.xdp.Groups = append(c.plan.xdp.Groups, xdp.Prefix{VNI: vpc.VNI, Prefix: g})
+	}
+	at := -1
+	for i := range vpc.Attachments {
+		a := &vpc.Attachments[i]
+		if c.port(a.Port) == nil {
+			continue
+		}
+		at++ // as attachment has numbered them
+		nodes := slices.Clone(a.VTEPs)
+		for _, h := range a.Hosts {
+			nodes = append(nodes, h.VTEP)
+		}
+		if a.Type == config.Routed {
+			nodes = []netip.Addr{{}}
+		}
+		slices.SortFunc(nodes, netip.Addr.Compare)
+		for _, node := range slices.Compact(nodes) {
+			out.Flood = append(out.Flood, uint32(len(c.plan.snapshot.Deliveries)))
+			c.plan.snapshot.Deliveries = append(c.plan.snapshot.Deliveries, relay.Delivery{VNI: vpc.VNI, Attachment: at, VTEP: node})
+			c.plan.deliveries = append(c.plan.deliveries, deliveryInfo{attachment: string(a.Type) + " " + a.Port, vtep: node, vni: vpc.VNI, udp: a.UDPPort})
+		}
+	}
 }
 
 // attachment adds one attachment and its deliveries; it says whether it is an overlay that is there.

@@ -83,6 +83,8 @@ static __always_inline enum verdict classify_inner_ip(struct cursor *c, __be16 t
 	destination = find_route(vpc->vni, &ip.dst);
 	if (destination == GATEWAY)
 		return DIVERT_GATEWAY;
+	if (destination == GROUP)
+		return hit;
 	if (is_link_scope(&ip.dst))
 		return PASS_INNER_LINK_SCOPE;
 	return destination == REMOTE ? hit : PASS_INNER_NO_ROUTE;

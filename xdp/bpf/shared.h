@@ -124,6 +124,7 @@ enum destination {
 	NOWHERE,	/* as if there were no route: what this site has, inside a shorter remote prefix */
 	REMOTE = 1,	/* another site has it */
 	GATEWAY = 2,	/* a host route: the relay answers for it */
+	GROUP = 3,	/* multicast groups that are carried to other sites */
 };
 
 /* A token bucket, told by the time at which it will be full again (CLOCK_MONOTONIC, ns). */

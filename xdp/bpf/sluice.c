@@ -55,9 +55,21 @@ static __always_inline enum verdict classify_routed(const struct port *port, con
 	destination = find_route(port->vni, &ip->dst);
 	if (destination == GATEWAY)
 		return DIVERT_GATEWAY;
+	if (destination == GROUP)
+		return DIVERT_ROUTED;
 	if (is_link_scope(&ip->dst))
 		return PASS_LINK_SCOPE;
 	return destination == REMOTE ? DIVERT_ROUTED : PASS_NO_ROUTE;
+}
+
+/* For another MAC: only what is sent to a multicast group on a routed port may be of interest. */
+static __always_inline enum verdict classify_group(struct cursor *c, const struct port *port, const struct frame *frame)
+{
+	struct ip ip;
+
+	if (!(frame->ethernet->dst[0] & 1) || !(port->flags & PORT_ROUTED) || !parse_ip(c, frame->type, &ip))
+		return PASS_OTHER_MAC;
+	return find_route(port->vni, &ip.dst) == GROUP ? DIVERT_ROUTED : PASS_OTHER_MAC;
 }
 
 static __always_inline enum verdict classify(struct xdp_md *ctx, __u32 *slot)
@@ -82,7 +94,7 @@ static __always_inline enum verdict classify(struct xdp_md *ctx, __u32 *slot)
 	if (!is_ip(frame.type))
 		return PASS_NOT_IP;
 	if (!is_ours(port, frame.ethernet))
-		return PASS_OTHER_MAC;
+		return classify_group(&c, port, &frame);
 	if (!parse_ip(&c, frame.type, &ip))
 		return PASS_BAD_IP;
 	return is_local(&ip.dst) ? classify_local(&c, port, &ip) : classify_routed(port, &ip);
