@@ -16,7 +16,7 @@ func (w *worker) encap(f *frame, id uint32) {
 	}
 	f.peer = id
 	if t := w.state.vpcs[f.vpc].translate; t != nil {
-		t.translateOut(f)
+		w.translateOut(f, t)
 	}
 	adj := w.peerAdjacency(id)
 	if w.trace != nil {

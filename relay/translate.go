@@ -38,6 +38,9 @@ func (w *worker) translateIn(f *frame, t *translation) bool {
 	default:
 		if f.origin == fromPeer {
 			t.in.Destination(b, ip)
+			if w.trace != nil {
+				w.trace.note("translate", "the destination is %v at this site", ip.Dst(b))
+			}
 		}
 		return true
 	}
@@ -50,7 +53,12 @@ func (t *translation) translateError(f *frame) { t.in.Destination(f.data(), &f.i
 
 // translateOut takes a packet that goes to a peer. One that has waited (see
 // park.go) comes a second time, which changes nothing: no As lies in a Prefix.
-func (t *translation) translateOut(f *frame) { t.out.Source(f.data(), &f.ip) }
+func (w *worker) translateOut(f *frame, t *translation) {
+	t.out.Source(f.data(), &f.ip)
+	if w.trace != nil {
+		w.trace.note("translate", "the source is %v at the other sites", f.ip.Src(f.data()))
+	}
+}
 
 // translation checks and prepares a VPC's translations; nil without.
 func (c *compiler) translation(v *VPC) *translation {

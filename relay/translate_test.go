@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -318,4 +319,26 @@ func (g *gateway) translateBlue() {
 		}
 	}
 	check(g.t, g.relay.Update(s))
+}
+
+func TestATraceTellsOfTheTranslation(t *testing.T) {
+	m := newMesh(t, 2)
+	_, frame := fromHost(red, 1, atRouted, udpPacket(sameHost(4), seenAs(2, sameHost(4)), 64, 0, 1, 2, nil))
+	for _, c := range []struct {
+		name string
+		site int
+		in   TraceInput
+		want string
+	}{
+		{"on the way out", 1, TraceInput{Ifindex: redPort, Frame: frame}, "the source is 10.101.0.10 at the other sites"},
+		{"on the way in", 2, TraceInput{Inner: udpPacket(seenAs(1, sameHost(4)), seenAs(2, sameHost(4)), 64, 0, 1, 2, nil), VNI: red.vni(2)}, "the destination is 10.1.0.10 at this site"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			trace, err := m.site(c.site).relay.Trace(c.in)
+			check(t, err)
+			if !slices.Contains(trace.Steps, TraceStep{"translate", c.want}) {
+				t.Errorf("steps %v, want %q", trace.Steps, c.want)
+			}
+		})
+	}
 }
