@@ -292,6 +292,39 @@ func TestAPacketForALearnedHostWaitsForTheNeighbourEntryOfItsVTEP(t *testing.T) 
 	p.wantDelivered(t, p.a.got(sitePort), 5, 4, atVXLAN4, learnedMAC(5))
 }
 
+func TestATracedPacketTeachesAndAsksNothing(t *testing.T) {
+	p := newPair(t, gatewayOptions{learn: true})
+	p.connect(t)
+	inner := udpPacket(learnedHost(1, 5, 4), red.host(2, atRouted, 4), 64, 0, 1, 2, []byte("hello"))
+	for _, c := range []struct {
+		frame []byte
+		want  Verdict // pending: it waits
+	}{
+		{fromNode(atVXLAN4, learnedMAC(5), layers.EthernetTypeIPv4, inner), pending}, // for a session
+		{fromNode(atVXLAN4, learnedMAC(5), layers.EthernetTypeARP, arpReply(learnedHost(1, 5, 4), learnedMAC(5), learnedHost(1, 5, 4))), Heard},
+		// The answer to this ping waits for the host, which nobody knows.
+		{fromNode(atVXLAN4, learnedMAC(5), layers.EthernetTypeIPv4, echoPacket(learnedHost(1, 5, 4), red.gateways(1)[0], 1, 1, nil)), Answered},
+	} {
+		got, err := p.a.relay.Trace(TraceInput{Ifindex: sitePort, Frame: c.frame})
+		check(t, err)
+		if c.want != pending && !slices.Contains(got.Verdicts, c.want) {
+			t.Errorf("verdicts %v, want %v", got.Verdicts, c.want)
+		}
+	}
+	p.a.hosts.Work()
+	if c := p.a.hosts.Counters(); c != (hosts.Counters{VTEPs: 2}) {
+		t.Errorf("learner: %+v", c)
+	}
+}
+
+func TestWithoutALearnerALearnedHostIsUnreachable(t *testing.T) {
+	p := newPair(t, gatewayOptions{learn: true, tune: func(o *Options) { o.Hosts = nil }})
+	p.connect(t)
+	if got := p.a.verdicts(func() { p.fromFar(5, 4) }); got["no_host"] != 1 {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestSeeingAHostAgainAllocatesNothing(t *testing.T) {
 	p := newPair(t, gatewayOptions{learn: true})
 	p.connect(t)

@@ -62,6 +62,10 @@ func (w *worker) takeHosts() {
 // id, and the host's MAC address; nil when the packet's way ended here, because
 // the host is asked for or does not exist.
 func (w *worker) learnedAdjacency(f *frame, id uint32) (*adjacency, [6]byte) {
+	if w.places == nil { // a relay without a learner
+		w.unreachable(f, NoHost)
+		return nil, [6]byte{}
+	}
 	var hi, lo uint64
 	where := uint64(id+1) << 8
 	a := f.ip.DstBytes(f.data())

@@ -99,8 +99,11 @@ func (w *worker) heard(f *frame, o overlay, outer int, addr netip.Addr, mac [6]b
 // is no need to come again with the same.
 func (w *worker) tell(f *frame, o overlay, s *hosts.Sighting) (learned bool, until int64) {
 	d := w.learnedHere(f, o, s.Addr)
-	if w.trace != nil || d == nil || w.state.local.has(s.VTEP) {
+	switch {
+	case d == nil || w.state.local.has(s.VTEP):
 		return false, w.now + notLearned
+	case w.trace != nil: // nobody has sent it
+		return true, 0
 	}
 	s.Segment = d.segment
 	if e := w.known.Lookup(s.Key); e != nil && !e.Silent && e.Place == s.Place {
