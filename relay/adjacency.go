@@ -24,6 +24,10 @@ type adjacency struct {
 	headers    template // only Ethernet for a routed neighbour
 }
 
+// plaintext is the longest packet that fits into a WireGuard message to the peer
+// whose adjacency this is.
+func (a *adjacency) plaintext() int { return a.limit - wireguard.Overhead }
+
 type adjacencyState uint8
 
 const (

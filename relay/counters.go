@@ -13,6 +13,7 @@ type Counters struct {
 	Received   uint64              // packets taken from receive rings
 	Injected   uint64              // datagrams taken from Inject
 	Made       uint64              // ICMP errors and answers
+	Clamped    uint64              // SYNs whose MSS was lowered; they have verdicts of their own
 	Parked     uint64              // packets waiting now
 	Free       uint64              // frames in the pools after the last batch
 	KickErrors uint64              // times the kernel refused to send
@@ -39,6 +40,7 @@ func (c *Counters) add(o Counters) {
 	c.Received += o.Received
 	c.Injected += o.Injected
 	c.Made += o.Made
+	c.Clamped += o.Clamped
 	c.Parked += o.Parked
 	c.Free += o.Free
 	c.KickErrors += o.KickErrors
@@ -66,6 +68,7 @@ type tally struct {
 	received   uint64
 	injected   uint64
 	made       uint64
+	clamped    uint64
 	batches    uint64
 	sleeps     uint64
 	untold     uint64
@@ -85,6 +88,7 @@ type published struct {
 	received   atomic.Uint64
 	injected   atomic.Uint64
 	made       atomic.Uint64
+	clamped    atomic.Uint64
 	parked     atomic.Uint64
 	free       atomic.Uint64
 	kickErrors atomic.Uint64
@@ -156,6 +160,7 @@ func (w *worker) publish() {
 	p.received.Store(w.received)
 	store(&p.injected, w.injected)
 	store(&p.made, w.made)
+	store(&p.clamped, w.clamped)
 	store(&p.parked, uint64(len(w.park.list)))
 	store(&p.free, uint64(w.umem.FreeCount()))
 	store(&p.kickErrors, w.kickErrors)
@@ -185,7 +190,7 @@ func store(to *atomic.Uint64, n uint64) {
 // counters reads what was published; any goroutine may call it.
 func (w *worker) counters() Counters {
 	p := &w.published
-	c := Counters{Received: p.received.Load(), Injected: p.injected.Load(), Made: p.made.Load(),
+	c := Counters{Received: p.received.Load(), Injected: p.injected.Load(), Made: p.made.Load(), Clamped: p.clamped.Load(),
 		Parked: p.parked.Load(), Free: p.free.Load(), KickErrors: p.kickErrors.Load(), Batches: p.batches.Load(), Sleeps: p.sleeps.Load(), Untold: p.untold.Load()}
 	for v := range c.Verdicts {
 		c.Verdicts[v] = p.verdicts[v].Load()

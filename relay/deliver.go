@@ -45,6 +45,9 @@ func (w *worker) deliver(f *frame, id uint32) {
 	}
 	ethernet := packet.EthernetLen + options
 	limit := adj.limit - ethernet
+	if f.syn() {
+		w.clampMSS(f, limit, w.backLimit(f), w.senderMSS(f))
+	}
 	if f.ip.Len > limit {
 		w.tooBig(f, limit)
 		return
@@ -81,6 +84,9 @@ func (w *worker) deliverRouted(f *frame, d *deliveryState) {
 	if adj.state != ready {
 		w.notReady(f, adj)
 		return
+	}
+	if f.syn() {
+		w.clampMSS(f, adj.limit, w.backLimit(f), w.senderMSS(f))
 	}
 	if f.ip.Len > adj.limit {
 		w.tooBig(f, adj.limit)

@@ -15,6 +15,10 @@ func (w *worker) encap(f *frame, id uint32) {
 		return
 	}
 	f.peer = id
+	back := noSYN
+	if f.syn() {
+		back = w.backLimit(f) // while the source is still the site's own
+	}
 	if t := w.state.vpcs[f.vpc].translate; t != nil {
 		w.translateOut(f, t)
 	}
@@ -28,7 +32,7 @@ func (w *worker) encap(f *frame, id uint32) {
 	}
 	// The longest plaintext whose message fits the path. Padding stops there
 	// too (Packet.MaxLen), so it costs the path's MTU nothing.
-	limit := adj.limit - wireguard.Overhead
+	limit := adj.plaintext()
 	if w.trace != nil {
 		w.trace.encap(f, peer, limit)
 	}
@@ -40,6 +44,9 @@ func (w *worker) encap(f *frame, id uint32) {
 			return
 		}
 		header := tunnel.len + f.optsLen
+		if back != noSYN {
+			w.clampMSS(f, limit-header, back, peer.mss)
+		}
 		if f.ip.Len+header > limit {
 			w.tooBig(f, limit-header)
 			return
@@ -57,6 +64,9 @@ func (w *worker) encap(f *frame, id uint32) {
 		if f.critical {
 			w.drop(f, CriticalOption)
 			return
+		}
+		if back != noSYN {
+			w.clampMSS(f, limit, back, peer.mss)
 		}
 		if f.ip.Len > limit {
 			w.tooBig(f, limit)

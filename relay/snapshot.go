@@ -117,6 +117,10 @@ type VPC struct {
 	// Translate are the site's prefixes that other sites know by others. No
 	// two of all their prefixes overlap.
 	Translate []Translation
+	// MSS says what becomes of the TCP segment size that hosts announce
+	// (SYN and SYN-ACK, both directions): 0 lowers it to what fits the path,
+	// a positive figure to that at most, a negative one leaves it alone.
+	MSS int
 	// Routes of the VPC; nil is an empty table. Local next hops must be
 	// deliveries of this very VPC, remote ones peers that exist.
 	Routes *fib.Table
@@ -149,6 +153,9 @@ type Peer struct {
 	FlowPorts wireguard.FlowPorts
 	// VPCs lists those whose VNI differs there; any other has the same at both ends.
 	VPCs []PeerVPC
+	// MSS is VPC.MSS for what travels to and from this peer; the stricter of
+	// the two holds, and either can switch the clamp off.
+	MSS int
 }
 
 // PeerVPC maps a VPC's VNI at this site to the one at the peer.

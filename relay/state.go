@@ -70,6 +70,7 @@ type vpcState struct {
 	icmp4     netip.Addr // source of ICMP errors; invalid: none can be sent
 	icmp6     netip.Addr
 	translate *translation // nil: addresses are the same outside
+	mss       int          // VPC.MSS
 }
 
 type deliveryState struct {
@@ -92,6 +93,7 @@ type peerState struct {
 	tunnel    template // in front of what is not the default VPC's; empty when we have no family in common
 	flowPorts wireguard.FlowPorts
 	vnis      numberMap // VNI here -> VNI there, where they differ
+	mss       int       // Peer.MSS
 }
 
 // remoteVNI is what the peer calls the VPC.
@@ -184,7 +186,7 @@ func (c *compiler) peers() {
 			continue
 		}
 		ps := &c.out.peers[i]
-		ps.wireguard, ps.flowPorts = p.WireGuard, p.FlowPorts
+		ps.wireguard, ps.flowPorts, ps.mss = p.WireGuard, p.FlowPorts, p.MSS
 		if n := p.FlowPorts.Count; n&(n-1) != 0 || int(p.FlowPorts.First)+int(n) > 1<<16 {
 			c.problem("peer %s: flow ports %d to %d are no power of two of ports", p.Name, p.FlowPorts.First, int(p.FlowPorts.First)+int(n)-1)
 		}
@@ -232,7 +234,7 @@ func (c *compiler) vpcs() {
 		if v.VNI == 0 {
 			c.out.defaultVPC = index
 		}
-		vs := vpcState{vni: v.VNI, routes: v.Routes, mac: v.GatewayMAC, gateways: newAddrSet(v.GatewayAddresses)}
+		vs := vpcState{vni: v.VNI, routes: v.Routes, mac: v.GatewayMAC, mss: v.MSS, gateways: newAddrSet(v.GatewayAddresses)}
 		if vs.routes == nil {
 			vs.routes = new(fib.Table)
 		}

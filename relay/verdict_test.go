@@ -142,9 +142,12 @@ func wireguardFrame(typ byte, length int) []byte {
 }
 
 // wanFrame wraps a message to a site's WireGuard port as the other gateway would.
-func wanFrame(site int, message []byte) []byte {
-	return serialize(ethernet(portMAC(3-site, wanPort), portMAC(site, wanPort), layers.EthernetTypeIPv4), gopacket.Payload(
-		udpPacket(wanAddr(3-site, 4), wanAddr(site, 4), 64, 0, listenPort, listenPort, message)))
+func wanFrame(site int, message []byte) []byte { return wanFrameOver(4, site, message) }
+
+func wanFrameOver(version, site int, message []byte) []byte {
+	_, _, etherType := ipLayer(wanAddr(site, version), wanAddr(site, version), 0, 0, 0)
+	return serialize(ethernet(portMAC(3-site, wanPort), portMAC(site, wanPort), etherType), gopacket.Payload(
+		udpPacket(wanAddr(3-site, version), wanAddr(site, version), 64, 0, listenPort, listenPort, message)))
 }
 
 func arpRequest(from, target netip.Addr) []byte {
@@ -168,6 +171,12 @@ func solicitation(from, target netip.Addr) []byte {
 // sealTo seals plaintexts at site 2 and injects the messages at site 1.
 func (p *pair) sealTo(t *testing.T, plain ...[]byte) {
 	t.Helper()
+	p.sealOver(t, 4, plain...)
+}
+
+// sealOver is sealTo over a WAN of this IP version.
+func (p *pair) sealOver(t *testing.T, outer int, plain ...[]byte) {
+	t.Helper()
 	batch := p.b.device.NewBatch()
 	for _, b := range plain {
 		buf := make([]byte, wireguard.HeaderSize+len(b), wireguard.HeaderSize+len(b)+64)
@@ -177,7 +186,7 @@ func (p *pair) sealTo(t *testing.T, plain ...[]byte) {
 		if pkts[0].Result != wireguard.OK {
 			t.Fatalf("seal: %v", pkts[0].Result)
 		}
-		if !p.a.queues[0][wanPort].Inject(wanFrame(1, pkts[0].Buf)) {
+		if !p.a.queues[0][wanPort].Inject(wanFrameOver(outer, 1, pkts[0].Buf)) {
 			t.Fatal("no frame")
 		}
 	}

@@ -145,6 +145,14 @@ type VPC struct {
 	// forgotten when it does not answer. 1s to 24h.
 	HostTimeout time.Duration `yaml:"hostTimeout" jsonschema:"default=5m"`
 
+	// Whether the segment size (MSS) that TCP hosts announce in SYN and SYN-ACK is
+	// lowered to what fits the path, in both directions. It is never raised.
+	ClampMSS bool `yaml:"clampMSS" jsonschema:"default=true"`
+
+	// The most that the announced segment size may be, whatever the path. By
+	// default only the path decides.
+	MaxMSS uint16 `yaml:"maxMSS,omitempty" jsonschema:"minimum=88,maximum=65535,example=1340"`
+
 	// Where this VPC's traffic at this site enters and leaves.
 	Attachments []Attachment `yaml:"attachments,omitempty"`
 
@@ -322,6 +330,12 @@ type Peer struct {
 	// Required, of a family that we have a tunnel address of, when the peer carries
 	// a VPC other than the default one.
 	TunnelAddresses []netip.Addr `yaml:"tunnelAddresses,omitempty" jsonschema:"maxItems=2"`
+
+	// As `clampMSS` of a VPC, for the traffic of this peer: off if it is off at either.
+	ClampMSS bool `yaml:"clampMSS" jsonschema:"default=true"`
+
+	// As `maxMSS` of a VPC, for the traffic of this peer: the smaller one holds.
+	MaxMSS uint16 `yaml:"maxMSS,omitempty" jsonschema:"minimum=88,maximum=65535,example=1340"`
 
 	// The VPCs that this peer carries, with its prefixes in each.
 	VPCs []PeerVPC `yaml:"vpcs" jsonschema:"required,minItems=1"`

@@ -163,6 +163,7 @@ func (c *compiler) peerTable() {
 			c.plan.snapshot.Peers = append(c.plan.snapshot.Peers, relay.Peer{})
 		}
 		entry := relay.Peer{Name: peer.Name, WireGuard: ref.wireguard, Tunnel: peer.TunnelAddresses, FlowPorts: flowPorts(peer)}
+		entry.MSS = mss(peer.ClampMSS, peer.MaxMSS)
 		for _, v := range peer.VPCs {
 			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, prefixes: v.Prefixes})
 			if vni, ok := vnis[v.Name]; ok && v.VNI != vni {
@@ -175,6 +176,7 @@ func (c *compiler) peerTable() {
 
 func (c *compiler) vpc(vpc *config.VPC) {
 	out := relay.VPC{Name: vpc.Name, VNI: vpc.VNI, GatewayAddresses: vpc.GatewayAddresses, GatewayMAC: vpc.GatewayMAC, Sources: relaySources(vpc.SourceCheck), ACL: relayACL(&vpc.ACL)}
+	out.MSS = mss(vpc.ClampMSS, vpc.MaxMSS)
 	hops := make(map[netip.Prefix][]fib.NextHop)
 	overlay := false
 	for i := range vpc.Attachments {
@@ -303,6 +305,14 @@ func (c *compiler) attachment(vpc *config.VPC, a *config.Attachment, out *relay.
 
 func flowPorts(p *config.Peer) wireguard.FlowPorts {
 	return wireguard.FlowPorts{First: p.FlowPort, Count: uint16(p.FlowPortCount)}
+}
+
+// mss is what relay.VPC.MSS and relay.Peer.MSS say.
+func mss(clamp bool, most uint16) int {
+	if !clamp {
+		return -1
+	}
+	return int(most)
 }
 
 func attachmentKind(t config.AttachmentType) relay.AttachmentKind {

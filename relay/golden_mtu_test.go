@@ -1,0 +1,65 @@
+package relay
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/gopacket/gopacket/layers"
+)
+
+// golden runs a case whose input is in a capture and holds what comes out
+// against another one. On the WAN side a capture holds what is inside of
+// WireGuard.
+func golden(t *testing.T, name string, build [][]byte, inType, wantType layers.LinkType, run func(in [][]byte) [][]byte) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		in, want := filepath.Join("testdata", name+".in.pcap"), filepath.Join("testdata", name+".want.pcap")
+		if *update {
+			writeCapture(t, in, inType, build)
+		}
+		got := run(readCapture(t, in))
+		if *update {
+			writeCapture(t, want, wantType, got)
+		}
+		compare(t, wantType, got, readCapture(t, want))
+	})
+}
+
+// outThrough and inThrough take packets across gateway 1.
+func (p *pair) outThrough(t *testing.T, port uint32, in [][]byte) [][]byte {
+	for _, b := range in {
+		p.a.queues[0][port].Inject(b)
+	}
+	p.a.turn()
+	return p.plainOf(t)
+}
+
+func (p *pair) inThrough(t *testing.T, port uint32, in [][]byte) [][]byte {
+	p.sealTo(t, in...)
+	p.a.turn()
+	return p.a.got(port)
+}
+
+func TestGoldenMSS(t *testing.T) {
+	p := newPair(t, gatewayOptions{})
+	p.connect(t)
+	for _, v := range []vpcName{defaultVPC, red} {
+		for _, place := range []int{atVXLAN4, atGeneve6, atRouted} {
+			for _, version := range []int{4, 6} {
+				here, there := v.host(1, place, version), v.host(2, place, version)
+				port, syn := fromHost(v, 1, place, synPacket(here, there, false, version == 6, 8960))
+				_, synAck := fromHost(v, 1, place, synPacket(here, there, true, false, 8960))
+				in := [][]byte{synPacket(there, here, false, version == 6, 8960), synPacket(there, here, true, false, 8960)}
+				if v != defaultVPC {
+					for i := range in {
+						in[i] = tunnelled(v.vni(1), etherTypeOfPacket(in[i]), in[i])
+					}
+				}
+				name := fmt.Sprintf("%v-%s-inner%d", v, [...]string{atVXLAN4: "vxlan4", atRouted: "routed", atGeneve6: "geneve6"}[place], version)
+				golden(t, "mss-out-"+name, [][]byte{syn, synAck}, layers.LinkTypeEthernet, layers.LinkTypeRaw, func(in [][]byte) [][]byte { return p.outThrough(t, port, in) })
+				golden(t, "mss-in-"+name, in, layers.LinkTypeRaw, layers.LinkTypeEthernet, func(in [][]byte) [][]byte { return p.inThrough(t, port, in) })
+			}
+		}
+	}
+}
