@@ -27,6 +27,7 @@ func BenchmarkProgram(b *testing.B) {
 		{"pass/local6", ssh("2001:db8::1"), PassLocal},
 		{"divert/wireguard4", build(stack(toUs("192.0.2.1", 51820), wireguard(4, 1452))...), DivertTransport},
 		{"divert/wireguard6", build(stack(toUs("2001:db8::1", 51820), wireguard(4, 1452))...), DivertTransport},
+		{"divert/handshake4", handshake(1, "203.0.113.1"), DivertHandshake},
 		{"drop/wireguard", build(stack(toUs("192.0.2.1", 51820), wireguard(9, 1452))...), DropBadWireGuard},
 	} {
 		b.Run(c.name, func(b *testing.B) { benchmark(b, testState(), c.packet, c.want) })
@@ -57,7 +58,7 @@ func BenchmarkProgram(b *testing.B) {
 }
 
 func benchmark(b *testing.B, s State, packet []byte, want Verdict) {
-	h := newHarness(b, Options{}, s)
+	h := newHarness(b, Options{HandshakeRate: 1e9, HandshakeBurst: 1e9, StrangersRate: 1e9, StrangersBurst: 1e9}, s)
 	h.openSocket(b, loopback, 0)
 	if got := h.run(b, packet, loopback, 0); got != want {
 		b.Fatalf("verdict %s, want %s", got, want)

@@ -96,19 +96,23 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapCounters          = "counters"
-	bpfMapHandshakeSources  = "handshake_sources"
-	bpfMapLocalAddresses    = "local_addresses"
-	bpfMapPorts             = "ports"
-	bpfMapRoutes4           = "routes4"
-	bpfMapRoutes6           = "routes6"
-	bpfMapSockets           = "sockets"
-	bpfMapUdpPorts          = "udp_ports"
-	bpfMapVnis              = "vnis"
-	bpfProgSluice           = "sluice"
-	bpfVarHandshakeBurst    = "handshake_burst"
-	bpfVarHandshakeInterval = "handshake_interval"
-	bpfVarMultiBuffer       = "multi_buffer"
+	bpfMapCounters           = "counters"
+	bpfMapHandshakeSources   = "handshake_sources"
+	bpfMapLocalAddresses     = "local_addresses"
+	bpfMapPeerAddresses      = "peer_addresses"
+	bpfMapPorts              = "ports"
+	bpfMapRoutes4            = "routes4"
+	bpfMapRoutes6            = "routes6"
+	bpfMapSockets            = "sockets"
+	bpfMapStrangerHandshakes = "stranger_handshakes"
+	bpfMapUdpPorts           = "udp_ports"
+	bpfMapVnis               = "vnis"
+	bpfProgSluice            = "sluice"
+	bpfVarHandshakeBurst     = "handshake_burst"
+	bpfVarHandshakeInterval  = "handshake_interval"
+	bpfVarMultiBuffer        = "multi_buffer"
+	bpfVarStrangersBurst     = "strangers_burst"
+	bpfVarStrangersInterval  = "strangers_interval"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -160,15 +164,17 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Counters         *ebpf.MapSpec `ebpf:"counters"`
-	HandshakeSources *ebpf.MapSpec `ebpf:"handshake_sources"`
-	LocalAddresses   *ebpf.MapSpec `ebpf:"local_addresses"`
-	Ports            *ebpf.MapSpec `ebpf:"ports"`
-	Routes4          *ebpf.MapSpec `ebpf:"routes4"`
-	Routes6          *ebpf.MapSpec `ebpf:"routes6"`
-	Sockets          *ebpf.MapSpec `ebpf:"sockets"`
-	UdpPorts         *ebpf.MapSpec `ebpf:"udp_ports"`
-	Vnis             *ebpf.MapSpec `ebpf:"vnis"`
+	Counters           *ebpf.MapSpec `ebpf:"counters"`
+	HandshakeSources   *ebpf.MapSpec `ebpf:"handshake_sources"`
+	LocalAddresses     *ebpf.MapSpec `ebpf:"local_addresses"`
+	PeerAddresses      *ebpf.MapSpec `ebpf:"peer_addresses"`
+	Ports              *ebpf.MapSpec `ebpf:"ports"`
+	Routes4            *ebpf.MapSpec `ebpf:"routes4"`
+	Routes6            *ebpf.MapSpec `ebpf:"routes6"`
+	Sockets            *ebpf.MapSpec `ebpf:"sockets"`
+	StrangerHandshakes *ebpf.MapSpec `ebpf:"stranger_handshakes"`
+	UdpPorts           *ebpf.MapSpec `ebpf:"udp_ports"`
+	Vnis               *ebpf.MapSpec `ebpf:"vnis"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -178,6 +184,8 @@ type bpfVariableSpecs struct {
 	HandshakeBurst    *ebpf.VariableSpec `ebpf:"handshake_burst"`
 	HandshakeInterval *ebpf.VariableSpec `ebpf:"handshake_interval"`
 	MultiBuffer       *ebpf.VariableSpec `ebpf:"multi_buffer"`
+	StrangersBurst    *ebpf.VariableSpec `ebpf:"strangers_burst"`
+	StrangersInterval *ebpf.VariableSpec `ebpf:"strangers_interval"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -200,15 +208,17 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Counters         *ebpf.Map `ebpf:"counters"`
-	HandshakeSources *ebpf.Map `ebpf:"handshake_sources"`
-	LocalAddresses   *ebpf.Map `ebpf:"local_addresses"`
-	Ports            *ebpf.Map `ebpf:"ports"`
-	Routes4          *ebpf.Map `ebpf:"routes4"`
-	Routes6          *ebpf.Map `ebpf:"routes6"`
-	Sockets          *ebpf.Map `ebpf:"sockets"`
-	UdpPorts         *ebpf.Map `ebpf:"udp_ports"`
-	Vnis             *ebpf.Map `ebpf:"vnis"`
+	Counters           *ebpf.Map `ebpf:"counters"`
+	HandshakeSources   *ebpf.Map `ebpf:"handshake_sources"`
+	LocalAddresses     *ebpf.Map `ebpf:"local_addresses"`
+	PeerAddresses      *ebpf.Map `ebpf:"peer_addresses"`
+	Ports              *ebpf.Map `ebpf:"ports"`
+	Routes4            *ebpf.Map `ebpf:"routes4"`
+	Routes6            *ebpf.Map `ebpf:"routes6"`
+	Sockets            *ebpf.Map `ebpf:"sockets"`
+	StrangerHandshakes *ebpf.Map `ebpf:"stranger_handshakes"`
+	UdpPorts           *ebpf.Map `ebpf:"udp_ports"`
+	Vnis               *ebpf.Map `ebpf:"vnis"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -216,10 +226,12 @@ func (m *bpfMaps) Close() error {
 		m.Counters,
 		m.HandshakeSources,
 		m.LocalAddresses,
+		m.PeerAddresses,
 		m.Ports,
 		m.Routes4,
 		m.Routes6,
 		m.Sockets,
+		m.StrangerHandshakes,
 		m.UdpPorts,
 		m.Vnis,
 	)
@@ -232,6 +244,8 @@ type bpfVariables struct {
 	HandshakeBurst    *ebpf.Variable `ebpf:"handshake_burst"`
 	HandshakeInterval *ebpf.Variable `ebpf:"handshake_interval"`
 	MultiBuffer       *ebpf.Variable `ebpf:"multi_buffer"`
+	StrangersBurst    *ebpf.Variable `ebpf:"strangers_burst"`
+	StrangersInterval *ebpf.Variable `ebpf:"strangers_interval"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

@@ -7,7 +7,7 @@ import (
 
 func TestEveryPacketGetsItsVerdict(t *testing.T) {
 	s := testState()
-	h := newHarness(t, Options{HandshakeRate: -1}, s)
+	h := newHarness(t, Options{HandshakeRate: -1, StrangersRate: -1}, s)
 	h.openSocket(t, loopback, 0)
 	seen := make(map[Verdict]bool)
 	for _, c := range testCases() {
@@ -23,7 +23,7 @@ func TestEveryPacketGetsItsVerdict(t *testing.T) {
 		})
 	}
 	for v := range Verdict(NumVerdicts) {
-		elsewhere := []Verdict{PassNoPort, PassNoSocket, DropHandshakeRate} // the tests below
+		elsewhere := []Verdict{PassNoPort, PassNoSocket, DropHandshakeRate, DropHandshakeFlood} // the tests below
 		if !seen[v] && !slices.Contains(elsewhere, v) {
 			t.Errorf("no case for %s", v)
 		}
@@ -32,7 +32,7 @@ func TestEveryPacketGetsItsVerdict(t *testing.T) {
 
 func TestWithoutASocketWhatWouldBeDivertedPasses(t *testing.T) {
 	s := testState()
-	h := newHarness(t, Options{HandshakeRate: -1}, s)
+	h := newHarness(t, Options{HandshakeRate: -1, StrangersRate: -1}, s)
 	for _, c := range testCases() {
 		want := c.want
 		if want >= DivertGeneve && want < DropBadWireGuard {
@@ -58,7 +58,7 @@ func TestAnInterfaceThatIsNoPortPassesEverything(t *testing.T) {
 // is diverted.
 func TestTruncatedPackets(t *testing.T) {
 	s := testState()
-	h := newHarness(t, Options{HandshakeRate: -1}, s)
+	h := newHarness(t, Options{HandshakeRate: -1, StrangersRate: -1}, s)
 	h.openSocket(t, loopback, 0)
 	runs := 0
 	for _, c := range testCases() {
@@ -79,7 +79,7 @@ func TestTruncatedPackets(t *testing.T) {
 // The same, but with the outer lengths corrected, so that it is the inner headers that are cut.
 func TestTruncatedInnerPackets(t *testing.T) {
 	s := testState()
-	h := newHarness(t, Options{HandshakeRate: -1}, s)
+	h := newHarness(t, Options{HandshakeRate: -1, StrangersRate: -1}, s)
 	h.openSocket(t, loopback, 0)
 	for _, c := range testCases() {
 		if c.want < PassBadUDP || len(c.packet) < atData || c.packet[12] != 8 || c.packet[13] != 0 || c.packet[atIP] != 0x45 {

@@ -11,6 +11,7 @@ func (s State) contents(slots map[int]uint32) *contents {
 	c := &contents{
 		ports:   make(map[bpfPortKey]bpfPort, len(s.Ports)),
 		local:   make(map[bpfAddress]uint32, len(s.Local)),
+		peers:   make(map[bpfAddress]uint32, len(s.Peers)),
 		udp:     make(map[bpfUdpPortKey]bpfService),
 		vnis:    make(map[uint32]bpfVniFlags, len(s.VNIs)),
 		routes4: make(map[bpfRoute4Key]bpfDestination),
@@ -22,6 +23,9 @@ func (s State) contents(slots map[int]uint32) *contents {
 	}
 	for _, a := range s.Local {
 		c.local[address(a)] = 1
+	}
+	for _, a := range s.Peers {
+		c.peers[address(a)] = 1
 	}
 	for service, ports := range map[bpfService][]uint16{
 		bpfServiceGENEVE: s.Geneve, bpfServiceVXLAN: s.VXLAN, bpfServiceWIREGUARD: s.WireGuard,

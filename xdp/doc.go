@@ -26,7 +26,9 @@
 //	  the UDP header is cut off or contradicts the IP header       pass_bad_udp
 //	  WireGuard: the type is not 1 to 4, a reserved byte is not
 //	  zero, or the length is not that of the type                  drop_bad_wireguard
-//	  WireGuard type 1 or 2, above the rate of the source          drop_handshake_rate
+//	  WireGuard type 1 to 3, above the rate of the source          drop_handshake_rate
+//	  the same, from none of Peers, and above the rate of all
+//	  such sources of the interface together                       drop_handshake_flood
 //	  WireGuard type 1 to 3                                        divert_handshake
 //	  WireGuard type 4                                             divert_transport
 //	  Geneve: cut off in header or options, or not version 0       pass_bad_geneve

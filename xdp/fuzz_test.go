@@ -10,7 +10,7 @@ import (
 // repair says what of a mutated packet is made right again, so that mutations get past the first checks.
 func FuzzClassify(f *testing.F) {
 	s := testState()
-	h := newHarness(f, Options{HandshakeRate: -1}, s)
+	h := newHarness(f, Options{HandshakeRate: -1, StrangersRate: -1}, s)
 	h.openSocket(f, loopback, 0)
 	for i, c := range testCases() {
 		f.Add(c.packet, byte(i))
@@ -26,7 +26,7 @@ func FuzzClassify(f *testing.F) {
 // TestMutatedPackets is a short fuzz with the same packets each time.
 func TestMutatedPackets(t *testing.T) {
 	s := testState()
-	h := newHarness(t, Options{HandshakeRate: -1}, s)
+	h := newHarness(t, Options{HandshakeRate: -1, StrangersRate: -1}, s)
 	h.openSocket(t, loopback, 0)
 	random := rand.New(rand.NewPCG(2, 6081))
 	cases := testCases()

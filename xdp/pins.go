@@ -98,15 +98,17 @@ func (p *pins) links() ([]string, error) {
 
 func (m *bpfMaps) byName() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
-		bpfMapCounters:         m.Counters,
-		bpfMapHandshakeSources: m.HandshakeSources,
-		bpfMapLocalAddresses:   m.LocalAddresses,
-		bpfMapPorts:            m.Ports,
-		bpfMapRoutes4:          m.Routes4,
-		bpfMapRoutes6:          m.Routes6,
-		bpfMapSockets:          m.Sockets,
-		bpfMapUdpPorts:         m.UdpPorts,
-		bpfMapVnis:             m.Vnis,
+		bpfMapCounters:           m.Counters,
+		bpfMapHandshakeSources:   m.HandshakeSources,
+		bpfMapLocalAddresses:     m.LocalAddresses,
+		bpfMapPeerAddresses:      m.PeerAddresses,
+		bpfMapPorts:              m.Ports,
+		bpfMapRoutes4:            m.Routes4,
+		bpfMapRoutes6:            m.Routes6,
+		bpfMapSockets:            m.Sockets,
+		bpfMapStrangerHandshakes: m.StrangerHandshakes,
+		bpfMapUdpPorts:           m.UdpPorts,
+		bpfMapVnis:               m.Vnis,
 	}
 }
 

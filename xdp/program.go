@@ -4,48 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
-
-// Defaults of Options: a thousand peers behind one NAT that all begin anew are through within five seconds, while one
-// source cannot make the relay compute more than a few per cent of a core's worth of handshakes.
-const (
-	DefaultHandshakeRate  = 200
-	DefaultHandshakeBurst = 500
-)
-
-// Options of Load. The zero value works: nothing pinned, default handshake limits.
-type Options struct {
-	// PinPath is the directory for pins, on a bpffs; one is mounted when there is none. Links pinned there survive the
-	// process, and the next Attach replaces the program on them atomically. Each gateway process needs its own.
-	// Default: nothing is pinned, everything ends with the process.
-	PinPath string
-	// MultiBuffer takes packets that are longer than a buffer of the driver's (jumbo frames). It needs Linux 5.18, and
-	// sockets with afxdp.SocketOptions.MultiBuffer (Linux 6.6) to receive them.
-	MultiBuffer bool
-	// HandshakeRate limits WireGuard messages of type 1 and 2 per second and source address (IPv6: per /64), before they
-	// cost the relay anything. It is generous, for whoever can forge a peer's address can use up the peer's share; the
-	// finer means (cookies, which prove an address) are the relay's. Default 200; negative: no limit.
-	HandshakeRate int
-	// HandshakeBurst is how many of them may come at once. Default 500.
-	HandshakeBurst int
-}
-
-// Validate reports what is wrong with the options.
-func (o Options) Validate() error {
-	var errs []error
-	if o.HandshakeRate > int(time.Second) {
-		errs = append(errs, fmt.Errorf("handshake rate %d: more than one per nanosecond", o.HandshakeRate))
-	}
-	if o.HandshakeBurst < 0 {
-		errs = append(errs, fmt.Errorf("handshake burst %d: negative", o.HandshakeBurst))
-	}
-	return errors.Join(errs...)
-}
 
 // Program is the loaded eBPF program with its maps. Its methods may be called from any goroutine.
 type Program struct {
@@ -75,7 +38,7 @@ func Load(o Options) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read xdp object: %w", err)
 	}
-	if err := setHandshakeLimit(spec, o); err != nil {
+	if err := o.limitHandshakes(spec); err != nil {
 		return nil, fmt.Errorf("set handshake limit: %w", err)
 	}
 	if o.MultiBuffer {
@@ -117,24 +80,6 @@ func (p *Program) identify() error {
 	}
 	p.id = id
 	return nil
-}
-
-func setHandshakeLimit(spec *ebpf.CollectionSpec, o Options) error {
-	if o.HandshakeRate < 0 {
-		return nil // the object's default
-	}
-	rate, burst := o.HandshakeRate, o.HandshakeBurst
-	if rate == 0 {
-		rate = DefaultHandshakeRate
-	}
-	if burst == 0 {
-		burst = DefaultHandshakeBurst
-	}
-	interval := uint64(time.Second) / uint64(rate)
-	return errors.Join(
-		spec.Variables[bpfVarHandshakeInterval].Set(interval),
-		spec.Variables[bpfVarHandshakeBurst].Set(interval*uint64(burst)),
-	)
 }
 
 func explainLoad(err, limitErr error) error {

@@ -21,6 +21,7 @@ const (
 	MaxQueues     = 64     // per interface
 	MaxPorts      = 1024   // interfaces and VLANs
 	MaxLocal      = 1024   // outer addresses
+	MaxPeers      = 16384  // outer addresses of peers
 	MaxUDPPorts   = 256    // Geneve, VXLAN and WireGuard together
 	MaxVNIs       = 4096   //
 	MaxRoutes     = 100000 // of each address family: prefixes and gateway addresses together
@@ -35,6 +36,7 @@ type State struct {
 	Geneve    []uint16     // UDP ports of Geneve, usually DefaultGenevePort
 	VXLAN     []uint16     // UDP ports of VXLAN, usually DefaultVXLANPort and LegacyVXLANPort
 	WireGuard []uint16     // UDP ports of WireGuard, taken on every port
+	Peers     []netip.Addr // outer addresses that peers are known to have: no flood of handshakes shuts them out
 	VNIs      []uint32     // what overlay packets may carry
 	Learn     []uint32     // of these: whose hosts' announcements (gratuitous ARP, unsolicited advertisements) are diverted
 	Bounce    []uint32     // of these: whose hosts' ARP requests for addresses of Remote are diverted
@@ -75,12 +77,8 @@ type Gateway struct {
 func (s State) Validate() error {
 	v := &validation{}
 	v.ports(s.Ports)
-	v.limit("local", len(s.Local), MaxLocal)
-	for i, a := range s.Local {
-		if err := checkHost(a); err != nil {
-			v.bad("local[%d]: %w", i, err)
-		}
-	}
+	v.hosts("local", s.Local, MaxLocal)
+	v.hosts("peers", s.Peers, MaxPeers)
 	v.udp(s)
 	v.limit("vnis", len(s.VNIs), MaxVNIs)
 	for i, vni := range s.VNIs {
@@ -111,6 +109,15 @@ func (v *validation) bad(format string, args ...any) {
 func (v *validation) limit(name string, n, limit int) {
 	if n > limit {
 		v.bad("%s: %d of at most %d", name, n, limit)
+	}
+}
+
+func (v *validation) hosts(name string, addrs []netip.Addr, limit int) {
+	v.limit(name, len(addrs), limit)
+	for i, a := range addrs {
+		if err := checkHost(a); err != nil {
+			v.bad("%s[%d]: %w", name, i, err)
+		}
 	}
 }
 

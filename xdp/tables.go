@@ -50,6 +50,7 @@ func (t *table[K, V]) trim(want map[K]V) error {
 type contents struct {
 	ports   map[bpfPortKey]bpfPort
 	local   map[bpfAddress]uint32
+	peers   map[bpfAddress]uint32
 	udp     map[bpfUdpPortKey]bpfService
 	vnis    map[uint32]bpfVniFlags
 	routes4 map[bpfRoute4Key]bpfDestination
@@ -59,6 +60,7 @@ type contents struct {
 type tables struct {
 	ports   *table[bpfPortKey, bpfPort]
 	local   *table[bpfAddress, uint32]
+	peers   *table[bpfAddress, uint32]
 	udp     *table[bpfUdpPortKey, bpfService]
 	vnis    *table[uint32, bpfVniFlags]
 	routes4 *table[bpfRoute4Key, bpfDestination]
@@ -69,6 +71,7 @@ func newTables(m *bpfMaps) *tables {
 	return &tables{
 		ports:   newTable[bpfPortKey, bpfPort](bpfMapPorts, m.Ports),
 		local:   newTable[bpfAddress, uint32](bpfMapLocalAddresses, m.LocalAddresses),
+		peers:   newTable[bpfAddress, uint32](bpfMapPeerAddresses, m.PeerAddresses),
 		udp:     newTable[bpfUdpPortKey, bpfService](bpfMapUdpPorts, m.UdpPorts),
 		vnis:    newTable[uint32, bpfVniFlags](bpfMapVnis, m.Vnis),
 		routes4: newTable[bpfRoute4Key, bpfDestination](bpfMapRoutes4, m.Routes4),
@@ -84,10 +87,12 @@ func (t *tables) apply(c *contents) error {
 		func() error { return t.routes6.add(c.routes6) },
 		func() error { return t.vnis.add(c.vnis) },
 		func() error { return t.udp.add(c.udp) },
+		func() error { return t.peers.add(c.peers) },
 		func() error { return t.local.add(c.local) },
 		func() error { return t.ports.add(c.ports) },
 		func() error { return t.ports.trim(c.ports) },
 		func() error { return t.local.trim(c.local) },
+		func() error { return t.peers.trim(c.peers) },
 		func() error { return t.udp.trim(c.udp) },
 		func() error { return t.vnis.trim(c.vnis) },
 		func() error { return t.routes4.trim(c.routes4) },

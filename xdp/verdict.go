@@ -42,6 +42,7 @@ const (
 	DivertTransport
 	DropBadWireGuard
 	DropHandshakeRate
+	DropHandshakeFlood
 	NumVerdicts = iota
 )
 
@@ -78,7 +79,8 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	DivertHandshake:    {"divert_handshake", "WireGuard message of type 1 to 3"},
 	DivertTransport:    {"divert_transport", "WireGuard message of type 4"},
 	DropBadWireGuard:   {"drop_bad_wireguard", "for a WireGuard port, but no WireGuard message"},
-	DropHandshakeRate:  {"drop_handshake_rate", "WireGuard message of type 1 or 2, from a source that sends too many"},
+	DropHandshakeRate:  {"drop_handshake_rate", "WireGuard message of type 1 to 3, from a source that sends too many"},
+	DropHandshakeFlood: {"drop_handshake_flood", "WireGuard message of type 1 to 3, from no peer's known address, while all such sources send too many"},
 }
 
 // String is the name of the verdict and of its counter.

@@ -69,7 +69,7 @@ func TestLimitsAreThoseOfTheProgram(t *testing.T) {
 	}
 	for name, want := range map[string]int{
 		"MAX_INTERFACES": MaxInterfaces, "MAX_QUEUES": MaxQueues, "MAX_PORTS": MaxPorts, "MAX_LOCAL": MaxLocal,
-		"MAX_UDP_PORTS": MaxUDPPorts, "MAX_VNIS": MaxVNIs, "MAX_ROUTES": MaxRoutes,
+		"MAX_UDP_PORTS": MaxUDPPorts, "MAX_VNIS": MaxVNIs, "MAX_PEER_ADDRESSES": MaxPeers, "MAX_ROUTES": MaxRoutes,
 	} {
 		m := regexp.MustCompile(`(?m)^#define ` + name + ` (\d+)\s`).FindSubmatch(header)
 		if m == nil {

@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -8,7 +9,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// handshake is a message of type 1 or 2 from src.
+// handshake is a message of type 1 to 3, or the shortest of type 4, from src.
 func handshake(kind byte, src string) []byte {
 	a := netip.MustParseAddr(src)
 	local := netip.MustParseAddr("192.0.2.1")
@@ -37,7 +38,7 @@ func TestHandshakesAreLimitedBySource(t *testing.T) {
 			start := time.Now()
 			passed := 0
 			for i := range 4 * burst {
-				switch v := h.run(t, handshake(byte(1+i%2), c.src), loopback, 0); v {
+				switch v := h.run(t, handshake(byte(1+i%3), c.src), loopback, 0); v {
 				case DivertHandshake:
 					passed++
 				case DropHandshakeRate:
@@ -52,10 +53,8 @@ func TestHandshakesAreLimitedBySource(t *testing.T) {
 			if v := h.run(t, handshake(1, c.other), loopback, 0); v != DivertHandshake {
 				t.Errorf("another source: %s", v)
 			}
-			for _, kind := range []byte{3, 4} {
-				if v := h.run(t, handshake(kind, c.src), loopback, 0); v == DropHandshakeRate {
-					t.Errorf("type %d is limited", kind)
-				}
+			if v := h.run(t, handshake(4, c.src), loopback, 0); v != DivertTransport {
+				t.Errorf("data: %s", v)
 			}
 		})
 	}
@@ -103,8 +102,50 @@ func TestTheDefaultLimitLetsAThousandPeersBehindOneAddressBegin(t *testing.T) {
 	}
 }
 
+// A flood in which no address comes twice is not seen by the limit per source.
+func TestManySourcesTogetherAreLimitedButNotPeers(t *testing.T) {
+	const burst = 20
+	for _, c := range []struct{ name, source, peer string }{
+		{"ipv4", "203.0.%d.%d", "198.51.100.77"}, {"ipv6", "2001:db8:%d:%d::1", "2001:db8:ffff::77"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := testState()
+			s.Peers = addrs(c.peer)
+			h := newHarness(t, Options{StrangersRate: 1, StrangersBurst: burst, HandshakeBurst: 3, HandshakeRate: 1}, s)
+			h.openSocket(t, loopback, 0)
+			start := time.Now()
+			passed := 0
+			for i := range 4 * burst {
+				switch v := h.run(t, handshake(byte(1+i%3), fmt.Sprintf(c.source, i/200, 1+i%200)), loopback, 0); v {
+				case DivertHandshake:
+					passed++
+				case DropHandshakeFlood:
+				default:
+					t.Fatalf("verdict %s", v)
+				}
+			}
+			most := burst + int(time.Since(start)/time.Second) + 1
+			if passed < burst || passed > most {
+				t.Errorf("%d passed, want %d to %d", passed, burst, most)
+			}
+			if v := h.run(t, handshake(1, c.peer), loopback, 0); v != DivertHandshake {
+				t.Errorf("a peer is shut out: %s", v)
+			}
+			for range 10 {
+				h.run(t, handshake(1, c.peer), loopback, 0)
+			}
+			if v := h.run(t, handshake(1, c.peer), loopback, 0); v != DropHandshakeRate && time.Since(start) < time.Second {
+				t.Errorf("a peer that floods: %s", v)
+			}
+			if v := h.run(t, handshake(4, fmt.Sprintf(c.source, 1, 1)), loopback, 0); v != DivertTransport {
+				t.Errorf("data of a stranger: %s", v)
+			}
+		})
+	}
+}
+
 func TestWithANegativeRateThereIsNoLimit(t *testing.T) {
-	h := newHarness(t, Options{HandshakeRate: -1, HandshakeBurst: 1}, testState())
+	h := newHarness(t, Options{HandshakeRate: -1, HandshakeBurst: 1, StrangersRate: -1, StrangersBurst: 1}, testState())
 	h.openSocket(t, loopback, 0)
 	for range 50 {
 		if v := h.run(t, handshake(1, "203.0.113.1"), loopback, 0); v != DivertHandshake {

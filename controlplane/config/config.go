@@ -109,6 +109,22 @@ type WireGuard struct {
 	// every VPC but the default one travels between these, as Geneve, so they are
 	// required as soon as a peer carries such a VPC.
 	TunnelAddresses []netip.Addr `yaml:"tunnelAddresses,omitempty" jsonschema:"maxItems=2"`
+
+	// How many handshake messages a second the XDP program lets through from one
+	// source address (IPv6: from one /64), and from all addresses together that no
+	// peer is known to have, on each port. More is dropped before it costs anything.
+	// Twice as many may come at once. 0 sets no limit.
+	HandshakeRate HandshakeRate `yaml:"handshakeRate"`
+}
+
+// HandshakeRate bounds what a flood of handshakes can cost.
+type HandshakeRate struct {
+	// Messages per second from one source address.
+	Source int `yaml:"source" jsonschema:"minimum=0,maximum=1000000,default=200"`
+
+	// Messages per second from all addresses that are no peer's, on each port.
+	// Peers that call from addresses we do not know begin at this rate.
+	Strangers int `yaml:"strangers" jsonschema:"minimum=0,maximum=1000000,default=2000"`
 }
 
 // VPC is a routing domain.

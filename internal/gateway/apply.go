@@ -198,6 +198,7 @@ func needRestart(old, new *config.Config) []config.Problem {
 	differ(old.Workers != new.Workers, "workers")
 	differ(old.AFXDP != new.AFXDP, "afxdp")
 	differ(old.API != new.API, "api")
+	differ(old.WireGuard.HandshakeRate != new.WireGuard.HandshakeRate, "wireguard.handshakeRate")
 	return problems
 }
 

@@ -19,6 +19,7 @@ import (
 type peerRef struct {
 	id        uint32
 	wireguard *wireguard.Peer
+	address   netip.Addr // outer, as configured or resolved; invalid while unknown
 }
 
 // plan is what a configuration means on the interfaces that are there.
@@ -158,6 +159,9 @@ func (c *compiler) peerTable() {
 		if !ok {
 			c.errs = append(c.errs, fmt.Errorf("peer %s: not in the WireGuard device", peer.Name))
 			continue
+		}
+		if ref.address.IsValid() && len(c.plan.xdp.Peers) < xdp.MaxPeers {
+			c.plan.xdp.Peers = append(c.plan.xdp.Peers, ref.address)
 		}
 		for len(c.plan.snapshot.Peers) <= int(ref.id) {
 			c.plan.snapshot.Peers = append(c.plan.snapshot.Peers, relay.Peer{})

@@ -62,11 +62,12 @@ var compared = cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a ==
 
 func TestCompileExample(t *testing.T) {
 	peer := new(wireguard.Peer)
-	p, err := compile(example(t), links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: peer}})
+	p, err := compile(example(t), links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: peer, address: netip.MustParseAddr("198.51.100.2")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := xdp.State{
+		Peers: []netip.Addr{netip.MustParseAddr("198.51.100.2")},
 		Ports: []xdp.Port{
 			{Ifindex: 3, Queues: 1, Overlay: true, MAC: [6]byte{2, 0, 0, 0, 0, 3}},
 			{Ifindex: 4, Queues: 1, Routed: true, MAC: [6]byte{2, 0, 0, 0, 0, 4}},

@@ -123,7 +123,7 @@ func (g *Gateway) open(data []byte) (err error) {
 		return err
 	}
 	g.memory = memoryFor(g.cfg, g.kernel.Links())
-	if g.program, err = xdp.Load(xdp.Options{MultiBuffer: g.memory.jumbo}); err != nil {
+	if g.program, err = xdp.Load(programOptions(g.cfg, g.memory.jumbo)); err != nil {
 		return err
 	}
 	g.device, err = wireguard.New(wireguard.Options{PrivateKey: secrets.private, Send: g.send, Logger: g.log})
@@ -252,6 +252,7 @@ func (g *Gateway) loop(ctx, running context.Context) {
 				g.reconcile()
 			}
 			g.resolveNames(running)
+			g.followPeers()
 		}
 	}
 }

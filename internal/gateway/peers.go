@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/relay/wireguard"
+	"github.com/sluicegw/sluice/xdp"
 )
 
 // resolveTimeout bounds one look-up of a peer's name.
@@ -139,9 +140,35 @@ func (g *Gateway) removePeers(gone []*peer) {
 func (g *Gateway) peerRefs() map[string]peerRef {
 	refs := make(map[string]peerRef, len(g.peers))
 	for name, p := range g.peers {
-		refs[name] = p.peerRef
+		ref := p.peerRef
+		ref.address = p.address()
+		refs[name] = ref
 	}
 	return refs
+}
+
+// address is where the peer is: the last that it sent something authentic from, or else its endpoint.
+func (p *peer) address() netip.Addr {
+	if last := p.wireguard.Endpoint().Remote; last.IsValid() {
+		return last.Addr().Unmap().WithZone("")
+	}
+	return p.endpoint.Addr().Unmap().WithZone("")
+}
+
+// followPeers tells the XDP program when peers have come to other addresses.
+func (g *Gateway) followPeers() {
+	known := make(map[netip.Addr]bool, len(g.plan.xdp.Peers))
+	for _, a := range g.plan.xdp.Peers {
+		known[a] = true
+	}
+	for _, p := range g.peers {
+		if a := p.address(); a.IsValid() && !known[a] && len(known) < xdp.MaxPeers {
+			if err := g.update(); err != nil {
+				g.log.Error("update forwarding state", "error", err)
+			}
+			return
+		}
+	}
 }
 
 // resolution is the answer to the look-up of a peer's name.

@@ -141,7 +141,7 @@ func TestJunkAtTheWireGuardPortLosesNoTraffic(t *testing.T) {
 	if err := <-flood; err != nil {
 		t.Fatal(err)
 	}
-	if n := sites[0].counter(t, "xdp", "drop_bad_wireguard") + sites[0].counter(t, "xdp", "drop_handshake_rate"); n < 100 {
+	if n := sites[0].counter(t, "xdp", "drop_bad_wireguard") + sites[0].counter(t, "xdp", "drop_handshake_rate") + sites[0].counter(t, "xdp", "drop_handshake_flood"); n < 100 {
 		t.Errorf("only %d messages were junk", n)
 	}
 	reach(t, sites, 3)

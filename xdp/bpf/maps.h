@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The maps, and the lookups in them. Go writes all of them but counters and handshake_sources. */
+/* The maps, and the lookups in them. Go writes all of them but counters, handshake_sources and stranger_handshakes. */
 #ifndef SLUICE_MAPS_H
 #define SLUICE_MAPS_H
 
@@ -73,6 +73,22 @@ struct {
 	__type(key, struct address);
 	__type(value, struct bucket);
 } handshake_sources SEC(".maps");
+
+/* One bucket per interface, by slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2 * MAX_INTERFACES);
+	__type(key, __u32);
+	__type(value, struct bucket);
+} stranger_handshakes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * MAX_PEER_ADDRESSES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct address);
+	__type(value, __u32);
+} peer_addresses SEC(".maps");
 
 static __always_inline void count(enum verdict verdict)
 {

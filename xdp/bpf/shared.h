@@ -47,7 +47,8 @@ enum verdict {
 	DIVERT_TRANSPORT,	/* WireGuard, type 4 */
 
 	DROP_BAD_WIREGUARD,	/* for a WireGuard port, but no WireGuard message */
-	DROP_HANDSHAKE_RATE,	/* WireGuard, type 1 or 2, from a source that sends too many */
+	DROP_HANDSHAKE_RATE,	/* WireGuard, type 1 to 3, from a source that sends too many */
+	DROP_HANDSHAKE_FLOOD,	/* WireGuard, type 1 to 3, from no known peer's address, and all such sources send too many */
 
 	VERDICTS,
 	FIRST_DIVERT = DIVERT_GENEVE,
@@ -65,6 +66,7 @@ enum verdict {
 #define MAX_UDP_PORTS 256
 #define MAX_VNIS 4096
 #define MAX_ROUTES 100000	/* of each address family; prefixes and gateway addresses together */
+#define MAX_PEER_ADDRESSES 16384
 #define MAX_HANDSHAKE_SOURCES 8192 /* about 700 KiB; the least recently seen is forgotten */
 
 enum family { IPV4 = 4, IPV6 = 6 };

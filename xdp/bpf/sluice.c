@@ -39,7 +39,7 @@ static __always_inline enum verdict classify_local(struct cursor *c, const struc
 	if (!service)
 		return PASS_LOCAL;
 	if (*service == WIREGUARD)
-		return classify_wireguard(c, &ip->src);
+		return classify_wireguard(c, &ip->src, port->slot);
 	if (!(port->flags & PORT_OVERLAY))
 		return PASS_LOCAL;
 	return *service == GENEVE ? classify_geneve(c) : classify_vxlan(c);
