@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"github.com/sluicegw/sluice/internal/fib"
 	"github.com/sluicegw/sluice/internal/packet"
 )
 
@@ -12,7 +13,7 @@ func (w *worker) deliver(f *frame, id uint32) {
 		if f.flooded {
 			w.deliverGroup(f, d)
 		} else {
-			w.deliverRouted(f, d)
+			w.deliverRouted(f, id, d)
 		}
 		return
 	}
@@ -49,7 +50,7 @@ func (w *worker) deliver(f *frame, id uint32) {
 		w.clampMSS(f, limit, w.backLimit(f), w.senderMSS(f))
 	}
 	if f.ip.Len > limit {
-		w.tooBig(f, limit)
+		w.tooLong(f, limit, fib.NextHop{Kind: fib.Local, ID: id})
 		return
 	}
 	if !f.room(ethernet + adj.headers.len) {
@@ -72,7 +73,7 @@ func (w *worker) deliver(f *frame, id uint32) {
 }
 
 // deliverRouted sends an inner packet as it is.
-func (w *worker) deliverRouted(f *frame, d *deliveryState) {
+func (w *worker) deliverRouted(f *frame, id uint32, d *deliveryState) {
 	if f.critical {
 		w.drop(f, CriticalOption)
 		return
@@ -89,7 +90,7 @@ func (w *worker) deliverRouted(f *frame, d *deliveryState) {
 		w.clampMSS(f, adj.limit, w.backLimit(f), w.senderMSS(f))
 	}
 	if f.ip.Len > adj.limit {
-		w.tooBig(f, adj.limit)
+		w.tooLong(f, adj.limit, fib.NextHop{Kind: fib.Local, ID: id})
 		return
 	}
 	if !f.room(packet.EthernetLen) {

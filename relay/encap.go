@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"github.com/sluicegw/sluice/internal/fib"
 	"github.com/sluicegw/sluice/internal/packet"
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
@@ -48,7 +49,7 @@ func (w *worker) encap(f *frame, id uint32) {
 			w.clampMSS(f, limit-header, back, peer.mss)
 		}
 		if f.ip.Len+header > limit {
-			w.tooBig(f, limit-header)
+			w.tooLong(f, limit-header, fib.NextHop{Kind: fib.Remote, ID: id})
 			return
 		}
 		if !f.room(header) {
@@ -69,13 +70,16 @@ func (w *worker) encap(f *frame, id uint32) {
 			w.clampMSS(f, limit, back, peer.mss)
 		}
 		if f.ip.Len > limit {
-			w.tooBig(f, limit)
+			w.tooLong(f, limit, fib.NextHop{Kind: fib.Remote, ID: id})
 			return
 		}
 	}
 	if f.off < wireguard.HeaderSize || cap(f.chunk)-f.end < wireguard.MaxPadding+16 {
 		w.drop(f, NoRoom)
 		return
+	}
+	if len(w.sealing) == cap(w.sealPackets) { // a batch may have grown by copies
+		w.sealAll()
 	}
 	w.sealing = append(w.sealing, f)
 	w.sealPackets = w.sealPackets[:len(w.sealing)]

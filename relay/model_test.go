@@ -17,6 +17,7 @@ import (
 // parking and neighbours are not its business; malformed packets are the verdict tests'.
 type model struct {
 	outcome
+	pieces int // fragments made
 }
 
 // outcome is what becomes of one packet.
@@ -44,7 +45,7 @@ const (
 )
 
 func newModel() *model {
-	return &model{outcome{verdicts: make(map[string]uint64), sent: make(map[uint32][][]byte)}}
+	return &model{outcome: outcome{verdicts: make(map[string]uint64), sent: make(map[uint32][][]byte)}}
 }
 
 // travelling is a packet inside its VPC.
@@ -229,7 +230,17 @@ func optionsLen(options []*layers.GeneveOption) (n int) {
 	return n
 }
 
-func (m *model) tooBig(t *travelling, limit int) {
+// tooBig cuts what may be cut, and sends every piece on by again; it refuses what may not.
+func (m *model) tooBig(t *travelling, limit int, again func(*travelling)) {
+	if t.ip[0]>>4 == 4 && t.ip[6]&0x40 == 0 {
+		for _, piece := range slowFragments(t.ip, limit) {
+			c := *t
+			c.ip = piece
+			again(&c)
+			m.pieces++
+		}
+		return
+	}
 	m.refuse(t, TooBig, layers.CreateICMPv4TypeCode(3, 4), layers.CreateICMPv6TypeCode(2, 0), uint32(limit))
 }
 
@@ -241,13 +252,13 @@ func (m *model) toPeer(t *travelling) {
 			return
 		}
 		if len(plain) > sealedLimit {
-			m.tooBig(t, sealedLimit)
+			m.tooBig(t, sealedLimit, m.toPeer)
 			return
 		}
 	} else {
 		limit := sealedLimit - tunnelHeader - optionsLen(t.options)
 		if len(plain) > limit {
-			m.tooBig(t, limit)
+			m.tooBig(t, limit, m.toPeer)
 			return
 		}
 		plain = overUDP(tunnelAddrs(1)[0], tunnelAddrs(2)[0], tos, 6081, false,
@@ -290,7 +301,7 @@ func (m *model) deliver(t *travelling, place int) {
 			return
 		}
 		if len(t.ip) > wireMTU {
-			m.tooBig(t, wireMTU)
+			m.tooBig(t, wireMTU, func(c *travelling) { m.deliver(c, place) })
 			return
 		}
 		port := t.vpc.routedPort()
@@ -315,7 +326,7 @@ func (m *model) deliver(t *travelling, place int) {
 		return
 	}
 	if len(t.ip) > limit {
-		m.tooBig(t, limit)
+		m.tooBig(t, limit, func(c *travelling) { m.deliver(c, place) })
 		return
 	}
 	packet := overUDP(own, vtep, trafficClass(t.ip), port, vtep.Is6(), header,
@@ -484,4 +495,23 @@ func must0(err error) {
 	if err != nil {
 		panic(err)
 	}
+}
+
+// slowFragments cuts an IPv4 packet without options byte by byte into pieces of at most limit bytes.
+func slowFragments(b []byte, limit int) (pieces [][]byte) {
+	begin, last := int(b[6]&0x1f)<<8|int(b[7]), b[6]&0x20 == 0
+	for data := b[20:]; len(data) > 0; {
+		n := min(len(data), (limit-20)/8*8)
+		piece := append(bytes.Clone(b[:20]), data[:n]...)
+		data = data[n:]
+		piece[2], piece[3] = byte(len(piece)>>8), byte(len(piece))
+		piece[6], piece[7] = byte(begin>>8), byte(begin)
+		if len(data) > 0 || !last {
+			piece[6] |= 0x20
+		}
+		fixIPv4(piece)
+		pieces = append(pieces, piece)
+		begin += n / 8
+	}
+	return pieces
 }
