@@ -76,6 +76,9 @@ type tally struct {
 	vpcs       []*vpcTally // by the state's index
 	dirtyVPC   []*vpcTally
 	routeTallies
+	batchSizes histogram
+	turnTimes  histogram
+	worked     bool // the last turn found something
 
 	published published
 }
@@ -174,8 +177,8 @@ func (w *worker) publish() {
 		t.dirty = false
 	}
 	w.dirtyVPC = w.dirtyVPC[:0]
-	if w.now >= w.routesAt {
-		w.publishRoutes()
+	if w.now >= w.lateAt {
+		w.publishLate()
 	}
 	w.meters.publish()
 }

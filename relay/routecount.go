@@ -21,11 +21,11 @@ func (c RouteCounters) Sub(o RouteCounters) RouteCounters {
 	return RouteCounters{c.ToPackets - o.ToPackets, c.ToBytes - o.ToBytes, c.FromPackets - o.FromPackets, c.FromBytes - o.FromBytes}
 }
 
-// routePublishInterval is how long a busy worker may keep to itself what it
+// latePublishInterval is how long a busy worker may keep to itself what it
 // counted for routes, in nanoseconds. Flows may take as many routes as a batch has
 // packets, and publishing them all after every batch would cost more than
 // counting them; a worker that runs out of work publishes at once.
-const routePublishInterval = 1_000_000
+const latePublishInterval = 1_000_000
 
 // routeTally is one route at one worker.
 type routeTally struct {
@@ -43,7 +43,7 @@ const tallyChunk = 1024
 type routeTallies struct {
 	chunks      []*[tallyChunk]routeTally
 	dirtyRoutes []*routeTally
-	routesAt    int64 // when to publish again
+	lateAt      int64 // when to publish again
 	shownRoutes atomic.Pointer[[]*[tallyChunk]routeTally]
 }
 
@@ -89,14 +89,15 @@ func (w *worker) tallyOf(n uint32) *routeTally {
 
 func (w *worker) markRoute(t *routeTally) {
 	if len(w.dirtyRoutes) == maxDirtyRoutes {
-		w.publishRoutes()
+		w.publishLate()
 	}
 	t.dirty = true
 	w.dirtyRoutes = append(w.dirtyRoutes, t)
 }
 
-// publishRoutes shows others what was counted since the last time.
-func (w *worker) publishRoutes() {
+// publishLate shows others what was counted for routes since the last time, and
+// the histograms.
+func (w *worker) publishLate() {
 	for _, t := range w.dirtyRoutes {
 		for i := range t.counts {
 			store(&t.shared[i], t.counts[i])
@@ -104,7 +105,9 @@ func (w *worker) publishRoutes() {
 		t.dirty = false
 	}
 	w.dirtyRoutes = w.dirtyRoutes[:0]
-	w.routesAt = w.now + routePublishInterval
+	w.batchSizes.publish()
+	w.turnTimes.publish()
+	w.lateAt = w.now + latePublishInterval
 }
 
 // addRoutes adds what was published to sum, by number; any goroutine may call it.

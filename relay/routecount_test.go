@@ -102,7 +102,7 @@ func TestBusyWorkersPublishRoutesInTime(t *testing.T) {
 	for n := range uint32(3 * maxDirtyRoutes) { // more than fit into the list of what is to be published
 		w.routeCount(&frame{route: n})
 	}
-	w.now += routePublishInterval + 1
+	w.now += latePublishInterval + 1
 	w.publish()
 	for n, c := range p.a.relay.RouteCounters()[1 : 3*maxDirtyRoutes] {
 		if c.ToPackets != 1 {

@@ -143,7 +143,11 @@ func (w *worker) run(ctx context.Context) error {
 // turn is one round: once over the mailbox, what is parked and every queue. It
 // says whether there was anything to do.
 func (w *worker) turn() bool {
+	before := w.now
 	w.begin()
+	if w.worked {
+		w.turnTimes.observe(uint64(w.now - before))
+	}
 	worked := w.mail()
 	worked = w.retry() || worked
 	for slot := range w.queues {
@@ -155,9 +159,10 @@ func (w *worker) turn() bool {
 	}
 	if worked {
 		w.publish()
-	} else if len(w.dirtyRoutes) > 0 {
-		w.publishRoutes()
+	} else if w.worked {
+		w.publishLate()
 	}
+	w.worked = worked
 	return worked
 }
 
@@ -266,6 +271,7 @@ func (w *worker) receive(slot int) bool {
 		return false
 	}
 	w.batches++
+	w.batchSizes.observe(uint64(n))
 	q := &w.queues[slot]
 	w.looks = w.looksOut(q, n)
 	for i := range n {

@@ -57,6 +57,9 @@ type Config struct {
 	// The socket that the sluice command and other local clients talk to.
 	API API `yaml:"api"`
 
+	// Metrics for Prometheus.
+	Metrics Metrics `yaml:"metrics"`
+
 	// AF_XDP memory and rings. The defaults suit most machines.
 	AFXDP AFXDP `yaml:"afxdp"`
 }
@@ -376,6 +379,14 @@ type API struct {
 	// Path of the unix socket. Absolute; at most 107 bytes. The socket gets mode
 	// 0660, so membership of its group is what gives access.
 	Socket string `yaml:"socket" jsonschema:"default=/run/sluice/sluice.sock"`
+}
+
+// Metrics is the Prometheus endpoint.
+type Metrics struct {
+	// Where to answer scrapes of /metrics over plain HTTP; off by default. Whoever
+	// can reach it can read every counter and the names of VPCs and peers, never a
+	// key: prefer a loopback address and let an agent collect.
+	Listen Endpoint `yaml:"listen,omitempty" jsonschema:"example=127.0.0.1:9479"`
 }
 
 // AFXDP sizes the memory that Sluice shares with the kernel.

@@ -199,6 +199,7 @@ func needRestart(old, new *config.Config) []config.Problem {
 	differ(old.AFXDP != new.AFXDP, "afxdp")
 	differ(old.API != new.API, "api")
 	differ(old.WireGuard.HandshakeRate != new.WireGuard.HandshakeRate, "wireguard.handshakeRate")
+	differ(old.Metrics != new.Metrics, "metrics")
 	return problems
 }
 

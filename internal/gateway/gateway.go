@@ -189,6 +189,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 		close(g.done)
 		return errors.Join(err, g.close())
 	}
+	metrics, err := listenMetrics(g.cfg.Metrics)
+	if err != nil {
+		close(g.done)
+		return errors.Join(err, listener.Close(), g.close())
+	}
 	// The parts outlive ctx: ports are closed in order while workers still run.
 	parts, stopParts := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopParts()
@@ -198,6 +203,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return named("relay", g.relay.Run(running)) })
 	group.Go(func() error { return g.runLearner(running) })
 	group.Go(func() error { return named("api", api.Serve(running, listener, g, g.log)) })
+	group.Go(func() error { return named("metrics", g.serveMetrics(running, metrics)) })
 
 	g.reconcile()
 	g.ready.Store(true)

@@ -34,7 +34,8 @@ const intro = `<!-- Generated from xdp/verdict.go, relay/verdict.go and internal
 # Verdicts
 
 Every packet has one verdict of the XDP program, and every packet that this diverts, or that Sluice makes itself, ends
-with one verdict of a worker. Each has a counter: ` + "`sluice counters`" + `. To see the packets: ` + "`sluice capture --stage dropped`" + `, where the verdict
+with one verdict of a worker. Each has a counter: ` + "`sluice counters`" + `, and in Prometheus ` + "`sluice_xdp_packets_total`" + ` and
+` + "`sluice_relay_packets_total`" + ` with the label ` + "`verdict`" + `. To see the packets: ` + "`sluice capture --stage dropped`" + `, where the verdict
 is the packet's comment. To ask why: ` + "`sluice trace`" + `.
 
 A counter that stands still needs nobody. One that grows together with complaints does.
