@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/sluicegw/sluice/bench/method"
@@ -144,7 +145,10 @@ from the variable SLUICE_BENCH_TOKEN.`,
 				o.Trial = 200 * time.Millisecond
 			}
 			o.Program = buildVersion()
+			bar := newBenchBar(cmd.ErrOrStderr())
+			o.Progress = bar.set
 			r, failed := pair.Run(cmd.Context(), withBenchPort(to), token, o)
+			bar.end()
 			if r.Schema == 0 {
 				return failed
 			}
@@ -173,6 +177,37 @@ func withBenchPort(to string) string {
 		return to
 	}
 	return net.JoinHostPort(strings.Trim(to, "[]"), benchPort)
+}
+
+// benchBar shows progress on a terminal, and nothing elsewhere.
+type benchBar struct {
+	out io.Writer
+	bar *progressbar.ProgressBar
+}
+
+func newBenchBar(out io.Writer) *benchBar {
+	if f, ok := out.(*os.File); !ok || !isTerminal(f) {
+		return &benchBar{}
+	}
+	return &benchBar{out: out}
+}
+
+func (b *benchBar) set(done, of int, what string) {
+	if b.out == nil {
+		return
+	}
+	if b.bar == nil {
+		b.bar = progressbar.NewOptions(of, progressbar.OptionSetWriter(b.out), progressbar.OptionSetWidth(30),
+			progressbar.OptionSetPredictTime(true), progressbar.OptionClearOnFinish())
+	}
+	b.bar.Describe(fmt.Sprintf("%-28s", what))
+	_ = b.bar.Set(done) // a bar that cannot be drawn is no reason to stop
+}
+
+func (b *benchBar) end() {
+	if b.bar != nil {
+		_ = b.bar.Clear()
+	}
 }
 
 func writeBenchFile(path string, r pair.Result) error {
