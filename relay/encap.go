@@ -78,6 +78,9 @@ func (w *worker) encap(f *frame, id uint32) {
 		w.drop(f, NoRoom)
 		return
 	}
+	if w.state.shaped && !w.shape(f, peer, adj) {
+		return
+	}
 	if len(w.sealing) == cap(w.sealPackets) { // a batch may have grown by copies
 		w.sealAll()
 	}

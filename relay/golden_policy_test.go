@@ -106,7 +106,7 @@ func (p *pair) openedBy2(t *testing.T) (plain [][]byte) {
 		if pkts[0].Result != wireguard.OK {
 			t.Fatalf("open: %v", pkts[0].Result)
 		}
-		plain = append(plain, pkts[0].Buf[wireguard.HeaderSize:])
+		plain = append(plain, pkts[0].Buf)
 	}
 	return plain
 }

@@ -151,6 +151,7 @@ type gatewayOptions struct {
 	tune          func(*Options)
 	txSize        int
 	frames        int
+	now           func() time.Time
 }
 
 func newGateway(t testing.TB, o gatewayOptions, key wireguard.PrivateKey, peerKey wireguard.PublicKey) *gateway {
@@ -163,7 +164,7 @@ func newGateway(t testing.TB, o gatewayOptions, key wireguard.PrivateKey, peerKe
 	}
 	g := &gateway{t: t, site: o.site, key: key, neigh: neigh.Static(), mtu: o.mtu}
 	var err error
-	g.device, err = wireguard.New(wireguard.Options{PrivateKey: key, Send: func(d wireguard.Datagram) { g.relay.Inject(d) }})
+	g.device, err = wireguard.New(wireguard.Options{PrivateKey: key, Now: o.now, Send: func(d wireguard.Datagram) { g.relay.Inject(d) }})
 	check(t, err)
 	options := Options{Device: g.device, Neighbours: g.neigh}
 	for range o.workers {

@@ -135,6 +135,9 @@ func (w *worker) sendLong(f *frame, slot int32, v Verdict) {
 			d.Options, verdict = descContinued, pending // counted with the last one
 		}
 		q.tx[q.txLen], q.verdicts[q.txLen] = d, verdict
+		if w.state.shaped {
+			q.ranks[q.txLen] = classOut(f)
+		}
 		q.txLen++
 	}
 	w.free(f)

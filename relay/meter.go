@@ -8,8 +8,11 @@ import (
 // say. Its numbers go on for as long as every snapshot has it.
 type MeterKey struct {
 	Kind MeterKind
-	ID   uint32 // the VNI
-	Name string // of a rule: its ID; empty: what no rule matched
+	ID   uint32 // RuleMeter, VPCLimitMeter: the VNI; PeerLimitMeter: the peer's id; PortLimitMeter: the ifindex
+	Name string // RuleMeter: the rule's ID; empty: what no rule matched
+	// Of limits.
+	Direction Direction
+	Class     uint8
 }
 
 // MeterKind is what a meter counts.
@@ -17,7 +20,10 @@ type MeterKind uint8
 
 // The kinds of meter.
 const (
-	RuleMeter MeterKind = iota // packets that a rule of a VPC's access list matched
+	RuleMeter      MeterKind = iota // packets that a rule of a VPC's access list matched
+	VPCLimitMeter                   // packets that a limit of a VPC refused
+	PeerLimitMeter                  // packets that a limit of a peer refused
+	PortLimitMeter                  // packets that the limit of a port towards peers refused
 )
 
 // MeterCount is what was counted: packets, and the bytes of these inner IP packets.

@@ -2,11 +2,14 @@ package relay
 
 import (
 	"net/netip"
+
+	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // What a VPC lets through is decided in one place, between the checks of the
 // inner packet and the way to its next hop: lookup.go calls police, which asks
-// the access list (acl.go). A VPC without any policy has none of this: police is
+// the access list (acl.go) and the limits (limit.go); what goes to a peer is held against
+// that peer's limits when it is about to be sealed. A VPC without any policy has none of this: police is
 // one branch then, on a pointer beside the gateway addresses that are compared
 // anyway.
 //
@@ -113,20 +116,62 @@ type ICMPMatch struct {
 
 // policy is what applies to a VPC's packets; nil: nothing does.
 type policy struct {
-	acl *acl // nil: everything may pass
+	acl    *acl              // nil: everything may pass
+	limits [directions]int32 // numbers of limiters, 0: none
+	peers  bool              // some peer is limited in what it sends
 }
 
 // policy compiles that of a VPC.
 func (c *compiler) policy(v *VPC) *policy {
-	p := policy{acl: c.acl(v)}
+	p := policy{acl: c.acl(v), limits: c.limits(MeterKey{Kind: VPCLimitMeter, ID: v.VNI}, v.Limits), peers: c.out.metered}
 	if p == (policy{}) {
 		return nil
 	}
 	return &p
 }
 
-// police applies a VPC's policy to a packet that came in. It says whether the
-// packet lives.
+// limits gives those of both directions their numbers.
+func (c *compiler) limits(key MeterKey, l Limits) (numbers [directions]int32) {
+	key.Direction = DirectionFromSite
+	numbers[fromSite] = c.limiter(key, l.FromSite)
+	key.Direction = DirectionToSite
+	numbers[fromPeer] = c.limiter(key, l.ToSite)
+	return numbers
+}
+
+// police applies a VPC's policy to a packet that came in, and what limits its
+// peer. It says whether the packet lives.
 func (w *worker) police(f *frame, p *policy) bool {
-	return p.acl == nil || w.filter(f, p.acl)
+	if p.acl != nil && !w.filter(f, p.acl) {
+		return false
+	}
+	if n := p.limits[f.origin]; n != 0 && !w.within(n, f.ip.TOS, f.ip.Len) {
+		w.drop(f, RateLimited)
+		return false
+	}
+	if p.peers && f.origin == fromPeer {
+		if n := w.state.peers[f.peer].limits[fromPeer]; n != 0 && !w.within(n, f.ip.TOS, f.ip.Len) {
+			w.drop(f, RateLimited)
+			return false
+		}
+	}
+	return true
+}
+
+// shape holds a packet that is about to be sealed against the limits of its
+// peer and of the port that leads there. It says whether the packet lives.
+func (w *worker) shape(f *frame, peer *peerState, adj *adjacency) bool {
+	if n := peer.limits[fromSite]; n != 0 && !w.within(n, f.ip.TOS, f.ip.Len) {
+		w.drop(f, RateLimited)
+		return false
+	}
+	port := w.queues[adj.slot].port
+	if port < 0 {
+		return true
+	}
+	if n := w.state.ports[port].toPeers; n != 0 && !w.within(n, f.ip.TOS, f.end-f.off+wireguard.Overhead+adj.headers.overhead()) {
+		w.drop(f, RateLimited)
+		return false
+	}
+	return true
 }

@@ -160,6 +160,7 @@ func (r *Relay) Update(s *Snapshot) error {
 	if err != nil {
 		return err
 	}
+	next.fill(r.state.Load(), len(r.workers))
 	r.state.Store(next)
 	r.Wake() // what is parked may have somewhere to go now
 	return nil

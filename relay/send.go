@@ -18,6 +18,7 @@ type queue struct {
 	txLen    int
 	tx       [batchSize]afxdp.Desc
 	verdicts [batchSize]Verdict // what each will have met when it is sent
+	ranks    ranks              // where something is limited
 }
 
 // send queues a finished packet. Its verdict counts once the port has taken it.
@@ -35,6 +36,9 @@ func (w *worker) send(f *frame, slot int32, v Verdict) {
 	}
 	q.tx[q.txLen] = afxdp.Desc{Addr: f.base + uint64(f.off), Len: uint32(f.end - f.off)}
 	q.verdicts[q.txLen] = v
+	if w.state.shaped {
+		q.ranks[q.txLen] = classOut(f)
+	}
 	q.txLen++
 }
 
@@ -49,8 +53,11 @@ func (w *worker) flush() {
 
 // flushQueue sends and kicks. What finds no room even after the kernel was
 // told to send and its completions were taken back is dropped: the newest,
-// because the ring keeps what it has.
+// because the ring keeps what it has; of the lowest class, where there are limits.
 func (w *worker) flushQueue(q *queue) {
+	if w.state.shaped {
+		q.rank()
+	}
 	sent := q.Send(q.tx[:q.txLen])
 	w.kick(q)
 	if sent < q.txLen {

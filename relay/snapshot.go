@@ -56,6 +56,9 @@ type Port struct {
 	// Virtual marks a port (veth, tap, virtio) that can hand us packets whose
 	// TCP or UDP checksum is not finished; we finish those before they travel.
 	Virtual bool
+	// ToPeers limits what leaves through the port to peers, as outer IP packets
+	// without WireGuard's padding.
+	ToPeers Limit
 }
 
 // AttachmentKind says how a site's traffic reaches a port.
@@ -114,6 +117,8 @@ type VPC struct {
 	Flood []uint32
 	// ACL says what may pass; its zero value lets everything through.
 	ACL ACL
+	// Limits of the VPC, as inner IP packets.
+	Limits Limits
 	// Translate are the site's prefixes that other sites know by others. No
 	// two of all their prefixes overlap.
 	Translate []Translation
@@ -151,6 +156,8 @@ type Peer struct {
 	// FlowPorts are the outer source ports of data for it, chosen by flow: a
 	// power of two of them, or none.
 	FlowPorts wireguard.FlowPorts
+	// Limits of all VPCs together, as inner IP packets.
+	Limits Limits
 	// VPCs lists those whose VNI differs there; any other has the same at both ends.
 	VPCs []PeerVPC
 	// MSS is VPC.MSS for what travels to and from this peer; the stricter of

@@ -32,6 +32,9 @@ type state struct {
 	counters    uint32                   // one more than the largest fib.Route.Counter
 	segments    map[hosts.Segment]uint32 // overlay attachment -> its learned delivery
 	meters      []MeterKey
+	limiters    []limiter
+	shaped      bool // something limits what goes to peers
+	metered     bool // something limits what comes from peers
 	trusted     []trusted
 	longACL     bool // some access list is worth a cache
 }
@@ -41,6 +44,7 @@ type portState struct {
 	mac      [6]byte
 	mtu      int
 	virtual  bool
+	toPeers  int32 // number of its limiter, 0: none
 	routed   int32 // the VPC it is a routed attachment of, -1 if of none
 	overlays []overlay
 	icmp4    netip.Addr // sources of ICMP errors towards what is behind it
@@ -92,8 +96,9 @@ type peerState struct {
 	tunnel6   netip.Addr
 	tunnel    template // in front of what is not the default VPC's; empty when we have no family in common
 	flowPorts wireguard.FlowPorts
-	vnis      numberMap // VNI here -> VNI there, where they differ
-	mss       int       // Peer.MSS
+	limits    [directions]int32 // numbers of limiters, 0: none
+	vnis      numberMap         // VNI here -> VNI there, where they differ
+	mss       int               // Peer.MSS
 }
 
 // remoteVNI is what the peer calls the VPC.
@@ -154,6 +159,8 @@ func (c *compiler) ports() {
 			ps.mtu = 1500
 		}
 		ps.icmp4, ps.icmp6 = firstOfEach(p.Addresses)
+		ps.toPeers = c.limiter(MeterKey{Kind: PortLimitMeter, ID: p.Ifindex, Direction: DirectionFromSite}, p.ToPeers)
+		c.out.shaped = c.out.shaped || ps.toPeers != 0
 		local = append(local, p.Addresses...)
 		c.out.ports = append(c.out.ports, ps)
 	}
@@ -191,6 +198,9 @@ func (c *compiler) peers() {
 			c.problem("peer %s: flow ports %d to %d are no power of two of ports", p.Name, p.FlowPorts.First, int(p.FlowPorts.First)+int(n)-1)
 		}
 		ps.tunnel4, ps.tunnel6 = firstOfEach(p.Tunnel)
+		ps.limits = c.limits(MeterKey{Kind: PeerLimitMeter, ID: uint32(i)}, p.Limits)
+		c.out.shaped = c.out.shaped || ps.limits[fromSite] != 0
+		c.out.metered = c.out.metered || ps.limits[fromPeer] != 0
 		c.tunnel(ps)
 		vnis := make(map[uint64]int32)
 		for _, v := range p.VPCs {

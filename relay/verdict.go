@@ -68,6 +68,7 @@ const (
 	SourceNotAllowed
 	SpoofedSource
 	ACLDenied
+	RateLimited
 	TinyFragment
 	BadTransport
 	InsideAddress
@@ -154,6 +155,7 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	SourceNotAllowed: {"source_not_allowed", "the peer may not be the source of that address in that VPC"},
 	SpoofedSource:    {"spoofed_source", "from this site, but the VPC has no local route back to the source (vpcs[].sourceCheck)"},
 	ACLDenied:        {"acl_denied", "a rule of the VPC's access list, or its default, refuses it (sluice acl)"},
+	RateLimited:      {"rate_limited", "beyond a limit of the VPC, the peer or the port (sluice status says which)"},
 	TinyFragment:     {"tiny_fragment", "fragment that hides or overwrites a transport header, in a VPC with an access list (RFC 1858, RFC 3128)"},
 	BadTransport:     {"bad_transport", "transport header cut short, in a VPC with an access list"},
 	InsideAddress:    {"inside_address", "from a peer, to the address that a translated host has at this site only"},

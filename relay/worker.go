@@ -69,6 +69,7 @@ type worker struct {
 	told       int   // so many hosts
 	meters     meters
 	rules      *aclCache // nil until a list is long
+	credits    []credit  // by limiter
 
 	taps          []*tap // of captures; set by Do
 	sendingSealed bool   // what is sent now was sealed
@@ -199,6 +200,7 @@ func (w *worker) adopt(s *state) {
 	w.adoptPlaces(s)
 	w.meters.adopt(s.meters)
 	w.adoptRules(s)
+	w.adoptLimits(s)
 	w.bindPorts()
 }
 

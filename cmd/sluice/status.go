@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluicegw/sluice/controlplane/api"
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
+	"github.com/sluicegw/sluice/controlplane/config"
 )
 
 func newStatus() *cobra.Command {
@@ -50,8 +51,35 @@ func writeStatus(w io.Writer, s *sluicev1.StatusResponse, now time.Time) error {
 			return err
 		}
 	}
+	if len(s.GetLimits()) > 0 {
+		b.WriteByte('\n')
+		if err := limitTable(s.GetLimits()).write(&b); err != nil {
+			return err
+		}
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// limitTable has a column of refused packets for every class.
+func limitTable(limits []*sluicev1.Limit) *table {
+	t := newTable("LIMIT", "DIRECTION", ">BIT/S", ">PACKET/S", ">REFUSED: HIGH", ">VIDEO", ">NORMAL", ">LEAST")
+	for _, l := range limits {
+		row := []string{l.GetName(), l.GetDirection(), rateText(l.GetRate()), rateText(l.GetPacketRate())}
+		for _, c := range l.GetRefused() {
+			row = append(row, fmt.Sprint(c.GetPackets()))
+		}
+		t.add(row...)
+	}
+	return t
+}
+
+// rateText returns a rate as the configuration has it; 0 is any.
+func rateText(n uint64) string {
+	if n == 0 {
+		return "any"
+	}
+	return config.Rate(n).String()
 }
 
 func portTable(ports []*sluicev1.Port) *table {

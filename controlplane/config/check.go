@@ -99,6 +99,7 @@ func (c *checker) checkPorts() {
 			continue
 		}
 		c.ports[p.Name] = path
+		c.checkLimit(element("ports", i)+".toPeers", &p.ToPeers)
 		if p.ZeroCopy == ZeroCopyOn && p.Mode == ModeGeneric {
 			c.add(element("ports", i)+".zeroCopy", "zero copy needs the driver's XDP: with mode generic set zeroCopy to off or auto")
 		}

@@ -38,6 +38,7 @@ func (c *checker) checkPeers() {
 		}
 		c.checkFlowPorts(p, path)
 		c.checkTunnelAddresses(path+".tunnelAddresses", p.TunnelAddresses)
+		c.checkLimits(path+".limits", &p.Limits)
 		c.checkPeerVPCs(i)
 		c.checkTunnelFamilies(p, path)
 	}

@@ -70,6 +70,7 @@ func (c *checker) checkVPCs() {
 		c.checkHostTimeout(path+".hostTimeout", v.HostTimeout)
 		c.checkGroups(v.MulticastGroups, path+".multicastGroups")
 		c.checkACL(v, path)
+		c.checkLimits(path+".limits", &v.Limits)
 		overlays := map[overlay]string{}
 		for j := range v.Attachments {
 			c.checkAttachment(i, j, overlays, routed)

@@ -97,6 +97,10 @@ type Port struct {
 	// Whether the driver shares packet memory with Sluice: `on` (refuse to start
 	// otherwise), `off` (copy), `auto` where the driver can.
 	ZeroCopy ZeroCopy `yaml:"zeroCopy" jsonschema:"enum=auto,enum=on,enum=off,default=auto"`
+
+	// How much may leave through this port to peers: the rate of the WAN, when that
+	// is what is scarce. Counts outer IP packets, but for WireGuard's padding.
+	ToPeers Limit `yaml:"toPeers,omitempty"`
 }
 
 // WireGuard is this gateway's identity.
@@ -182,6 +186,9 @@ type VPC struct {
 
 	// What may cross the gateway.
 	ACL ACL `yaml:"acl"`
+
+	// How much traffic the VPC may have across this gateway. Counts inner IP packets.
+	Limits Limits `yaml:"limits,omitempty"`
 
 	// Prefixes of this site that the other sites know by other addresses, for sites
 	// whose addresses collide. The translation is 1:1 and keeps no state: the host
@@ -355,6 +362,10 @@ type Peer struct {
 
 	// As `maxMSS` of a VPC, for the traffic of this peer: the smaller one holds.
 	MaxMSS uint16 `yaml:"maxMSS,omitempty" jsonschema:"minimum=88,maximum=65535,example=1340"`
+
+	// How much traffic there may be with this peer, over all VPCs. Counts inner IP
+	// packets.
+	Limits Limits `yaml:"limits,omitempty"`
 
 	// The VPCs that this peer carries, with its prefixes in each.
 	VPCs []PeerVPC `yaml:"vpcs" jsonschema:"required,minItems=1"`

@@ -27,6 +27,8 @@ func describe(t reflect.Type) string {
 		return "host:port"
 	case reflect.TypeFor[time.Duration]():
 		return "a duration such as 25s"
+	case reflect.TypeFor[Rate]():
+		return "a rate such as 100M"
 	case reflect.TypeFor[Protocol]():
 		return "a protocol such as tcp"
 	case reflect.TypeFor[PortRange]():

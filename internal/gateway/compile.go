@@ -125,7 +125,7 @@ func (c *compiler) ports() {
 		if link == nil {
 			continue
 		}
-		port := relay.Port{Ifindex: link.Ifindex, Name: link.Name, MAC: link.MAC, MTU: link.MTU, Virtual: link.Virtual}
+		port := relay.Port{Ifindex: link.Ifindex, Name: link.Name, MAC: link.MAC, MTU: link.MTU, Virtual: link.Virtual, ToPeers: relayLimit(&c.cfg.Ports[i].ToPeers)}
 		for _, p := range link.Addrs {
 			port.Addresses = append(port.Addresses, p.Addr().WithZone(""))
 		}
@@ -166,7 +166,7 @@ func (c *compiler) peerTable() {
 		for len(c.plan.snapshot.Peers) <= int(ref.id) {
 			c.plan.snapshot.Peers = append(c.plan.snapshot.Peers, relay.Peer{})
 		}
-		entry := relay.Peer{Name: peer.Name, WireGuard: ref.wireguard, Tunnel: peer.TunnelAddresses, FlowPorts: flowPorts(peer)}
+		entry := relay.Peer{Name: peer.Name, WireGuard: ref.wireguard, Tunnel: peer.TunnelAddresses, FlowPorts: flowPorts(peer), Limits: relayLimits(&peer.Limits)}
 		entry.MSS = mss(peer.ClampMSS, peer.MaxMSS)
 		for _, v := range peer.VPCs {
 			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, prefixes: v.Prefixes})
@@ -179,7 +179,7 @@ func (c *compiler) peerTable() {
 }
 
 func (c *compiler) vpc(vpc *config.VPC) {
-	out := relay.VPC{Name: vpc.Name, VNI: vpc.VNI, GatewayAddresses: vpc.GatewayAddresses, GatewayMAC: vpc.GatewayMAC, Sources: relaySources(vpc.SourceCheck), ACL: relayACL(&vpc.ACL)}
+	out := relay.VPC{Name: vpc.Name, VNI: vpc.VNI, GatewayAddresses: vpc.GatewayAddresses, GatewayMAC: vpc.GatewayMAC, Sources: relaySources(vpc.SourceCheck), ACL: relayACL(&vpc.ACL), Limits: relayLimits(&vpc.Limits)}
 	out.MSS = mss(vpc.ClampMSS, vpc.MaxMSS)
 	hops := make(map[netip.Prefix][]fib.NextHop)
 	overlay := false

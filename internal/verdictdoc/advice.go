@@ -101,6 +101,7 @@ var advice = map[string]string{
 	"source_not_allowed": "If the source is the peer's, add its prefix to `peers[].vpcs[].prefixes` here. If not, the peer leaks or forges: tell its operator.",
 	"spoofed_source":     "If the source is ours, add its prefix to the attachment. If not, find the host with a capture.",
 	"acl_denied":         "If it should pass, `sluice acl` shows which rule refuses it; `sluice trace` names it for a packet.",
+	"rate_limited":       "`sluice status` shows which limit refuses, by class. Raise it, or mark what matters with a higher DSCP.",
 	"tiny_fragment":      "An attempt to pass the access list, or a broken stack: find the sender.",
 	"bad_transport":      sender,
 	"inside_address":     "The other site uses the address from before the translation: give it the translated one.",

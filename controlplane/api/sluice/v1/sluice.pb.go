@@ -509,7 +509,9 @@ type StatusResponse struct {
 	RouteCount uint32 `protobuf:"varint,15,opt,name=route_count,json=routeCount,proto3" json:"route_count,omitempty"`
 	// What is wrong with hosts of overlays, one sentence each: two with the same
 	// address, one that does not stay, no room for more.
-	HostProblems  []string `protobuf:"bytes,40,rep,name=host_problems,json=hostProblems,proto3" json:"host_problems,omitempty"`
+	HostProblems []string `protobuf:"bytes,40,rep,name=host_problems,json=hostProblems,proto3" json:"host_problems,omitempty"`
+	// Limits in force, and what each has refused.
+	Limits        []*Limit `protobuf:"bytes,41,rep,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -656,6 +658,149 @@ func (x *StatusResponse) GetHostProblems() []string {
 	return nil
 }
 
+func (x *StatusResponse) GetLimits() []*Limit {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+// Limit is one token bucket.
+type Limit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is limited: "vpc red", "peer bergen-1" or "port wan0".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// fromSite or toSite.
+	Direction string `protobuf:"bytes,2,opt,name=direction,proto3" json:"direction,omitempty"`
+	// Bits per second; 0: any.
+	Rate uint64 `protobuf:"varint,3,opt,name=rate,proto3" json:"rate,omitempty"`
+	// Packets per second; 0: any.
+	PacketRate uint64 `protobuf:"varint,4,opt,name=packet_rate,json=packetRate,proto3" json:"packet_rate,omitempty"`
+	// What was refused, by class from the highest to the lowest. Over all workers;
+	// goes on through changes of the configuration.
+	Refused       []*ClassCount `protobuf:"bytes,5,rep,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limit) Reset() {
+	*x = Limit{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limit) ProtoMessage() {}
+
+func (x *Limit) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limit.ProtoReflect.Descriptor instead.
+func (*Limit) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Limit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Limit) GetDirection() string {
+	if x != nil {
+		return x.Direction
+	}
+	return ""
+}
+
+func (x *Limit) GetRate() uint64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *Limit) GetPacketRate() uint64 {
+	if x != nil {
+		return x.PacketRate
+	}
+	return 0
+}
+
+func (x *Limit) GetRefused() []*ClassCount {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+// ClassCount counts the packets of a class, and their bytes as the limit does.
+type ClassCount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Packets       uint64                 `protobuf:"varint,1,opt,name=packets,proto3" json:"packets,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClassCount) Reset() {
+	*x = ClassCount{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClassCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClassCount) ProtoMessage() {}
+
+func (x *ClassCount) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClassCount.ProtoReflect.Descriptor instead.
+func (*ClassCount) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ClassCount) GetPackets() uint64 {
+	if x != nil {
+		return x.Packets
+	}
+	return 0
+}
+
+func (x *ClassCount) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 // ConfigRevision identifies a configuration in force.
 type ConfigRevision struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -677,7 +822,7 @@ type ConfigRevision struct {
 
 func (x *ConfigRevision) Reset() {
 	*x = ConfigRevision{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[2]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -689,7 +834,7 @@ func (x *ConfigRevision) String() string {
 func (*ConfigRevision) ProtoMessage() {}
 
 func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[2]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -702,7 +847,7 @@ func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRevision.ProtoReflect.Descriptor instead.
 func (*ConfigRevision) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{2}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ConfigRevision) GetRevision() uint64 {
@@ -781,7 +926,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[3]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -793,7 +938,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[3]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -806,7 +951,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Port) GetName() string {
@@ -931,7 +1076,7 @@ type PeersRequest struct {
 
 func (x *PeersRequest) Reset() {
 	*x = PeersRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[4]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1088,7 @@ func (x *PeersRequest) String() string {
 func (*PeersRequest) ProtoMessage() {}
 
 func (x *PeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[4]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1101,7 @@ func (x *PeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersRequest.ProtoReflect.Descriptor instead.
 func (*PeersRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{4}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PeersRequest) GetName() string {
@@ -975,7 +1120,7 @@ type PeersResponse struct {
 
 func (x *PeersResponse) Reset() {
 	*x = PeersResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[5]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -987,7 +1132,7 @@ func (x *PeersResponse) String() string {
 func (*PeersResponse) ProtoMessage() {}
 
 func (x *PeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[5]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1000,7 +1145,7 @@ func (x *PeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersResponse.ProtoReflect.Descriptor instead.
 func (*PeersResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PeersResponse) GetPeers() []*Peer {
@@ -1044,7 +1189,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[6]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1201,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[6]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1214,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Peer) GetName() string {
@@ -1198,7 +1343,7 @@ type PeerVPC struct {
 
 func (x *PeerVPC) Reset() {
 	*x = PeerVPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[7]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1355,7 @@ func (x *PeerVPC) String() string {
 func (*PeerVPC) ProtoMessage() {}
 
 func (x *PeerVPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[7]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +1368,7 @@ func (x *PeerVPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerVPC.ProtoReflect.Descriptor instead.
 func (*PeerVPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{7}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PeerVPC) GetVpc() string {
@@ -1255,7 +1400,7 @@ type VPCsRequest struct {
 
 func (x *VPCsRequest) Reset() {
 	*x = VPCsRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[8]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +1412,7 @@ func (x *VPCsRequest) String() string {
 func (*VPCsRequest) ProtoMessage() {}
 
 func (x *VPCsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[8]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +1425,7 @@ func (x *VPCsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPCsRequest.ProtoReflect.Descriptor instead.
 func (*VPCsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{8}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{10}
 }
 
 type VPCsResponse struct {
@@ -1292,7 +1437,7 @@ type VPCsResponse struct {
 
 func (x *VPCsResponse) Reset() {
 	*x = VPCsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[9]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1449,7 @@ func (x *VPCsResponse) String() string {
 func (*VPCsResponse) ProtoMessage() {}
 
 func (x *VPCsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[9]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +1462,7 @@ func (x *VPCsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPCsResponse.ProtoReflect.Descriptor instead.
 func (*VPCsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{9}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *VPCsResponse) GetVpcs() []*VPC {
@@ -1353,7 +1498,7 @@ type VPC struct {
 
 func (x *VPC) Reset() {
 	*x = VPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1510,7 @@ func (x *VPC) String() string {
 func (*VPC) ProtoMessage() {}
 
 func (x *VPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1523,7 @@ func (x *VPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPC.ProtoReflect.Descriptor instead.
 func (*VPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{10}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *VPC) GetName() string {
@@ -1488,7 +1633,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1645,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1658,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{11}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Attachment) GetType() string {
@@ -1556,7 +1701,7 @@ type RoutesRequest struct {
 
 func (x *RoutesRequest) Reset() {
 	*x = RoutesRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1713,7 @@ func (x *RoutesRequest) String() string {
 func (*RoutesRequest) ProtoMessage() {}
 
 func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1726,7 @@ func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesRequest.ProtoReflect.Descriptor instead.
 func (*RoutesRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RoutesRequest) GetVpc() string {
@@ -1607,7 +1752,7 @@ type RoutesResponse struct {
 
 func (x *RoutesResponse) Reset() {
 	*x = RoutesResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1764,7 @@ func (x *RoutesResponse) String() string {
 func (*RoutesResponse) ProtoMessage() {}
 
 func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1777,7 @@ func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesResponse.ProtoReflect.Descriptor instead.
 func (*RoutesResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RoutesResponse) GetRoutes() []*Route {
@@ -1663,7 +1808,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1820,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1833,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Route) GetVpc() string {
@@ -1768,7 +1913,7 @@ type NextHop struct {
 
 func (x *NextHop) Reset() {
 	*x = NextHop{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1925,7 @@ func (x *NextHop) String() string {
 func (*NextHop) ProtoMessage() {}
 
 func (x *NextHop) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1938,7 @@ func (x *NextHop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextHop.ProtoReflect.Descriptor instead.
 func (*NextHop) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *NextHop) GetPeer() string {
@@ -1848,7 +1993,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +2005,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +2018,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HostsRequest) GetVpc() string {
@@ -1893,7 +2038,7 @@ type ACLRequest struct {
 
 func (x *ACLRequest) Reset() {
 	*x = ACLRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1905,7 +2050,7 @@ func (x *ACLRequest) String() string {
 func (*ACLRequest) ProtoMessage() {}
 
 func (x *ACLRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1918,7 +2063,7 @@ func (x *ACLRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRequest.ProtoReflect.Descriptor instead.
 func (*ACLRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ACLRequest) GetVpc() string {
@@ -1937,7 +2082,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +2094,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +2107,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -2003,7 +2148,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2160,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2173,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Host) GetVpc() string {
@@ -2125,7 +2270,7 @@ type ACLResponse struct {
 
 func (x *ACLResponse) Reset() {
 	*x = ACLResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2282,7 @@ func (x *ACLResponse) String() string {
 func (*ACLResponse) ProtoMessage() {}
 
 func (x *ACLResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2295,7 @@ func (x *ACLResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLResponse.ProtoReflect.Descriptor instead.
 func (*ACLResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ACLResponse) GetAcls() []*ACL {
@@ -2179,7 +2324,7 @@ type ACL struct {
 
 func (x *ACL) Reset() {
 	*x = ACL{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2336,7 @@ func (x *ACL) String() string {
 func (*ACL) ProtoMessage() {}
 
 func (x *ACL) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2349,7 @@ func (x *ACL) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACL.ProtoReflect.Descriptor instead.
 func (*ACL) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ACL) GetVpc() string {
@@ -2269,7 +2414,7 @@ type ACLRule struct {
 
 func (x *ACLRule) Reset() {
 	*x = ACLRule{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2426,7 @@ func (x *ACLRule) String() string {
 func (*ACLRule) ProtoMessage() {}
 
 func (x *ACLRule) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2439,7 @@ func (x *ACLRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRule.ProtoReflect.Descriptor instead.
 func (*ACLRule) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ACLRule) GetName() string {
@@ -2342,7 +2487,7 @@ type CountersRequest struct {
 
 func (x *CountersRequest) Reset() {
 	*x = CountersRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2354,7 +2499,7 @@ func (x *CountersRequest) String() string {
 func (*CountersRequest) ProtoMessage() {}
 
 func (x *CountersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2367,7 +2512,7 @@ func (x *CountersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
 func (*CountersRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CountersRequest) GetComponent() string {
@@ -2388,7 +2533,7 @@ type CountersResponse struct {
 
 func (x *CountersResponse) Reset() {
 	*x = CountersResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2545,7 @@ func (x *CountersResponse) String() string {
 func (*CountersResponse) ProtoMessage() {}
 
 func (x *CountersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2413,7 +2558,7 @@ func (x *CountersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersResponse.ProtoReflect.Descriptor instead.
 func (*CountersResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CountersResponse) GetTime() *timestamppb.Timestamp {
@@ -2453,7 +2598,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2465,7 +2610,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +2623,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Counter) GetComponent() string {
@@ -2565,7 +2710,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +2722,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +2735,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CaptureRequest) GetStages() []CaptureStage {
@@ -2667,7 +2812,7 @@ type CaptureResponse struct {
 
 func (x *CaptureResponse) Reset() {
 	*x = CaptureResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2679,7 +2824,7 @@ func (x *CaptureResponse) String() string {
 func (*CaptureResponse) ProtoMessage() {}
 
 func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2692,7 +2837,7 @@ func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureResponse.ProtoReflect.Descriptor instead.
 func (*CaptureResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CaptureResponse) GetPackets() []*CapturedPacket {
@@ -2734,7 +2879,7 @@ type CapturedPacket struct {
 
 func (x *CapturedPacket) Reset() {
 	*x = CapturedPacket{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +2891,7 @@ func (x *CapturedPacket) String() string {
 func (*CapturedPacket) ProtoMessage() {}
 
 func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +2904,7 @@ func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapturedPacket.ProtoReflect.Descriptor instead.
 func (*CapturedPacket) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CapturedPacket) GetTime() *timestamppb.Timestamp {
@@ -2863,7 +3008,7 @@ type TraceRequest struct {
 
 func (x *TraceRequest) Reset() {
 	*x = TraceRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2875,7 +3020,7 @@ func (x *TraceRequest) String() string {
 func (*TraceRequest) ProtoMessage() {}
 
 func (x *TraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2888,7 +3033,7 @@ func (x *TraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
 func (*TraceRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TraceRequest) GetPacket() []byte {
@@ -2989,7 +3134,7 @@ type TraceResponse struct {
 
 func (x *TraceResponse) Reset() {
 	*x = TraceResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3001,7 +3146,7 @@ func (x *TraceResponse) String() string {
 func (*TraceResponse) ProtoMessage() {}
 
 func (x *TraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3014,7 +3159,7 @@ func (x *TraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceResponse.ProtoReflect.Descriptor instead.
 func (*TraceResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TraceResponse) GetSteps() []*TraceStep {
@@ -3048,7 +3193,7 @@ type TraceStep struct {
 
 func (x *TraceStep) Reset() {
 	*x = TraceStep{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3060,7 +3205,7 @@ func (x *TraceStep) String() string {
 func (*TraceStep) ProtoMessage() {}
 
 func (x *TraceStep) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3073,7 +3218,7 @@ func (x *TraceStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceStep.ProtoReflect.Descriptor instead.
 func (*TraceStep) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TraceStep) GetStage() string {
@@ -3100,7 +3245,7 @@ type TracedFrame struct {
 
 func (x *TracedFrame) Reset() {
 	*x = TracedFrame{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3112,7 +3257,7 @@ func (x *TracedFrame) String() string {
 func (*TracedFrame) ProtoMessage() {}
 
 func (x *TracedFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3125,7 +3270,7 @@ func (x *TracedFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TracedFrame.ProtoReflect.Descriptor instead.
 func (*TracedFrame) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TracedFrame) GetPort() string {
@@ -3158,7 +3303,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3170,7 +3315,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3183,7 +3328,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Problem) GetLine() uint32 {
@@ -3228,7 +3373,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3240,7 +3385,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3253,7 +3398,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ApplyRequest) GetConfig() []byte {
@@ -3291,7 +3436,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3303,7 +3448,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3316,7 +3461,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ApplyResponse) GetProblems() []*Problem {
@@ -3348,7 +3493,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3360,7 +3505,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3373,7 +3518,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
 }
 
 type ReloadResponse struct {
@@ -3390,7 +3535,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3402,7 +3547,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3415,7 +3560,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReloadResponse) GetProblems() []*Problem {
@@ -3444,7 +3589,7 @@ var File_sluice_v1_sluice_proto protoreflect.FileDescriptor
 const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\n" +
 	"\x16sluice/v1/sluice.proto\x12\tsluice.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rStatusRequest\"\xc6\x04\n" +
+	"\rStatusRequest\"\xf0\x04\n" +
 	"\x0eStatusResponse\x12\x12\n" +
 	"\x04site\x18\x01 \x01(\tR\x04site\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x18\n" +
@@ -3465,7 +3610,19 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\tvpc_count\x18\x0e \x01(\rR\bvpcCount\x12\x1f\n" +
 	"\vroute_count\x18\x0f \x01(\rR\n" +
 	"routeCount\x12#\n" +
-	"\rhost_problems\x18( \x03(\tR\fhostProblems\"\xf1\x01\n" +
+	"\rhost_problems\x18( \x03(\tR\fhostProblems\x12(\n" +
+	"\x06limits\x18) \x03(\v2\x10.sluice.v1.LimitR\x06limits\"\x9f\x01\n" +
+	"\x05Limit\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tdirection\x18\x02 \x01(\tR\tdirection\x12\x12\n" +
+	"\x04rate\x18\x03 \x01(\x04R\x04rate\x12\x1f\n" +
+	"\vpacket_rate\x18\x04 \x01(\x04R\n" +
+	"packetRate\x12/\n" +
+	"\arefused\x18\x05 \x03(\v2\x15.sluice.v1.ClassCountR\arefused\"<\n" +
+	"\n" +
+	"ClassCount\x12\x18\n" +
+	"\apackets\x18\x01 \x01(\x04R\apackets\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"\xf1\x01\n" +
 	"\x0eConfigRevision\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x124\n" +
 	"\aapplied\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aapplied\x12\x16\n" +
@@ -3766,7 +3923,7 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
 	(PeerState)(0),                // 1: sluice.v1.PeerState
@@ -3777,113 +3934,117 @@ var file_sluice_v1_sluice_proto_goTypes = []any{
 	(CaptureStage)(0),             // 6: sluice.v1.CaptureStage
 	(*StatusRequest)(nil),         // 7: sluice.v1.StatusRequest
 	(*StatusResponse)(nil),        // 8: sluice.v1.StatusResponse
-	(*ConfigRevision)(nil),        // 9: sluice.v1.ConfigRevision
-	(*Port)(nil),                  // 10: sluice.v1.Port
-	(*PeersRequest)(nil),          // 11: sluice.v1.PeersRequest
-	(*PeersResponse)(nil),         // 12: sluice.v1.PeersResponse
-	(*Peer)(nil),                  // 13: sluice.v1.Peer
-	(*PeerVPC)(nil),               // 14: sluice.v1.PeerVPC
-	(*VPCsRequest)(nil),           // 15: sluice.v1.VPCsRequest
-	(*VPCsResponse)(nil),          // 16: sluice.v1.VPCsResponse
-	(*VPC)(nil),                   // 17: sluice.v1.VPC
-	(*Attachment)(nil),            // 18: sluice.v1.Attachment
-	(*RoutesRequest)(nil),         // 19: sluice.v1.RoutesRequest
-	(*RoutesResponse)(nil),        // 20: sluice.v1.RoutesResponse
-	(*Route)(nil),                 // 21: sluice.v1.Route
-	(*NextHop)(nil),               // 22: sluice.v1.NextHop
-	(*HostsRequest)(nil),          // 23: sluice.v1.HostsRequest
-	(*ACLRequest)(nil),            // 24: sluice.v1.ACLRequest
-	(*HostsResponse)(nil),         // 25: sluice.v1.HostsResponse
-	(*Host)(nil),                  // 26: sluice.v1.Host
-	(*ACLResponse)(nil),           // 27: sluice.v1.ACLResponse
-	(*ACL)(nil),                   // 28: sluice.v1.ACL
-	(*ACLRule)(nil),               // 29: sluice.v1.ACLRule
-	(*CountersRequest)(nil),       // 30: sluice.v1.CountersRequest
-	(*CountersResponse)(nil),      // 31: sluice.v1.CountersResponse
-	(*Counter)(nil),               // 32: sluice.v1.Counter
-	(*CaptureRequest)(nil),        // 33: sluice.v1.CaptureRequest
-	(*CaptureResponse)(nil),       // 34: sluice.v1.CaptureResponse
-	(*CapturedPacket)(nil),        // 35: sluice.v1.CapturedPacket
-	(*TraceRequest)(nil),          // 36: sluice.v1.TraceRequest
-	(*TraceResponse)(nil),         // 37: sluice.v1.TraceResponse
-	(*TraceStep)(nil),             // 38: sluice.v1.TraceStep
-	(*TracedFrame)(nil),           // 39: sluice.v1.TracedFrame
-	(*Problem)(nil),               // 40: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 41: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 42: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 43: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 44: sluice.v1.ReloadResponse
-	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
+	(*Limit)(nil),                 // 9: sluice.v1.Limit
+	(*ClassCount)(nil),            // 10: sluice.v1.ClassCount
+	(*ConfigRevision)(nil),        // 11: sluice.v1.ConfigRevision
+	(*Port)(nil),                  // 12: sluice.v1.Port
+	(*PeersRequest)(nil),          // 13: sluice.v1.PeersRequest
+	(*PeersResponse)(nil),         // 14: sluice.v1.PeersResponse
+	(*Peer)(nil),                  // 15: sluice.v1.Peer
+	(*PeerVPC)(nil),               // 16: sluice.v1.PeerVPC
+	(*VPCsRequest)(nil),           // 17: sluice.v1.VPCsRequest
+	(*VPCsResponse)(nil),          // 18: sluice.v1.VPCsResponse
+	(*VPC)(nil),                   // 19: sluice.v1.VPC
+	(*Attachment)(nil),            // 20: sluice.v1.Attachment
+	(*RoutesRequest)(nil),         // 21: sluice.v1.RoutesRequest
+	(*RoutesResponse)(nil),        // 22: sluice.v1.RoutesResponse
+	(*Route)(nil),                 // 23: sluice.v1.Route
+	(*NextHop)(nil),               // 24: sluice.v1.NextHop
+	(*HostsRequest)(nil),          // 25: sluice.v1.HostsRequest
+	(*ACLRequest)(nil),            // 26: sluice.v1.ACLRequest
+	(*HostsResponse)(nil),         // 27: sluice.v1.HostsResponse
+	(*Host)(nil),                  // 28: sluice.v1.Host
+	(*ACLResponse)(nil),           // 29: sluice.v1.ACLResponse
+	(*ACL)(nil),                   // 30: sluice.v1.ACL
+	(*ACLRule)(nil),               // 31: sluice.v1.ACLRule
+	(*CountersRequest)(nil),       // 32: sluice.v1.CountersRequest
+	(*CountersResponse)(nil),      // 33: sluice.v1.CountersResponse
+	(*Counter)(nil),               // 34: sluice.v1.Counter
+	(*CaptureRequest)(nil),        // 35: sluice.v1.CaptureRequest
+	(*CaptureResponse)(nil),       // 36: sluice.v1.CaptureResponse
+	(*CapturedPacket)(nil),        // 37: sluice.v1.CapturedPacket
+	(*TraceRequest)(nil),          // 38: sluice.v1.TraceRequest
+	(*TraceResponse)(nil),         // 39: sluice.v1.TraceResponse
+	(*TraceStep)(nil),             // 40: sluice.v1.TraceStep
+	(*TracedFrame)(nil),           // 41: sluice.v1.TracedFrame
+	(*Problem)(nil),               // 42: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 43: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 44: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 45: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 46: sluice.v1.ReloadResponse
+	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 48: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	45, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	46, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	47, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	48, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
-	10, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
-	13, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
-	9,  // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
-	45, // 6: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	45, // 7: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
-	13, // 8: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
-	1,  // 9: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	45, // 10: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	46, // 11: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	46, // 12: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
-	14, // 13: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
-	17, // 14: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
-	18, // 15: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
-	21, // 16: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
-	2,  // 17: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
-	22, // 18: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
-	26, // 19: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
-	3,  // 20: sluice.v1.Host.state:type_name -> sluice.v1.HostState
-	4,  // 21: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
-	46, // 22: sluice.v1.Host.since:type_name -> google.protobuf.Duration
-	46, // 23: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
-	28, // 24: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
-	29, // 25: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
-	45, // 26: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
-	32, // 27: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
-	5,  // 28: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
-	6,  // 29: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
-	46, // 30: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
-	35, // 31: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
-	45, // 32: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
-	6,  // 33: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
-	38, // 34: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
-	39, // 35: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
-	40, // 36: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	9,  // 37: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	40, // 38: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	9,  // 39: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	7,  // 40: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	11, // 41: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	15, // 42: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	19, // 43: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	23, // 44: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
-	24, // 45: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
-	30, // 46: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	33, // 47: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
-	36, // 48: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
-	41, // 49: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	43, // 50: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	8,  // 51: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	12, // 52: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	16, // 53: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	20, // 54: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	25, // 55: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
-	27, // 56: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
-	31, // 57: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	34, // 58: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
-	37, // 59: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
-	42, // 60: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	44, // 61: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	51, // [51:62] is the sub-list for method output_type
-	40, // [40:51] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	12, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
+	15, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
+	11, // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
+	9,  // 6: sluice.v1.StatusResponse.limits:type_name -> sluice.v1.Limit
+	10, // 7: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
+	47, // 8: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	47, // 9: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	15, // 10: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
+	1,  // 11: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
+	47, // 12: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	48, // 13: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	48, // 14: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	16, // 15: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
+	19, // 16: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
+	20, // 17: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
+	23, // 18: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
+	2,  // 19: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
+	24, // 20: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
+	28, // 21: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
+	3,  // 22: sluice.v1.Host.state:type_name -> sluice.v1.HostState
+	4,  // 23: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
+	48, // 24: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	48, // 25: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	30, // 26: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
+	31, // 27: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
+	47, // 28: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	34, // 29: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
+	5,  // 30: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
+	6,  // 31: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
+	48, // 32: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
+	37, // 33: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
+	47, // 34: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
+	6,  // 35: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
+	40, // 36: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
+	41, // 37: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
+	42, // 38: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	11, // 39: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	42, // 40: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	11, // 41: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	7,  // 42: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	13, // 43: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	17, // 44: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	21, // 45: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	25, // 46: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	26, // 47: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
+	32, // 48: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	35, // 49: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
+	38, // 50: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
+	43, // 51: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	45, // 52: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	8,  // 53: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	14, // 54: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	18, // 55: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	22, // 56: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	27, // 57: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	29, // 58: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
+	33, // 59: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	36, // 60: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
+	39, // 61: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
+	44, // 62: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	46, // 63: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	53, // [53:64] is the sub-list for method output_type
+	42, // [42:53] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -3891,14 +4052,14 @@ func file_sluice_v1_sluice_proto_init() {
 	if File_sluice_v1_sluice_proto != nil {
 		return
 	}
-	file_sluice_v1_sluice_proto_msgTypes[25].OneofWrappers = []any{}
+	file_sluice_v1_sluice_proto_msgTypes[27].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -64,6 +64,8 @@ func scalar(t reflect.Type) *jsonschema.Schema {
 		s.Pattern = `^[A-Za-z0-9+/]{43}=$`
 	case reflect.TypeFor[config.Endpoint]():
 		s.Pattern = `^.+:[0-9]{1,5}$`
+	case reflect.TypeFor[config.Rate]():
+		s.Type, s.Pattern, s.Examples = "", `^[0-9]+(\.[0-9]+)?[kMG]?$`, []any{"100M", "2.5G"}
 	case reflect.TypeFor[config.Protocol]():
 		s.Type, s.Pattern, s.Examples = "", `^[a-z0-9]+$`, []any{"tcp", 47}
 	case reflect.TypeFor[config.PortRange]():
