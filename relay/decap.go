@@ -78,6 +78,9 @@ func parseGeneve(f *frame) (packet.Geneve, Verdict) {
 // returns the EtherType of what is inside; 0 when the packet has met its end.
 func (w *worker) stripEthernet(f *frame, etherType uint16) uint16 {
 	if etherType != packet.TypeEthernet {
+		if etherType == 0 { // no EtherType, but what we return for packets that have met their end
+			w.drop(f, InnerNotIP)
+		}
 		return etherType
 	}
 	eth, bad := packet.ParseEthernet(f.data())

@@ -231,6 +231,7 @@ func TestAPacketFromAPeerThatIsWrongHasItsVerdict(t *testing.T) {
 		{"the default VPC in Geneve", tunnelled(0, v4, plain), UnknownVNI},
 		{"Geneve of version 1", edit(tunnelled(vni, v4, good), func(b []byte) { b[28] = 0x40 }), BadGeneve},
 		{"a Geneve control packet", edit(tunnelled(vni, v4, good), func(b []byte) { b[29] = 0x80 }), GeneveControl},
+		{"a Geneve payload of EtherType 0", tunnelled(vni, 0, good), InnerNotIP},
 		{"a Geneve payload that is not IP", tunnelled(vni, layers.EthernetTypeARP, good), InnerNotIP},
 		{"an inner Ethernet header cut short", tunnelled(vni, layers.EthernetTypeTransparentEthernetBridging, good[:9]), BadInnerFrame},
 		{"IPv4 said to be IPv6", tunnelled(vni, layers.EthernetTypeIPv6, good), BadInnerIP},
