@@ -35,7 +35,8 @@ func (w *worker) decap(f *frame, o overlay, outer int) {
 	}
 	f.off += header
 	ethernet, frame := etherType == packet.TypeEthernet, f.off
-	if etherType = w.stripEthernet(f, etherType); etherType == 0 {
+	etherType, alive := w.stripEthernet(f, etherType)
+	if !alive {
 		return
 	}
 	if etherType == packet.TypeARP && ethernet {
@@ -75,25 +76,22 @@ func parseGeneve(f *frame) (packet.Geneve, Verdict) {
 }
 
 // stripEthernet takes an inner Ethernet header off, if there is one, and
-// returns the EtherType of what is inside; 0 when the packet has met its end.
-func (w *worker) stripEthernet(f *frame, etherType uint16) uint16 {
+// returns the EtherType of what is inside. False: the packet has met its end.
+func (w *worker) stripEthernet(f *frame, etherType uint16) (uint16, bool) {
 	if etherType != packet.TypeEthernet {
-		if etherType == 0 { // no EtherType, but what we return for packets that have met their end
-			w.drop(f, InnerNotIP)
-		}
-		return etherType
+		return etherType, true
 	}
 	eth, bad := packet.ParseEthernet(f.data())
 	if bad != packet.Fine {
 		w.drop(f, BadInnerFrame)
-		return 0
+		return 0, false
 	}
 	if eth.VLAN != 0 || eth.Type < 0x0600 { // a length: 802.3, not Ethernet II
 		w.drop(f, InnerNotIP)
-		return 0
+		return 0, false
 	}
 	f.off += eth.Len
-	return eth.Type
+	return eth.Type, true
 }
 
 // parseInner reads the inner IP header into f.ip and holds it against the EtherType.

@@ -1,16 +1,13 @@
 package relay
 
 import (
-	"bytes"
 	"fmt"
 	"path/filepath"
 	"testing"
 
-	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 
 	"github.com/sluicegw/sluice/internal/packet"
-	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // What an access list lets through, and what it answers, in captures: the same
@@ -79,7 +76,7 @@ func TestGoldenPolicy(t *testing.T) {
 				if got[ACLDenied.String()] != 4 || got[Originated.String()] != 2 || got[ToPeer.String()]+got[ToSite.String()] != 3 {
 					t.Errorf("verdicts are %v", got)
 				}
-				for port, packets := range map[string][][]byte{"site": p.a.got(redPort), "wan": p.openedBy2(t)} {
+				for port, packets := range map[string][][]byte{"site": p.a.got(redPort), "wan": p.plainOf(t)} {
 					want := filepath.Join("testdata", name+"."+port+".want.pcap")
 					link := layers.LinkTypeEthernet
 					if port == "wan" {
@@ -93,20 +90,4 @@ func TestGoldenPolicy(t *testing.T) {
 			})
 		}
 	}
-}
-
-// openedBy2 opens what site 1 has sent to the WAN.
-func (p *pair) openedBy2(t *testing.T) (plain [][]byte) {
-	t.Helper()
-	batch := p.b.device.NewBatch()
-	for _, frame := range p.a.got(wanPort) {
-		udp := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeUDP).(*layers.UDP)
-		pkts := []wireguard.Packet{{Buf: bytes.Clone(udp.Payload)}}
-		batch.Open(pkts, p.b.device.Clock())
-		if pkts[0].Result != wireguard.OK {
-			t.Fatalf("open: %v", pkts[0].Result)
-		}
-		plain = append(plain, pkts[0].Buf)
-	}
-	return plain
 }

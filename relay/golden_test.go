@@ -14,8 +14,6 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
-
-	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 var update = flag.Bool("update", false, "write testdata/*.pcap anew")
@@ -28,23 +26,13 @@ var update = flag.Bool("update", false, "write testdata/*.pcap anew")
 //	go test ./relay -run Golden -update && git diff --stat
 
 func TestGoldenSiteToWAN(t *testing.T) {
-	goldenCases(t, "out", func(t *testing.T, p *pair, v vpcName, place, version int, in [][]byte) (got [][]byte) {
+	goldenCases(t, "out", func(t *testing.T, p *pair, v vpcName, place, version int, in [][]byte) [][]byte {
 		port, _ := fromHost(v, 1, place, goldenInner(v, 1, place, version)[0])
 		for _, b := range in {
 			p.a.queues[0][port].Inject(b)
 		}
 		p.a.turn()
-		batch := p.b.device.NewBatch()
-		for _, frame := range p.a.got(wanPort) {
-			udp := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeUDP).(*layers.UDP)
-			pkts := []wireguard.Packet{{Buf: bytes.Clone(udp.Payload)}}
-			batch.Open(pkts, p.b.device.Clock())
-			if pkts[0].Result != wireguard.OK {
-				t.Fatalf("open: %v", pkts[0].Result)
-			}
-			got = append(got, pkts[0].Buf)
-		}
-		return got
+		return p.plainOf(t)
 	}, func(v vpcName, place, version int) (frames [][]byte) {
 		for _, inner := range goldenInner(v, 1, place, version) {
 			_, b := fromHost(v, 1, place, inner)
@@ -107,6 +95,30 @@ func goldenCases(t *testing.T, direction string, run func(*testing.T, *pair, vpc
 			}
 		}
 	}
+}
+
+// goldenExchange sends frames, one after the other, into site 1's overlay port, and pins what the port sends back and what
+// arrives at a port of site 2. One of both must hold something.
+func goldenExchange(t *testing.T, p *pair, name string, frames [][]byte, arrivesAt uint32) {
+	t.Helper()
+	in, back, arrives := filepath.Join("testdata", name+".in.pcap"), filepath.Join("testdata", name+".want.pcap"), filepath.Join("testdata", name+".arrives.pcap")
+	if *update {
+		writeCapture(t, in, layers.LinkTypeEthernet, frames)
+	}
+	for _, frame := range readCapture(t, in) {
+		p.a.queues[0][sitePort].Inject(frame)
+		p.settle()
+	}
+	gotBack, gotArrives := p.a.got(sitePort), p.b.got(arrivesAt)
+	if *update {
+		writeCapture(t, back, layers.LinkTypeEthernet, gotBack)
+		writeCapture(t, arrives, layers.LinkTypeEthernet, gotArrives)
+	}
+	if len(gotBack)+len(gotArrives) == 0 {
+		t.Fatal("nothing came out")
+	}
+	same(t, layers.LinkTypeEthernet, gotBack, readCapture(t, back))
+	same(t, layers.LinkTypeEthernet, gotArrives, readCapture(t, arrives))
 }
 
 // compare shows the first difference layer by layer.

@@ -1,11 +1,15 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
 
 	"github.com/sluicegw/sluice/afxdp"
 	"github.com/sluicegw/sluice/internal/fib"
@@ -460,4 +464,26 @@ func check(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// plain is what site 2 finds in a WireGuard message of site 1, with its padding.
+func (p *pair) plain(batch *wireguard.Batch, frame []byte) ([]byte, wireguard.Result) {
+	udp := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeUDP).(*layers.UDP)
+	pkts := []wireguard.Packet{{Buf: bytes.Clone(udp.Payload)}}
+	batch.Open(pkts, p.b.device.Clock())
+	return pkts[0].Buf, pkts[0].Result
+}
+
+// plainOf opens the WireGuard messages that site 1 has sent to the WAN.
+func (p *pair) plainOf(t *testing.T) (plain [][]byte) {
+	t.Helper()
+	batch := p.b.device.NewBatch()
+	for _, frame := range p.a.got(wanPort) {
+		b, result := p.plain(batch, frame)
+		if result != wireguard.OK {
+			t.Fatalf("open: %v", result)
+		}
+		plain = append(plain, b)
+	}
+	return plain
 }

@@ -248,7 +248,7 @@ func TestAFullRingTakesTheHigherClassesFirst(t *testing.T) {
 		}
 		p.a.turn()
 		voice, last := 0, -1
-		sent := p.openedBy2(t)
+		sent := p.plainOf(t)
 		for _, b := range sent {
 			if b[1] == 46<<2 {
 				voice++

@@ -93,26 +93,32 @@ func (w *worker) mail() bool {
 	return true
 }
 
-// engineOffset is where an engine's datagram starts in its frame: behind room
+// engineOffset is where what was posted starts in its frame: behind room
 // for the outer headers.
 const engineOffset = 128
 
 // inject copies a datagram into a frame and sends it.
 func (w *worker) inject(f *frame, d *wireguard.Datagram) {
 	w.injected++
-	var base [1]uint64
-	if w.umem.Alloc(base[:]) == 0 {
+	if w.posted(f, fromEngine, d.Data) {
+		w.engineOut(f, d.Endpoint)
+	}
+}
+
+// posted makes f a packet with the bytes of something that was posted. False:
+// there was no memory, or too little, and the packet has met its end.
+func (w *worker) posted(f *frame, from origin, data []byte) bool {
+	*f = frame{off: engineOffset, end: engineOffset + len(data), slot: -1, vpc: -1, origin: from}
+	if !w.alloc(f) {
 		w.count(TxFull)
-		return
+		return false
 	}
-	chunk := w.umem.Frame(base[0])
-	*f = frame{chunk: chunk, base: base[0], off: engineOffset, end: engineOffset + len(d.Data), slot: -1, vpc: -1, origin: fromEngine}
-	if f.end > len(chunk) {
+	if f.end > len(f.chunk) {
 		w.drop(f, NoRoom)
-		return
+		return false
 	}
-	copy(f.data(), d.Data)
-	w.engineOut(f, d.Endpoint)
+	copy(f.data(), data)
+	return true
 }
 
 // engineOut wraps and sends a datagram of the engine, or parks it until the

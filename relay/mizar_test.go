@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"path/filepath"
 	"testing"
 
 	"github.com/gopacket/gopacket"
@@ -414,24 +413,7 @@ func TestGoldenMizar(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newMizarPair(t, c.second, gatewayOptions{})
-			in, back, arrives := filepath.Join("testdata", name+".in.pcap"), filepath.Join("testdata", name+".want.pcap"), filepath.Join("testdata", name+".arrives.pcap")
-			if *update {
-				writeCapture(t, in, layers.LinkTypeEthernet, c.frames)
-			}
-			for _, frame := range readCapture(t, in) {
-				p.a.queues[0][sitePort].Inject(frame)
-				p.settle()
-			}
-			gotBack, gotArrives := p.a.got(sitePort), p.b.got(sitePort)
-			if *update {
-				writeCapture(t, back, layers.LinkTypeEthernet, gotBack)
-				writeCapture(t, arrives, layers.LinkTypeEthernet, gotArrives)
-			}
-			if len(gotBack)+len(gotArrives) == 0 {
-				t.Fatal("nothing came out")
-			}
-			same(t, layers.LinkTypeEthernet, gotBack, readCapture(t, back))
-			same(t, layers.LinkTypeEthernet, gotArrives, readCapture(t, arrives))
+			goldenExchange(t, p, name, c.frames, sitePort)
 		})
 	}
 }

@@ -481,13 +481,10 @@ func unpadded(b []byte) []byte {
 
 // opened is what site 2 finds in a message to it.
 func (p *pair) opened(frame []byte) (sealedPacket, wireguard.Result) {
-	udp := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeUDP).(*layers.UDP)
-	pkts := []wireguard.Packet{{Buf: bytes.Clone(udp.Payload)}}
-	p.b.device.NewBatch().Open(pkts, p.b.device.Clock())
-	if pkts[0].Result != wireguard.OK {
-		return sealedPacket{}, pkts[0].Result
+	plain, result := p.plain(p.b.device.NewBatch(), frame)
+	if result != wireguard.OK {
+		return sealedPacket{}, result
 	}
-	plain := pkts[0].Buf
 	return sealedPacket{trafficClass(frame[14:]), normalPlain(unpadded(plain))}, wireguard.OK
 }
 

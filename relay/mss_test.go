@@ -10,7 +10,6 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"github.com/sluicegw/sluice/internal/packet"
-	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // synPacket opens a connection and announces mss, behind options that other
@@ -46,21 +45,6 @@ func mssOf(t *testing.T, name string, b []byte) int {
 	}
 	at := bytes.Index(b[ip.HeaderLen+packet.TCPLen:], []byte{2, 4}) + ip.HeaderLen + packet.TCPLen
 	return int(b[at+2])<<8 | int(b[at+3])
-}
-
-// plainOf opens the WireGuard messages that site 1 has sent to the WAN.
-func (p *pair) plainOf(t *testing.T) (plain [][]byte) {
-	t.Helper()
-	batch := p.b.device.NewBatch()
-	for _, frame := range p.a.got(wanPort) {
-		udp := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeUDP).(*layers.UDP)
-		pkts := []wireguard.Packet{{Buf: bytes.Clone(udp.Payload)}}
-		if batch.Open(pkts, p.b.device.Clock()); pkts[0].Result != wireguard.OK {
-			t.Fatalf("open: %v", pkts[0].Result)
-		}
-		plain = append(plain, pkts[0].Buf)
-	}
-	return plain
 }
 
 // synOut sends a SYN from a place of site 1 and returns the inner packet that

@@ -104,8 +104,8 @@ func (w *worker) tunnelled(f *frame) {
 		return
 	}
 	f.off += g.Len
-	etherType := w.stripEthernet(f, g.Type)
-	if etherType == 0 {
+	etherType, alive := w.stripEthernet(f, g.Type)
+	if !alive {
 		return
 	}
 	if verdict = parseInner(f, etherType); verdict != pending {

@@ -144,23 +144,14 @@ func (r *Relay) SendQuestion(q hosts.Question) bool {
 // neighbour entry is not there yet is dropped: the learner asks again.
 func (w *worker) question(f *frame, q *hosts.Question) {
 	w.made++
-	var base [1]uint64
-	if w.umem.Alloc(base[:]) == 0 {
-		w.count(TxFull)
+	if !w.posted(f, fromRelay, q.Frame) {
 		return
 	}
-	chunk := w.umem.Frame(base[0])
-	*f = frame{chunk: chunk, base: base[0], off: engineOffset, end: engineOffset + len(q.Frame), slot: -1, vpc: -1, origin: fromRelay}
 	id, ok := w.state.segments[q.Segment]
 	if !ok || w.places == nil {
 		w.drop(f, NoRoute)
 		return
 	}
-	if f.end > len(chunk) {
-		w.drop(f, NoRoom)
-		return
-	}
-	copy(f.data(), q.Frame)
 	adj := w.vtepAdjacency(w.wayTo(id, q.VTEP), &w.state.deliveries[id], q.VTEP)
 	switch adj.state {
 	case ready:

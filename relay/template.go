@@ -18,7 +18,7 @@ type template struct {
 	checksum bool   // UDP over IPv6 has one
 	spread   bool   // flows differ by source port and flow label (RFC 6438), for the routers and queues on the way
 	first    uint16 // spread: the lowest source port, and
-	mask     uint16 // what of the flow's hash is added to it
+	count    uint16 // how many there are
 	bytes    [packet.EthernetLen + packet.IPv6Len + packet.UDPLen + packet.GeneveLen]byte
 }
 
@@ -42,13 +42,12 @@ func (t *template) tunnel(src, dst netip.Addr, srcPort, dstPort uint16) {
 	packet.PutUDP(t.add(packet.UDPLen), srcPort, dstPort, 0)
 }
 
-// entropy gives flows the source ports that RFC 7348 section 5 and RFC 8926
-// section 3.3 recommend for overlays: the dynamic ones, 49152 to 65535.
-func (t *template) entropy() { t.spreadOver(0xc000, 0x4000) }
+// entropy gives flows the source ports that are recommended for overlays (packet.EntropyPort).
+func (t *template) entropy() { t.spreadOver(packet.EntropyFirst, packet.EntropyCount) }
 
 // spreadOver gives flows a source port of a range of their own; count is a power of two.
 func (t *template) spreadOver(first, count uint16) {
-	t.spread, t.first, t.mask = true, first, count-1
+	t.spread, t.first, t.count = true, first, count
 }
 
 // overhead is what the headers take of the path's MTU.
@@ -79,7 +78,7 @@ func (t *template) putGeneve(b []byte, tos uint8, flow uint32, options int, crit
 func (t *template) finish(b []byte, tos uint8, flow uint32) {
 	ip, udp := b[t.ip:], b[t.udp:]
 	if t.spread {
-		binary.BigEndian.PutUint16(udp[0:2], t.first+uint16(flow^flow>>16)&t.mask)
+		binary.BigEndian.PutUint16(udp[0:2], packet.FlowPort(flow, t.first, t.count))
 	}
 	binary.BigEndian.PutUint16(udp[4:6], uint16(len(udp)))
 	if !t.six {

@@ -60,6 +60,16 @@ func Rendezvous(flow, id uint32) (weight uint32) {
 
 // EntropyPort turns a flow hash into a UDP source port of the dynamic range
 // 49152-65535, as RFC 7348 section 5 and RFC 8926 section 3.3 recommend.
-func EntropyPort(flow uint32) uint16 {
-	return 0xc000 | uint16(flow^flow>>16)&0x3fff
+func EntropyPort(flow uint32) uint16 { return FlowPort(flow, EntropyFirst, EntropyCount) }
+
+// The dynamic ports.
+const (
+	EntropyFirst = 0xc000
+	EntropyCount = 0x4000
+)
+
+// FlowPort turns a flow hash into one of count ports from first on; count is a
+// power of two.
+func FlowPort(flow uint32, first, count uint16) uint16 {
+	return first + uint16(flow^flow>>16)&(count-1)
 }
