@@ -181,6 +181,10 @@ func (c *compiler) peerTable() {
 func (c *compiler) vpc(vpc *config.VPC) {
 	out := relay.VPC{Name: vpc.Name, VNI: vpc.VNI, GatewayAddresses: vpc.GatewayAddresses, GatewayMAC: vpc.GatewayMAC, Sources: relaySources(vpc.SourceCheck), ACL: relayACL(&vpc.ACL), Limits: relayLimits(&vpc.Limits)}
 	out.MSS = mss(vpc.ClampMSS, vpc.MaxMSS)
+	out.Groups = vpc.MulticastGroups
+	for _, g := range vpc.MulticastGroups {
+		c.plan.xdp.Groups = append(c.plan.xdp.Groups, xdp.Prefix{VNI: vpc.VNI, Prefix: g})
+	}
 	hops := make(map[netip.Prefix][]fib.NextHop)
 	overlay := false
 	for i := range vpc.Attachments {
@@ -222,41 +226,7 @@ func (c *compiler) vpc(vpc *config.VPC) {
 	}
 	out.Routes = table
 	c.covers(vpc, table)
-	c.groups(vpc, &out)
 	c.plan.snapshot.VPCs = append(c.plan.snapshot.VPCs, out)
-}
-
-// groups lists who at this site gets what peers send to multicast groups: every node that the configuration names, and
-// every routed attachment.
-func (c *compiler) groups(vpc *config.VPC, out *relay.VPC) {
-	if len(vpc.MulticastGroups) == 0 {
-		return
-	}
-	out.Groups = vpc.MulticastGroups
-	for _, g := range vpc.MulticastGroups {
-		c.plan.xdp.Groups = append(c.plan.xdp.Groups, xdp.Prefix{VNI: vpc.VNI, Prefix: g})
-	}
-	at := -1
-	for i := range vpc.Attachments {
-		a := &vpc.Attachments[i]
-		if c.port(a.Port) == nil {
-			continue
-		}
-		at++ // as attachment has numbered them
-		nodes := slices.Clone(a.VTEPs)
-		for _, h := range a.Hosts {
-			nodes = append(nodes, h.VTEP)
-		}
-		if a.Type == config.Routed {
-			nodes = []netip.Addr{{}}
-		}
-		slices.SortFunc(nodes, netip.Addr.Compare)
-		for _, node := range slices.Compact(nodes) {
-			out.Flood = append(out.Flood, uint32(len(c.plan.snapshot.Deliveries)))
-			c.plan.snapshot.Deliveries = append(c.plan.snapshot.Deliveries, relay.Delivery{VNI: vpc.VNI, Attachment: at, VTEP: node})
-			c.plan.deliveries = append(c.plan.deliveries, deliveryInfo{attachment: string(a.Type) + " " + a.Port, vtep: node, vni: vpc.VNI, udp: a.UDPPort})
-		}
-	}
 }
 
 // attachment adds one attachment and its deliveries; it says whether it is an overlay that is there.
@@ -273,7 +243,7 @@ func (c *compiler) attachment(vpc *config.VPC, a *config.Attachment, out *relay.
 		}
 	}
 	out.Attachments = append(out.Attachments, attachment)
-	deliver := func(d relay.Delivery, info deliveryInfo, prefixes []netip.Prefix) {
+	deliver := func(d relay.Delivery, info deliveryInfo, prefixes []netip.Prefix) uint32 {
 		d.VNI, d.Attachment = vpc.VNI, len(out.Attachments)-1
 		id := uint32(len(c.plan.snapshot.Deliveries))
 		info.attachment, info.vni, info.ifindex, info.udp = string(a.Type)+" "+a.Port, vpc.VNI, link.Ifindex, a.UDPPort
@@ -282,10 +252,14 @@ func (c *compiler) attachment(vpc *config.VPC, a *config.Attachment, out *relay.
 		for _, p := range prefixes {
 			hops[p] = append(hops[p], fib.NextHop{Kind: fib.Local, ID: id})
 		}
+		return id
 	}
 	switch a.Type {
 	case config.Routed:
-		deliver(relay.Delivery{}, deliveryInfo{}, a.Prefixes)
+		id := deliver(relay.Delivery{}, deliveryInfo{}, a.Prefixes)
+		if len(out.Groups) > 0 {
+			out.Flood = append(out.Flood, id)
+		}
 		return false
 	case config.Geneve:
 		c.plan.xdp.Geneve = append(c.plan.xdp.Geneve, a.UDPPort)
@@ -304,7 +278,22 @@ func (c *compiler) attachment(vpc *config.VPC, a *config.Attachment, out *relay.
 			deliver(relay.Delivery{VTEP: vtep, MAC: vpc.GatewayMAC}, deliveryInfo{vtep: vtep, mac: vpc.GatewayMAC}, s.Prefixes)
 		}
 	}
+	if len(out.Groups) > 0 { // what peers send to groups goes to every node that the configuration names
+		for _, node := range nodes(a) {
+			out.Flood = append(out.Flood, deliver(relay.Delivery{VTEP: node}, deliveryInfo{vtep: node}, nil))
+		}
+	}
 	return true
+}
+
+// nodes are the VTEPs that the configuration names as nodes of an overlay, each once.
+func nodes(a *config.Attachment) []netip.Addr {
+	all := slices.Clone(a.VTEPs)
+	for _, h := range a.Hosts {
+		all = append(all, h.VTEP)
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
 }
 
 func flowPorts(p *config.Peer) wireguard.FlowPorts {
