@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/internal/netnstest"
@@ -36,6 +37,16 @@ func kernelGateways(d *demo, osloVNI, bergenVNI uint32) {
 	// The WAN carries no more than the tunnels would.
 	(&netnstest.Link{Host: d.lab.wan, Name: "bergen"}).SetMTU(d.lab.hostMTU)
 	(&netnstest.Link{Host: d.lab.sites[1].gateway.host, Name: "wan0"}).SetMTU(d.lab.hostMTU)
+}
+
+// settled waits until the kernels on the way solicit IPv6 neighbours: they do not before their interfaces have link-local
+// addresses, a second or two after they were made.
+func settled(t *testing.T, d *demo) {
+	t.Helper()
+	from, to := d.lab.sites[0].host, d.lab.sites[1].host
+	if err := netnstest.Ping(t.Context(), from.host, to.addrs[1], netnstest.PingOptions{Count: 1, Timeout: 5 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // find returns the outcome of the check whose name begins so.
@@ -100,6 +111,7 @@ func TestNothingCrossesWithoutGateways(t *testing.T) {
 func TestClearTextGatewaysPassWhatCrossesAndFailTheWAN(t *testing.T) {
 	d := testLab(t, labOptions{bergen: config.VXLAN})
 	kernelGateways(d, d.lab.sites[0].vnis["red"], d.lab.sites[1].vnis["red"])
+	settled(t, d)
 	startCapture(t, d)
 	ctx := t.Context()
 	d.checkFirstPacket(ctx)
