@@ -64,6 +64,24 @@
 // IPv4 options are read over; Geneve options of any length and kind, critical ones too, are left to the relay. The
 // checksums of UDP and of what is in it are not looked at: virtual links leave them unfinished.
 //
+// # Direct peers
+//
+// Between gateways that are told to use no encryption packets travel, on a link that is trusted, as
+//
+//	Ethernet, IPv4 or IPv6, UDP, Geneve, IP
+//
+// The UDP destination port is one of its own, 51821 unless configured otherwise; the source port (49152 to 65535) and, over
+// IPv6, the flow label are a hash of the inner flow. Geneve (RFC 8926) has version 0, no flags, the EtherType of the inner
+// packet (0x0800 or 0x86dd: no inner Ethernet), and the VNI in the receiver's numbering; the default VPC is VNI 0. Options
+// that a packet came with are carried on, as inside WireGuard: such packets are the relay's, in both directions. The
+// outer TTL is 64, IPv4 has DF and identification 0, DSCP and ECN are copied from the inner packet (RFC 6040). The
+// outer UDP checksum is zero, over IPv6 too (RFC 6935 and 6936: both ends are gateways of ours, and take it on this port
+// from addresses of direct peers only; a wrong VNI or inner address does not pass the check of the source). Nothing is
+// padded.
+//
+// The link is trusted as a switch in a rack is: whoever can send from a peer's address on it can send into the VPCs that the
+// peer may send into.
+//
 // # Use
 //
 // Memory: SetState copies what it needs, the caller keeps its slices. All methods may be called from any goroutine;

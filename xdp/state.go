@@ -22,7 +22,7 @@ const (
 	MaxPorts      = 1024   // interfaces and VLANs
 	MaxLocal      = 1024   // outer addresses
 	MaxPeers      = 16384  // outer addresses of peers
-	MaxUDPPorts   = 256    // Geneve, VXLAN and WireGuard together
+	MaxUDPPorts   = 256    // Geneve, VXLAN, WireGuard and Direct together
 	MaxVNIs       = 4096   //
 	MaxRoutes     = 100000 // of each address family: prefixes and gateway addresses together
 	maxVNI        = 1<<24 - 1
@@ -36,6 +36,7 @@ type State struct {
 	Geneve    []uint16     // UDP ports of Geneve, usually DefaultGenevePort
 	VXLAN     []uint16     // UDP ports of VXLAN, usually DefaultVXLANPort and LegacyVXLANPort
 	WireGuard []uint16     // UDP ports of WireGuard, taken on every port
+	Direct    []uint16     // UDP ports of direct peers, usually DefaultDirectPort, taken on every port
 	Peers     []netip.Addr // outer addresses that peers are known to have: no flood of handshakes shuts them out
 	VNIs      []uint32     // what overlay packets may carry
 	Learn     []uint32     // of these: whose hosts' announcements (gratuitous ARP, unsolicited advertisements) are diverted
@@ -44,6 +45,9 @@ type State struct {
 	Site      []Prefix     // what this site has: carves out of a shorter Remote what passes; wins over the same Remote
 	Groups    []Prefix     // multicast groups that are carried to other sites
 	Gateways  []Gateway    // addresses inside VPCs that the relay answers for; they win over prefixes of full length
+
+	DirectPeers []DirectPeer // who may send to Direct
+	Hops        []Hop        // what Remote and Site may name
 }
 
 // Port is an interface, or a VLAN on it. An interface with several VLANs has several Ports and one set of sockets.
@@ -58,6 +62,7 @@ type Port struct {
 	Overlay   bool    // Geneve and VXLAN packets are looked into
 	Routed    bool    // plain IP packets for remote prefixes of VNI are diverted
 	VNI       uint32  // of the routed attachment
+	Virtual   bool    // a virtual link: packets may come with unfinished checksums, which only the relay can finish
 	MAC       [6]byte // of the interface: packets for other MACs are passed
 }
 
@@ -65,6 +70,9 @@ type Port struct {
 type Prefix struct {
 	VNI    uint32
 	Prefix netip.Prefix // masked
+	// Hop is the ID of a Hop of the same VNI: of kind ToPeer in Remote, of another in Site. 0: packets go to the relay. Of
+	// packets from a direct peer, the source must lie in a prefix of Remote with a hop to that peer.
+	Hop uint32
 }
 
 // Gateway is an address inside the VPC with this VNI that the relay answers for.
@@ -97,6 +105,7 @@ func (s State) Validate() error {
 		}
 	}
 	v.routes(s)
+	v.direct(s)
 	return errors.Join(v.errs...)
 }
 
@@ -162,21 +171,19 @@ func (p Port) problems() (errs []error) {
 	if p.VNI > maxVNI {
 		errs = append(errs, fmt.Errorf("vni: %d has more than 24 bits", p.VNI))
 	}
-	if p.MAC == ([6]byte{}) {
-		errs = append(errs, errors.New("mac: missing"))
-	} else if p.MAC[0]&1 != 0 {
-		errs = append(errs, fmt.Errorf("mac: %x is a group's", p.MAC))
+	if err := checkMAC(p.MAC); err != nil {
+		errs = append(errs, fmt.Errorf("mac: %w", err))
 	}
 	return errs
 }
 
 func (v *validation) udp(s State) {
 	seen := make(map[uint16]string)
-	v.limit("udp ports", len(s.Geneve)+len(s.VXLAN)+len(s.WireGuard), MaxUDPPorts)
+	v.limit("udp ports", len(s.Geneve)+len(s.VXLAN)+len(s.WireGuard)+len(s.Direct), MaxUDPPorts)
 	for _, service := range []struct {
 		name  string
 		ports []uint16
-	}{{"geneve", s.Geneve}, {"vxlan", s.VXLAN}, {"wireguard", s.WireGuard}} {
+	}{{"geneve", s.Geneve}, {"vxlan", s.VXLAN}, {"wireguard", s.WireGuard}, {"direct", s.Direct}} {
 		for i, port := range service.ports {
 			if other, ok := seen[port]; ok && other != service.name {
 				v.bad("%s[%d]: udp port %d is also in %s", service.name, i, port, other)
