@@ -43,6 +43,7 @@ const (
 type peerAdjacency struct {
 	adjacency
 	endpoint *wireguard.Endpoint
+	echoes   errorBucket // echo requests that may be answered
 }
 
 // peerAdjacency returns the way to peer id, which exists.

@@ -18,6 +18,9 @@
 // asks open.go whether this peer may be the source of that address in that VPC;
 // deliver.go puts the packet into its attachment's format; send.go.
 //
+// Packets that control code makes for a peer, and what peers send to our tunnel
+// addresses, are in control.go.
+//
 // Where a site is known by other addresses than its own, translate.go rewrites
 // them: right after decap or open, and right before encap.
 //

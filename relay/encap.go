@@ -74,6 +74,12 @@ func (w *worker) encap(f *frame, id uint32) {
 			return
 		}
 	}
+	w.collect(f, peer, adj, limit)
+}
+
+// collect takes a packet in the format between gateways to Seal. limit is where
+// its padding ends.
+func (w *worker) collect(f *frame, peer *peerState, adj *adjacency, limit int) {
 	if f.off < wireguard.HeaderSize || cap(f.chunk)-f.end < wireguard.MaxPadding+16 {
 		w.drop(f, NoRoom)
 		return

@@ -8,10 +8,12 @@ import (
 type origin uint8
 
 const (
-	fromSite   origin = iota // an attachment
-	fromPeer                 // a tunnel
-	fromRelay                // this relay made it
-	fromEngine               // the WireGuard engine made it
+	fromSite    origin = iota // an attachment
+	fromPeer                  // a tunnel
+	fromRelay                 // this relay made it
+	fromEngine                // the WireGuard engine made it
+	fromControl               // control code made it, for a peer
+	fromProbe                 // the same, or an answer to a peer: see PeerPacket.Probe
 )
 
 // frame is a packet on its way through the stages: a UMEM chunk, the part of

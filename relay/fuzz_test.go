@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/gopacket/gopacket/layers"
+
+	"github.com/sluicegw/sluice/internal/packet"
 )
 
 // FuzzPipeline gives any bytes to any port: the worker must neither crash nor
@@ -29,8 +31,17 @@ func FuzzPipeline(f *testing.F) {
 	f.Add(uint8(wanPort), false, wireguardFrame(1, 148))
 	f.Add(uint8(wanPort), true, tunnelled(red.vni(1), layers.EthernetTypeIPv4, udpPacket(red.host(2, atRouted, 4), red.host(1, atRouted, 4), 64, 0, 1, 2, nil), option))
 	f.Add(uint8(wanPort), true, udpPacket(defaultVPC.host(2, atRouted, 6), defaultVPC.host(1, atGeneve6, 6), 64, 0, 1, 2, nil))
+	for _, version := range []int{4, 6} {
+		f.Add(uint8(wanPort), true, request(2, version, 1, 100))
+		reply := request(2, version, 1, 100)
+		reply[20+20*(version/6)] = []byte{4: packet.EchoReply, 6: packet.EchoReply6}[version]
+		f.Add(uint8(wanPort), true, reply)
+	}
 	p := newPair(f, gatewayOptions{virtual: true, tune: func(o *Options) { o.ErrorRate = 1 << 30 }})
 	p.connect(f)
+	if _, err := p.a.relay.ListenEcho(77, make(chan EchoReply, 1)); err != nil {
+		f.Fatal(err)
+	}
 	p.a.translateBlue()
 	for _, version := range []int{4, 6} {
 		us, them := blue.host(1, atRouted, version), blue.host(2, atRouted, version)

@@ -131,7 +131,7 @@ func (w *worker) errorSource(f *frame) (netip.Addr, bool) {
 // 2.4 e: no error about an error, about a later fragment, about what went to a
 // group, or about our own. (Impossible sources have met their end before.)
 func mayAnswer(f *frame) bool {
-	if f.origin == fromRelay || f.origin == fromEngine || !f.ip.First || unroutable(f.ip.Version, f.data()) {
+	if f.origin >= fromRelay || !f.ip.First || unroutable(f.ip.Version, f.data()) {
 		return false
 	}
 	if f.ip.Version == 4 && f.ip.Proto != packet.ProtoICMP || f.ip.Version == 6 && f.ip.Proto != packet.ProtoICMPv6 {

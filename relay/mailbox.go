@@ -19,6 +19,7 @@ type mailbox struct {
 	mu        sync.Mutex
 	datagrams []wireguard.Datagram
 	questions []hosts.Question
+	packets   []PeerPacket
 	calls     []call
 }
 
@@ -50,6 +51,17 @@ func (m *mailbox) postQuestion(q hosts.Question) bool {
 	return true
 }
 
+func (m *mailbox) postPacket(p PeerPacket) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.packets) >= mailboxSize {
+		return false
+	}
+	m.packets = append(m.packets, p)
+	m.count.Add(1)
+	return true
+}
+
 func (m *mailbox) call(c call) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -57,39 +69,55 @@ func (m *mailbox) call(c call) {
 	m.count.Add(1)
 }
 
-// take empties the mailbox and leaves the memory of datagrams in it.
-func (m *mailbox) take(datagrams []wireguard.Datagram) ([]wireguard.Datagram, []hosts.Question, []call) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	got, questions, calls := m.datagrams, m.questions, m.calls
-	m.datagrams, m.questions, m.calls = datagrams[:0], nil, nil
-	m.count.Store(0)
-	return got, questions, calls
+// mail is what was in a mailbox.
+type mail struct {
+	datagrams []wireguard.Datagram
+	questions []hosts.Question
+	packets   []PeerPacket
+	calls     []call
 }
 
-// mail does what was posted: calls first, then the engine's datagrams and the
-// learner's questions.
+// take empties the mailbox and leaves the memory of spare in it.
+func (m *mailbox) take(spare mail) mail {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	got := mail{m.datagrams, m.questions, m.packets, m.calls}
+	m.datagrams, m.questions, m.packets, m.calls = spare.datagrams[:0], nil, spare.packets[:0], nil
+	m.count.Store(0)
+	return got
+}
+
+// mail does what was posted: calls first, then the engine's datagrams, the
+// learner's questions and the packets for peers.
 func (w *worker) mail() bool {
 	if w.mailbox.count.Load() == 0 {
 		return false
 	}
-	datagrams, questions, calls := w.mailbox.take(w.spareMail)
-	for _, c := range calls {
+	got := w.mailbox.take(w.spareMail)
+	for _, c := range got.calls {
 		c.do()
 		close(c.done)
 	}
-	if len(calls) > 0 {
+	if len(got.calls) > 0 {
 		w.begin() // a call may have taken its time
 	}
-	for i := range datagrams {
-		w.inject(&w.frames[0], &datagrams[i])
-		datagrams[i] = wireguard.Datagram{}
+	for i := range got.datagrams {
+		w.inject(&w.frames[0], &got.datagrams[i])
 	}
-	for i := range questions {
-		w.question(&w.frames[0], &questions[i])
+	for i := range got.questions {
+		w.question(&w.frames[0], &got.questions[i])
 	}
+	for i := range got.packets {
+		if i > 0 && i%batchSize == 0 {
+			w.sealAll() // the frames are needed again
+		}
+		w.control(&w.frames[i%batchSize], &got.packets[i])
+	}
+	w.sealAll()
 	w.flush()
-	w.spareMail = datagrams[:0]
+	clear(got.datagrams)
+	clear(got.packets)
+	w.spareMail = got
 	return true
 }
 
@@ -109,6 +137,9 @@ func (w *worker) inject(f *frame, d *wireguard.Datagram) {
 // there was no memory, or too little, and the packet has met its end.
 func (w *worker) posted(f *frame, from origin, data []byte) bool {
 	*f = frame{off: engineOffset, end: engineOffset + len(data), slot: -1, vpc: -1, origin: from}
+	if f.end+maxSealing > w.umem.FrameSize() {
+		f.long = 1 // whichever is free
+	}
 	if !w.alloc(f) {
 		w.count(TxFull)
 		return false

@@ -79,7 +79,7 @@ func (w *worker) tunnelled(f *frame) {
 		return
 	}
 	if ip.Proto != packet.ProtoUDP || ip.Fragment {
-		w.gateway(f)
+		w.toTunnelAddress(f)
 		return
 	}
 	udp, bad := packet.ParseUDP(b[ip.HeaderLen:])

@@ -115,6 +115,8 @@ func (w *worker) resume(batch []parked) {
 			w.expire(f, batch[i].key)
 		case f.origin == fromEngine:
 			w.engineOut(f, batch[i].endpoint)
+		case f.origin == fromControl:
+			w.toPeer(f, f.peer)
 		default:
 			w.route(f)
 		}
@@ -129,7 +131,7 @@ func (w *worker) expire(f *frame, key parkKey) {
 	if key.peer != nil {
 		v = NoSession
 	}
-	if f.origin == fromEngine {
+	if f.origin >= fromEngine {
 		w.drop(f, v)
 		return
 	}
@@ -152,7 +154,14 @@ func (w *worker) remap(old, new *state) {
 	kept := w.park.list[:0]
 	for i := range w.park.list {
 		p := &w.park.list[i]
-		if p.origin != fromEngine {
+		switch {
+		case p.origin == fromEngine:
+		case p.origin == fromControl:
+			if int(p.peer) >= len(new.peers) || new.peers[p.peer].wireguard != old.peers[p.peer].wireguard {
+				w.drop(&p.frame, NoPeer)
+				continue
+			}
+		default:
 			if p.vpc = new.vniVPC.find(uint64(old.vpcs[p.vpc].vni)); p.vpc < 0 {
 				w.drop(&p.frame, NoRoute)
 				continue

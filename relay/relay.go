@@ -84,9 +84,11 @@ type Relay struct {
 	workers []*worker
 	state   atomic.Pointer[state]
 
-	mu      sync.Mutex // guards running, and the workers themselves while it is false
+	mu      sync.Mutex // guards running, changes of echoes, and the workers themselves while running is false
 	running bool
 	next    atomic.Uint32 // worker for the next injected datagram
+
+	echoes atomic.Pointer[[]echoListener]
 
 	captures     sync.Mutex // guards captureCount; held while taps come and go
 	captureCount int
@@ -101,11 +103,13 @@ func New(o Options) (*Relay, error) {
 	o = o.withDefaults()
 	r := new(Relay)
 	r.state.Store(&state{defaultVPC: -1})
+	r.echoes.Store(new([]echoListener))
 	for i := range o.UMEMs {
 		w, err := newWorker(i, o, &r.state)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("new relay: %w", err), r.closeWakers())
 		}
+		w.echoes = &r.echoes
 		r.workers = append(r.workers, w)
 	}
 	return r, nil

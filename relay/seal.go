@@ -28,6 +28,10 @@ func (w *worker) sealed(f *frame, p *wireguard.Packet) {
 	case wireguard.OK:
 	case wireguard.NoSession, wireguard.Expired:
 		f.off, f.end = f.inner, f.inner+f.ip.Len // Seal left the bytes alone
+		if f.origin == fromProbe {
+			w.drop(f, NoSession)
+			return
+		}
 		w.parkForSession(f)
 		return
 	case wireguard.NoPeer:
@@ -40,7 +44,7 @@ func (w *worker) sealed(f *frame, p *wireguard.Packet) {
 	f.off -= wireguard.HeaderSize
 	f.end = f.off + len(p.Buf)
 	v := ToPeer
-	if f.origin == fromRelay {
+	if f.origin > fromPeer {
 		v = Originated
 	} else {
 		w.vpcCount(f).toPeer(f.ip.Len)

@@ -82,7 +82,7 @@ func (w *worker) tapDropped(f *frame, v Verdict) {
 		m.ifindex = w.queues[f.slot].ifindex
 	}
 	b := f.data()
-	m.raw = f.vpc >= 0 && len(b) >= f.ip.Len && len(b) > 0 && b[0]>>4 == f.ip.Version
+	m.raw = (f.vpc >= 0 || f.origin > fromEngine) && len(b) >= f.ip.Len && len(b) > 0 && b[0]>>4 == f.ip.Version
 	if !m.raw {
 		b = f.chunk[min(f.start, f.end):f.end]
 	}

@@ -20,6 +20,7 @@ const (
 	Heard
 	Originated
 	EngineSent
+	EchoHeard
 
 	// The frame as it came in.
 	MultiBuffer
@@ -79,11 +80,14 @@ const (
 	TTLExpired
 	NoRoute
 	TooBig
+	EchoLimited
+	EchoLost
 
 	// On the way out.
 	NoPeer
 	NoTunnel
 	NoEndpoint
+	PeerUnresolved
 	NoSession
 	NoHost
 	VTEPUnresolved
@@ -111,6 +115,7 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	Heard:      {"heard", "ARP or neighbour discovery that says where a host is, for the learner"},
 	Originated: {"originated", "made by the gateway itself (an answer, an ICMP error) and sent"},
 	EngineSent: {"engine_sent", "datagram of the WireGuard engine, sent"},
+	EchoHeard:  {"echo_heard", "a peer's answer to a probe of the gateway's own"},
 
 	MultiBuffer:   {"multi_buffer", "of several descriptors, and either longer than 16 KiB or the worker had no buffer left for it"},
 	ShortFrame:    {"short_frame", "shorter than its Ethernet header"},
@@ -166,10 +171,13 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	TTLExpired:       {"ttl_expired", "TTL or hop limit ran out here"},
 	NoRoute:          {"no_route", "the VPC has no route to the destination"},
 	TooBig:           {"too_big", "longer than the path's MTU"},
+	EchoLimited:      {"echo_limited", "echo request to our tunnel address, beyond 1000 per second of one peer"},
+	EchoLost:         {"echo_lost", "a peer's answer to a probe of the gateway's own, which was too busy to take it"},
 
 	NoPeer:               {"no_peer", "the route's peer does not exist (being removed)"},
 	NoTunnel:             {"no_tunnel", "the peer and we share no family of tunnel addresses, which the VPC needs"},
 	NoEndpoint:           {"no_endpoint", "the peer's address is not known yet"},
+	PeerUnresolved:       {"peer_unresolved", "probe or answer to a peer whose next hop has no neighbour entry yet: probes are sent again"},
 	NoSession:            {"no_session", "no session with the peer came up in time"},
 	NoHost:               {"no_host", "no host of the overlay answers for the destination"},
 	VTEPUnresolved:       {"vtep_unresolved", "question for a host, to a VTEP that has no neighbour entry yet: it is asked again"},
@@ -200,7 +208,7 @@ func (v Verdict) Explain() string {
 }
 
 // Good says that the packet went where it should; all others are drops.
-func (v Verdict) Good() bool { return v >= ToPeer && v <= EngineSent }
+func (v Verdict) Good() bool { return v >= ToPeer && v <= EchoHeard }
 
 // Verdicts returns all verdicts that are counted, in the order above.
 func Verdicts() []Verdict {

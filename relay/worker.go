@@ -53,7 +53,8 @@ type worker struct {
 	openPackets []wireguard.Packet
 	sealing     []*frame
 	sealPackets []wireguard.Packet
-	spareMail   []wireguard.Datagram
+	spareMail   mail
+	echoes      *atomic.Pointer[[]echoListener] // nil: nobody waits for answers
 
 	longs      longBuffers
 	copies     [copySlots]frame

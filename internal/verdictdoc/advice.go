@@ -53,6 +53,7 @@ var advice = map[string]string{
 	"heard":       nothing,
 	"originated":  nothing,
 	"engine_sent": nothing,
+	"echo_heard":  nothing,
 
 	// Workers: the frame.
 	"multi_buffer":   "Lower the port's MTU to at most what Sluice takes, or, when it comes in bursts, add workers.",
@@ -112,11 +113,14 @@ var advice = map[string]string{
 	"ttl_expired":        "A traceroute: nothing. Many: a routing loop; compare `sluice routes` at both sites.",
 	"no_route":           "Add the prefix to a peer or an attachment, or correct the sender; `sluice routes --vpc VPC ADDRESS` tells.",
 	"too_big":            "A few for each new flow: path MTU discovery at work. Steadily: the sender's firewall eats ICMP; lower its MTU to what `sluice trace` tells.",
+	"echo_limited":       "The peer's host or gateway floods us with pings: stop them there.",
+	"echo_lost":          "The host has no time for the gateway's control goroutines: give it more CPUs, or fewer workers.",
 
 	// Workers: on the way out.
 	"no_peer":               "A moment after a peer was removed: nothing.",
 	"no_tunnel":             "Give both gateways a tunnel address of the same family.",
 	"no_endpoint":           "Set the peer's `endpoint`, or wait until it calls.",
+	"peer_unresolved":       "Nothing, unless it goes on: then the next hop does not answer ARP or neighbour discovery: `ip neigh`.",
 	"no_session":            "The peer does not answer handshakes: `sluice status` says what to check.",
 	"no_host":               "The host is down, or not behind this attachment: see `sluice hosts`.",
 	"vtep_unresolved":       "Nothing, unless it goes on: then the VTEP does not answer ARP or neighbour discovery.",
