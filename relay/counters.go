@@ -6,11 +6,12 @@ import (
 	"sync/atomic"
 )
 
-// Counters are totals since New. Received + Injected + Made is the sum of
+// Counters are totals since New. Received + Arrived + Injected + Made is the sum of
 // Verdicts plus the packets that are parked or in a worker's hands right now.
 type Counters struct {
 	Verdicts   [NumVerdicts]uint64 // indexed by Verdict
 	Received   uint64              // packets taken from receive rings
+	Arrived    uint64              // datagrams taken from Arrive
 	Injected   uint64              // datagrams taken from Inject
 	Made       uint64              // ICMP errors and answers
 	Clamped    uint64              // SYNs whose MSS was lowered; they have verdicts of their own
@@ -38,6 +39,7 @@ func (c *Counters) add(o Counters) {
 		c.Verdicts[v] += n
 	}
 	c.Received += o.Received
+	c.Arrived += o.Arrived
 	c.Injected += o.Injected
 	c.Made += o.Made
 	c.Clamped += o.Clamped
@@ -66,6 +68,7 @@ type tally struct {
 	verdicts   [NumVerdicts]uint64
 	dirty      [(NumVerdicts + 63) / 64]uint64 // bit v: verdicts[v] is to be published
 	received   uint64
+	arrived    uint64
 	injected   uint64
 	made       uint64
 	clamped    uint64
@@ -89,6 +92,7 @@ type published struct {
 	_          [64]byte
 	verdicts   [NumVerdicts]atomic.Uint64
 	received   atomic.Uint64
+	arrived    atomic.Uint64
 	injected   atomic.Uint64
 	made       atomic.Uint64
 	clamped    atomic.Uint64
@@ -161,6 +165,7 @@ func (w *worker) publish() {
 		w.dirty[word] = 0
 	}
 	p.received.Store(w.received)
+	store(&p.arrived, w.arrived)
 	store(&p.injected, w.injected)
 	store(&p.made, w.made)
 	store(&p.clamped, w.clamped)
@@ -193,7 +198,7 @@ func store(to *atomic.Uint64, n uint64) {
 // counters reads what was published; any goroutine may call it.
 func (w *worker) counters() Counters {
 	p := &w.published
-	c := Counters{Received: p.received.Load(), Injected: p.injected.Load(), Made: p.made.Load(), Clamped: p.clamped.Load(),
+	c := Counters{Received: p.received.Load(), Arrived: p.arrived.Load(), Injected: p.injected.Load(), Made: p.made.Load(), Clamped: p.clamped.Load(),
 		Parked: p.parked.Load(), Free: p.free.Load(), KickErrors: p.kickErrors.Load(), Batches: p.batches.Load(), Sleeps: p.sleeps.Load(), Untold: p.untold.Load()}
 	for v := range c.Verdicts {
 		c.Verdicts[v] = p.verdicts[v].Load()

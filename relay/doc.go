@@ -29,8 +29,9 @@
 // the packet they complain about, and travel like any other.
 //
 // What it is not: it programs no NIC, reads no configuration, and speaks no
-// routing protocol. It cuts IPv4 packets that may be cut (fragment.go), puts none
-// together, and drops tunnel packets that are fragments.
+// routing protocol. It cuts IPv4 packets that may be cut (fragment.go), and puts none
+// together: tunnel packets that came in fragments the kernel has put together, and
+// they enter through arrival.go, as if the port had received them whole.
 //
 // One goroutine per worker, on a locked thread, runs everything to completion;
 // workers share nothing but the immutable state that Update publishes, the

@@ -231,7 +231,7 @@ func (g *gateway) conserved() {
 	for _, n := range c.Verdicts {
 		sum += n
 	}
-	if in := c.Received + c.Injected + c.Made; sum != in || c.Verdicts[pending] != 0 {
+	if in := c.Received + c.Arrived + c.Injected + c.Made; sum != in || c.Verdicts[pending] != 0 {
 		g.t.Errorf("site %d: %d packets have %d verdicts: %v", g.site, in, sum, nonzero(c))
 	}
 	for i, w := range g.relay.workers {

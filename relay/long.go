@@ -21,7 +21,8 @@ const (
 	// longRoom in front is what packets in frames have: XDP_PACKET_HEADROOM.
 	longRoom = afxdp.KernelHeadroom
 	// longCount is what may be under way or parked at a time: a batch, and as many
-	// that wait for a neighbour. 2 MiB for each worker that has a port with jumbo frames.
+	// that wait for a neighbour. 2 MiB for each worker that has a port with jumbo frames,
+	// or was sent such a packet in fragments (arrival.go).
 	longCount = 2 * batchSize
 )
 
@@ -31,10 +32,17 @@ type longBuffers struct {
 	free []int32
 }
 
-// provide makes the buffers, once, when a port's packets may be longer than a frame.
+// provide makes the buffers when a port's packets may be longer than a frame.
 func (l *longBuffers) provide(ports []portState, frameSize int) {
 	const around = longRoom + packet.EthernetLen + 2*vlanTag + maxSealing
-	if l.all != nil || !slices.ContainsFunc(ports, func(p portState) bool { return p.mtu+around > frameSize }) {
+	if slices.ContainsFunc(ports, func(p portState) bool { return p.mtu+around > frameSize }) {
+		l.make()
+	}
+}
+
+// make makes the buffers, if that has not been done.
+func (l *longBuffers) make() {
+	if l.all != nil {
 		return
 	}
 	l.all, l.free = make([]byte, longCount*longSize), make([]int32, 0, longCount)

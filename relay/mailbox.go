@@ -20,6 +20,7 @@ type mailbox struct {
 	datagrams []wireguard.Datagram
 	questions []hosts.Question
 	packets   []PeerPacket
+	arrivals  []Arrival // see arrival.go
 	calls     []call
 }
 
@@ -88,7 +89,7 @@ func (m *mailbox) take(spare mail) mail {
 }
 
 // mail does what was posted: calls first, then the engine's datagrams, the
-// learner's questions and the packets for peers.
+// learner's questions, the packets for peers and what came by way of the kernel.
 func (w *worker) mail() bool {
 	if w.mailbox.count.Load() == 0 {
 		return false
@@ -118,6 +119,7 @@ func (w *worker) mail() bool {
 	clear(got.datagrams)
 	clear(got.packets)
 	w.spareMail = got
+	w.arrivals()
 	return true
 }
 

@@ -1,7 +1,7 @@
 package relay
 
 // Verdict is what became of a packet. Every packet that a worker receives, is
-// given by Inject or makes itself ends in exactly one, or is still parked.
+// given by Inject or Arrive, or makes itself ends in exactly one, or is still parked.
 //
 // The numbers may change between versions, the names do not: they are the keys
 // of counters, logs and the API.
@@ -47,6 +47,7 @@ const (
 	// WireGuard.
 	BadWireGuard
 	HandshakeBusy
+	HandshakeRate
 	UnknownIndex
 	BadAuth
 	Replayed
@@ -123,7 +124,7 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	NotIP:         {"not_ip", "neither IPv4 nor IPv6"},
 	BadOuterIP:    {"bad_outer_ip", "outer IP header with a wrong version or impossible lengths"},
 	OuterChecksum: {"outer_checksum", "outer IPv4 header checksum is wrong"},
-	OuterFragment: {"outer_fragment", "outer packet is a fragment; tunnel packets are not reassembled"},
+	OuterFragment: {"outer_fragment", "fragment that reached a worker: the XDP program leaves those for our addresses to the kernel, a moment after a change it may not know them yet"},
 	NotOurs:       {"not_ours", "not to one of our addresses, on a port that routes nothing"},
 	NotServed:     {"not_served", "to one of our addresses, but to no UDP port that we serve"},
 	BadUDP:        {"bad_udp", "UDP header cut short, or its length contradicts the IP packet"},
@@ -139,6 +140,7 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 
 	BadWireGuard:   {"bad_wireguard", "on the WireGuard port, but of no known type or of a wrong length"},
 	HandshakeBusy:  {"handshake_busy", "handshake message, but the engine's queue was full"},
+	HandshakeRate:  {"handshake_rate", "handshake message that came by way of the kernel (in fragments, say), past the XDP program's limits, and too many of them did"},
 	UnknownIndex:   {"unknown_index", "WireGuard data for a session that we do not have"},
 	BadAuth:        {"bad_auth", "WireGuard data that does not authenticate"},
 	Replayed:       {"replayed", "WireGuard data whose counter was seen before or is too old"},

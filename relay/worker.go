@@ -56,6 +56,9 @@ type worker struct {
 	spareMail   mail
 	echoes      *atomic.Pointer[[]echoListener] // nil: nobody waits for answers
 
+	spareArrivals []Arrival
+	nextHandshake int64 // of those that come by way of the kernel
+
 	longs      longBuffers
 	copies     [copySlots]frame
 	copied     int

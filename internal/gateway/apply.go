@@ -88,6 +88,7 @@ func (g *Gateway) reconcile() {
 		g.log.Error("update forwarding state", "error", err)
 	}
 	g.reconcilePorts(g.cfg, g.kernel.Links())
+	g.listen()
 	g.publish()
 }
 
@@ -147,6 +148,7 @@ func (g *Gateway) change(ctx context.Context, data []byte, name string, how chan
 			return
 		}
 		g.reconcilePorts(g.cfg, g.links)
+		g.listen()
 		g.publish()
 		g.log.Info("configuration in force", "revision", g.nextRevision, "changes", changes)
 	})

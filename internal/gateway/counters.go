@@ -21,6 +21,7 @@ func (g *Gateway) Counters(_ context.Context, r *sluicev1.CountersRequest) (*slu
 		{"xdp", g.xdpCounters},
 		{"afxdp", g.socketCounters},
 		{"relay", g.relayCounters},
+		{"socket", g.listenCounters},
 		{"wireguard", g.wireguardCounters},
 		{"neigh", g.neighCounters},
 		{"hosts", g.hostCounters},
@@ -70,6 +71,7 @@ func (g *Gateway) relayCounters() ([]*sluicev1.Counter, error) {
 			add(packets(v.String(), c.Verdicts[v], v.Explain(), !v.Good()))
 		}
 		add(packets("received", c.Received, "packets taken from receive rings", false))
+		add(packets("arrived", c.Arrived, "datagrams for the WireGuard port that came by way of the kernel (component socket)", false))
 		add(packets("injected", c.Injected, "datagrams taken from the WireGuard engine", false))
 		add(&sluicev1.Counter{Name: "untold", Value: c.Untold, Unit: sluicev1.CounterUnit_COUNTER_UNIT_EVENTS, Explanation: "hosts seen in a new place that the learner had no room for at once"})
 		add(packets("made", c.Made, "answers and ICMP errors made by the worker", false))

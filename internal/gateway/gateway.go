@@ -63,6 +63,7 @@ type Gateway struct {
 	portProblems map[string]string
 	nextRevision uint64
 	numbers      *routeNumbers
+	listener     *listener // nil: could not be opened yet
 
 	memory   memory
 	changed  chan struct{}   // the kernel's links or neighbours changed
@@ -74,6 +75,7 @@ type Gateway struct {
 	refused  atomic.Pointer[refusal] // the last change, if it was refused
 	ready    atomic.Bool             // ports were opened for the first time
 	stopping atomic.Bool
+	listened listening
 	lostSend atomic.Uint64 // datagrams of the WireGuard engine that no worker had room for
 }
 
@@ -222,6 +224,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 			g.log.Warn("close port", "port", name, "error", err)
 		}
 	}
+	g.stopListening()
 	stopParts()
 	return errors.Join(group.Wait(), g.close())
 }
@@ -254,7 +257,7 @@ func (g *Gateway) loop(ctx, running context.Context) {
 		case work := <-g.requests:
 			work()
 		case <-retry.C:
-			if len(g.portProblems) > 0 {
+			if len(g.portProblems) > 0 || g.listener == nil {
 				g.reconcile()
 			}
 			g.resolveNames(running)
