@@ -74,6 +74,14 @@ func ipCases() (cases []testCase) {
 		{"a port that does not route passes what is not for us", build(stack(ethernet(layers.EthernetTypeIPv4, 40), udp(netip.MustParseAddr("172.16.2.7"), 7))...), PassNotOurs},
 		{"a first fragment for us passes", edit(build(toUs("192.0.2.1", 51820)...), func(b []byte) { b[atIP+6] = 0x20; ip4Sum(b, atIP) }), PassFragment},
 		{"a later fragment for us passes", edit(build(toUs("192.0.2.1", 51820)...), func(b []byte) { b[atIP+7] = 9; ip4Sum(b, atIP) }), PassFragment},
+		{"a first fragment of an overlay packet passes under its own name", edit(build(toUs("192.0.2.1", DefaultVXLANPort)...), func(b []byte) { b[atIP+6] = 0x20; ip4Sum(b, atIP) }), PassOverlayFragment},
+		{"a first fragment of another protocol passes", edit(build(toUs("192.0.2.1", DefaultVXLANPort)...), func(b []byte) { b[atIP+6], b[atIP+9] = 0x20, 6; ip4Sum(b, atIP) }), PassFragment},
+		{"a later fragment of an overlay packet passes", edit(build(toUs("192.0.2.1", DefaultVXLANPort)...), func(b []byte) { b[atIP+6], b[atIP+7] = 0x20, 9; ip4Sum(b, atIP) }), PassFragment},
+		{"a first ipv6 fragment of an overlay packet passes under its own name", fragment6(0, DefaultGenevePort), PassOverlayFragment},
+		{"a first ipv6 fragment of wireguard passes", fragment6(0, 51820), PassFragment},
+		{"a later ipv6 fragment of an overlay packet passes", fragment6(1, DefaultGenevePort), PassFragment},
+		{"an ipv6 fragment that ends inside its header passes", build(stack(ethernet(layers.EthernetTypeIPv6),
+			[]layer{ip(netip.MustParseAddr("2001:db8::1"), layers.IPProtocolIPv6Fragment)}, bytesLayer(7))...), PassFragment},
 		{"an ipv6 fragment for us passes", build(stack(ethernet(layers.EthernetTypeIPv6),
 			[]layer{ip(netip.MustParseAddr("2001:db8::1"), layers.IPProtocolIPv6Fragment)}, bytesLayer(16))...), PassFragment},
 		{"an ipv4 protocol number of an ipv6 extension header is a protocol", build(stack(ethernet(layers.EthernetTypeIPv4),
@@ -377,4 +385,15 @@ func groupCases() (cases []testCase) {
 		}
 	}
 	return cases
+}
+
+// fragment6 is an IPv6 fragment for us, at an offset of so many bytes times 8, with UDP to a port.
+func fragment6(offset uint16, port uint16) []byte {
+	header := make([]byte, 8)
+	header[0] = 17
+	binary.BigEndian.PutUint16(header[2:], offset<<3|1)
+	datagram := make([]byte, 16)
+	binary.BigEndian.PutUint16(datagram[2:], port)
+	return build(stack(ethernet(layers.EthernetTypeIPv6), []layer{ip(netip.MustParseAddr("2001:db8::1"), layers.IPProtocolIPv6Fragment)},
+		[]layer{gopacket.Payload(append(header, datagram...))})...)
 }

@@ -19,7 +19,8 @@
 //	  the IP header is cut off, contradicts itself, or its
 //	  checksum is wrong                                            pass_bad_ip
 //	to one of Local
-//	  a fragment (the kernel reassembles it)                       pass_fragment
+//	  the first fragment of a UDP datagram to an overlay's port    pass_overlay_fragment
+//	  any other fragment (the kernel reassembles)                  pass_fragment
 //	  an IPv6 extension header comes before the payload            pass_extension
 //	  not UDP, or no UDP port of ours, or an overlay's UDP port
 //	  where Port.Overlay is not set                                pass_local

@@ -69,7 +69,7 @@ func referenceClass(s State, ifindex int, b []byte) Verdict {
 	}
 	switch {
 	case p.fragment:
-		return PassFragment
+		return referenceFragment(s, port, p)
 	case p.dst.Is6() && slices.Contains([]byte{0, 43, 51, 60, 135, 139, 140}, p.protocol):
 		return PassExtension
 	case p.protocol != 17:
@@ -94,7 +94,25 @@ type referencePacket struct {
 	protocol byte
 	hopLimit byte
 	fragment bool
+	later    bool // IPv4: not the first fragment
 	payload  []byte
+}
+
+func referenceFragment(s State, port Port, p referencePacket) Verdict {
+	protocol, payload := p.protocol, p.payload
+	if p.dst.Is6() {
+		if len(payload) < 8 || be16(payload[2:])>>3 != 0 {
+			return PassFragment
+		}
+		protocol, payload = payload[0], payload[8:]
+	}
+	if p.later || protocol != 17 || len(payload) < 8 || !port.Overlay {
+		return PassFragment
+	}
+	if to := uint16(be16(payload[2:])); slices.Contains(s.Geneve, to) || slices.Contains(s.VXLAN, to) {
+		return PassOverlayFragment
+	}
+	return PassFragment
 }
 
 func referenceIP(kind int, b []byte) (p referencePacket, ok bool) {
@@ -103,7 +121,7 @@ func referenceIP(kind int, b []byte) (p referencePacket, ok bool) {
 			return p, false
 		}
 		dst, _ := netip.AddrFromSlice(b[24:40])
-		return referencePacket{dst, b[6], b[7], b[6] == 44, b[40 : 40+be16(b[4:])]}, true
+		return referencePacket{dst, b[6], b[7], b[6] == 44, false, b[40 : 40+be16(b[4:])]}, true
 	}
 	if len(b) < 20 {
 		return p, false
@@ -120,7 +138,7 @@ func referenceIP(kind int, b []byte) (p referencePacket, ok bool) {
 		return p, false
 	}
 	dst, _ := netip.AddrFromSlice(b[16:20])
-	return referencePacket{dst, b[9], b[8], be16(b[6:])&0x3fff != 0, b[header:total]}, true
+	return referencePacket{dst, b[9], b[8], be16(b[6:])&0x3fff != 0, be16(b[6:])&0x1fff != 0, b[header:total]}, true
 }
 
 func referenceGateway(s State, vni uint32, a netip.Addr) bool {

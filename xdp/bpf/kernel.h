@@ -98,6 +98,8 @@ struct arp {
 #define IPPROTO_HIP 139
 #define IPPROTO_SHIM6 140
 #define IP4_FRAGMENT 0x3fff /* more fragments, or an offset */
+#define IP4_OFFSET 0x1fff
+#define IP6_OFFSET 0xfff8
 
 struct ip4 {
 	__u8 version_words; /* 4 bits version, 4 bits header length in 32-bit words */
@@ -110,6 +112,14 @@ struct ip4 {
 	__sum16 check;
 	__be32 src;
 	__be32 dst;
+};
+
+/* The fragment header, RFC 8200 section 4.5. */
+struct ip6_fragment {
+	__u8 next;
+	__u8 zero;
+	__be16 offset; /* 13 bits, 2 reserved, more fragments */
+	__be32 identification;
 };
 
 struct ip6 {

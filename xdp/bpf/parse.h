@@ -102,6 +102,7 @@ struct ip {
 	__u8 protocol;
 	__u8 hop_limit;
 	bool fragment;
+	bool later;		/* IPv4: not the first fragment */
 };
 
 /*
@@ -145,6 +146,7 @@ static __always_inline bool parse_ip4(struct cursor *c, struct ip *out)
 	out->protocol = ip->protocol;
 	out->hop_limit = ip->ttl;
 	out->fragment = ip->fragment & bpf_htons(IP4_FRAGMENT);
+	out->later = ip->fragment & bpf_htons(IP4_OFFSET);
 	return true;
 }
 
@@ -160,6 +162,7 @@ static __always_inline bool parse_ip6(struct cursor *c, struct ip *out)
 	out->protocol = ip->next;
 	out->hop_limit = ip->hop_limit;
 	out->fragment = ip->next == IPPROTO_FRAGMENT;
+	out->later = false;
 	return true;
 }
 

@@ -23,6 +23,7 @@ enum verdict {
 	PASS_NO_ROUTE,		/* routed: no remote prefix contains the destination */
 	PASS_LINK_SCOPE,	/* routed: multicast, broadcast, loopback or link-local destination */
 	PASS_FRAGMENT,		/* for one of our addresses, but a fragment: the kernel reassembles */
+	PASS_OVERLAY_FRAGMENT,	/* the same, and the first one of an overlay packet, which nobody hands back to us */
 	PASS_EXTENSION,		/* for one of our addresses, with an IPv6 extension header before the payload */
 	PASS_LOCAL,		/* for one of our addresses, but no protocol or UDP port of ours */
 	PASS_BAD_UDP,		/* ends inside the UDP header, or the UDP length does not fit */

@@ -18,6 +18,34 @@ static __always_inline bool is_ours(const struct port *port, const struct ethern
 	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]));
 }
 
+/*
+ * A fragment for one of our outer addresses goes to the kernel in any case: the packet may be for somebody else on this
+ * host. Only the first one has ports; one of an overlay packet is counted apart, as nodes must not send such.
+ */
+static __always_inline enum verdict classify_fragment(struct cursor *c, const struct port *port, const struct ip *ip)
+{
+	struct udp_port_key key = {};
+	__u8 protocol = ip->protocol;
+	enum service *service;
+	struct udp *udp;
+
+	if (ip->dst.family == IPV6) {
+		struct ip6_fragment *header = take(c, sizeof(*header));
+
+		if (!header || header->offset & bpf_htons(IP6_OFFSET))
+			return PASS_FRAGMENT;
+		protocol = header->next;
+	}
+	if (ip->later || protocol != IPPROTO_UDP || !(port->flags & PORT_OVERLAY))
+		return PASS_FRAGMENT;
+	udp = take(c, sizeof(*udp));
+	if (!udp)
+		return PASS_FRAGMENT;
+	key.port = udp->dst;
+	service = bpf_map_lookup_elem(&udp_ports, &key);
+	return service && *service != WIREGUARD ? PASS_OVERLAY_FRAGMENT : PASS_FRAGMENT;
+}
+
 /* For one of our outer addresses. */
 static __always_inline enum verdict classify_local(struct cursor *c, const struct port *port, struct ip *ip)
 {
@@ -26,7 +54,7 @@ static __always_inline enum verdict classify_local(struct cursor *c, const struc
 	struct udp *udp;
 
 	if (ip->fragment)
-		return PASS_FRAGMENT;
+		return classify_fragment(c, port, ip);
 	if (is_extension(ip))
 		return PASS_EXTENSION;
 	if (ip->protocol != IPPROTO_UDP)
