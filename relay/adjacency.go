@@ -53,6 +53,13 @@ func (w *worker) peerAdjacency(id uint32) *adjacency {
 		return &p.adjacency
 	}
 	p.batch = w.batchNumber
+	if to := w.state.peers[id].direct; to.IsValid() {
+		if p.generation != w.generation {
+			w.buildDirect(&p.adjacency, to)
+		}
+		w.keepAlive(&p.adjacency)
+		return &p.adjacency
+	}
 	endpoint := w.state.peers[id].wireguard.Place()
 	if p.generation != w.generation || p.endpoint != endpoint {
 		p.endpoint = endpoint

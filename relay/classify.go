@@ -83,6 +83,10 @@ func (w *worker) classify(f *frame) {
 			return
 		}
 	}
+	if udp.Dst == w.state.direct && udp.Dst != 0 {
+		w.directIn(f, b)
+		return
+	}
 	w.drop(f, NotServed)
 }
 

@@ -11,7 +11,7 @@ import (
 // between tunnel addresses, with the VNI in the peer's numbering.
 func (w *worker) encap(f *frame, id uint32) {
 	peer := &w.state.peers[id]
-	if peer.wireguard == nil {
+	if !peer.exists() {
 		w.drop(f, NoPeer)
 		return
 	}
@@ -29,6 +29,10 @@ func (w *worker) encap(f *frame, id uint32) {
 	}
 	if adj.state != ready {
 		w.notReady(f, adj)
+		return
+	}
+	if peer.wireguard == nil {
+		w.encapDirect(f, id, adj, back)
 		return
 	}
 	// The longest plaintext whose message fits the path. Padding stops there
@@ -84,7 +88,7 @@ func (w *worker) collect(f *frame, peer *peerState, adj *adjacency, limit int) {
 		w.drop(f, NoRoom)
 		return
 	}
-	if w.state.shaped && !w.shape(f, peer, adj) {
+	if w.state.shaped && !w.shape(f, peer, adj, wireguard.Overhead) {
 		return
 	}
 	if len(w.sealing) == cap(w.sealPackets) { // a batch may have grown by copies

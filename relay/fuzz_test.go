@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/gopacket/gopacket/layers"
@@ -43,6 +44,13 @@ func FuzzPipeline(f *testing.F) {
 		f.Fatal(err)
 	}
 	p.a.translateBlue()
+	p.a.mixed()
+	for i, inside := range []netip.Addr{addr("10.9.0.1"), addr("fd10:9::1")} {
+		inner := udpPacket(inside, red.host(1, atVXLAN4, 4+2*i), 64, 0, 1, 2, nil)
+		f.Add(uint8(wanPort-firstPort), false, directFrame(mixedAddr, 1, red.vni(1), etherTypeOfPacket(inner), inner, option))
+		port, frame := fromHost(red, 1, atGeneve4, udpPacket(red.host(1, atGeneve4, 4+2*i), inside, 64, 0, 1, 2, nil), option)
+		f.Add(uint8(port-firstPort), false, frame)
+	}
 	for _, version := range []int{4, 6} {
 		us, them := blue.host(1, atRouted, version), blue.host(2, atRouted, version)
 		quoting := portUnreachable(them, seenAs(1, us), udpPacket(seenAs(1, us), them, 64, 0, 1, 2, []byte("quoted")))

@@ -127,7 +127,10 @@ func tunnelAddrs(site int) []netip.Addr {
 	return []netip.Addr{addr("100.64.0.%d", site), addr("fd64::%d", site)}
 }
 
-const listenPort = 51820
+const (
+	listenPort = 51820
+	directPort = 51821
+)
 
 // gateway is a relay over ports in memory.
 type gateway struct {
@@ -150,6 +153,7 @@ type gatewayOptions struct {
 	outer         int  // IP version of the WAN
 	cold          bool // the neighbour source knows nothing
 	virtual       bool // ports are virtual links
+	direct        bool // the peer is spoken to in the clear
 	learn         bool // red's VXLAN attachment finds the hosts of learnedPrefixes
 	mtu           int  // of every link; 0: 1500, and 1600 where the overlays are
 	tune          func(*Options)
@@ -285,6 +289,10 @@ func testSnapshot(o gatewayOptions, peer *wireguard.Peer) *Snapshot {
 		s.Ports = append(s.Ports, p)
 	}
 	entry := Peer{Name: "peer", WireGuard: peer, Tunnel: tunnelAddrs(3 - site)}
+	if o.direct {
+		entry = Peer{Name: "peer", Direct: netip.AddrPortFrom(wanAddr(3-site, o.outer), directPort)}
+		s.DirectPort = directPort
+	}
 	for v := defaultVPC; v <= blue; v++ {
 		vpc := VPC{Name: v.String(), VNI: v.vni(site), GatewayAddresses: v.gateways(site), GatewayMAC: v.mac(),
 			Attachments: []Attachment{{Kind: VXLAN, Ifindex: sitePort}, {Kind: Geneve, Ifindex: sitePort}, {Kind: Routed, Ifindex: v.routedPort()}}}

@@ -7,12 +7,11 @@ import (
 // MeterKey names a count that exists because somebody asked for it: of a rule,
 // say. Its numbers go on for as long as every snapshot has it.
 type MeterKey struct {
-	Kind MeterKind
-	ID   uint32 // RuleMeter, VPCLimitMeter: the VNI; PeerLimitMeter: the peer's id; PortLimitMeter: the ifindex
-	Name string // RuleMeter: the rule's ID; empty: what no rule matched
-	// Of limits.
-	Direction Direction
-	Class     uint8
+	Kind      MeterKind
+	ID        uint32    // RuleMeter, VPCLimitMeter: the VNI; PeerLimitMeter, DirectPeerMeter: the peer's id; PortLimitMeter: the ifindex
+	Name      string    // RuleMeter: the rule's ID; empty: what no rule matched
+	Direction Direction // of limits, and of direct peers
+	Class     uint8     // of limits
 }
 
 // MeterKind is what a meter counts.
@@ -20,10 +19,11 @@ type MeterKind uint8
 
 // The kinds of meter.
 const (
-	RuleMeter      MeterKind = iota // packets that a rule of a VPC's access list matched
-	VPCLimitMeter                   // packets that a limit of a VPC refused
-	PeerLimitMeter                  // packets that a limit of a peer refused
-	PortLimitMeter                  // packets that the limit of a port towards peers refused
+	RuleMeter       MeterKind = iota // packets that a rule of a VPC's access list matched
+	VPCLimitMeter                    // packets that a limit of a VPC refused
+	PeerLimitMeter                   // packets that a limit of a peer refused
+	PortLimitMeter                   // packets that the limit of a port towards peers refused
+	DirectPeerMeter                  // packets exchanged with a direct peer
 )
 
 // MeterCount is what was counted: packets, and the bytes of these inner IP packets.

@@ -88,12 +88,15 @@ func (w *worker) backLimit(f *frame) int {
 // peerLimit is the longest inner packet of f's VPC that fits the path to peer
 // id, 0 while the path is not known. Options count as if the answers had as many.
 func (w *worker) peerLimit(f *frame, id uint32) int {
-	if int(id) >= len(w.state.peers) || w.state.peers[id].wireguard == nil {
+	if int(id) >= len(w.state.peers) || !w.state.peers[id].exists() {
 		return 0
 	}
 	adj := w.peerAdjacency(id)
 	if adj.state != ready {
 		return 0
+	}
+	if w.state.peers[id].wireguard == nil {
+		return max(adj.limit-f.optsLen, 0)
 	}
 	limit := adj.plaintext()
 	if f.vpc != w.state.defaultVPC {

@@ -94,28 +94,35 @@ func (w *worker) tunnelled(f *frame) {
 	f.tos = ip.TOS
 	f.end = f.off + ip.HeaderLen + udp.Len
 	f.off += ip.HeaderLen + packet.UDPLen
+	if w.geneveFromPeer(f) {
+		w.inner(f)
+	}
+}
+
+// geneveFromPeer takes the Geneve between gateways off, which names the VPC in our
+// numbering. Out of a tunnel none is the default one: its packets travel as they
+// are there. False: the packet has met its end.
+func (w *worker) geneveFromPeer(f *frame) bool {
 	g, verdict := parseGeneve(f)
 	if verdict != pending {
 		w.drop(f, verdict)
-		return
+		return false
 	}
-	if f.vpc = w.state.vniVPC.find(uint64(g.VNI)); f.vpc < 0 || g.VNI == 0 {
+	if f.vpc = w.state.vniVPC.find(uint64(g.VNI)); f.vpc < 0 || g.VNI == 0 && w.state.peers[f.peer].wireguard != nil {
 		w.drop(f, UnknownVNI)
-		return
+		return false
 	}
 	f.off += g.Len
 	etherType, alive := w.stripEthernet(f, g.Type)
 	if !alive {
-		return
+		return false
 	}
 	if verdict = parseInner(f, etherType); verdict != pending {
 		w.drop(f, verdict)
-		return
+		return false
 	}
 	f.end = f.off + f.ip.Len
-	if w.congestion(f) {
-		w.inner(f)
-	}
+	return w.congestion(f)
 }
 
 // admit is the cryptokey check: the route back to the inner source, in this

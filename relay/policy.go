@@ -2,8 +2,6 @@ package relay
 
 import (
 	"net/netip"
-
-	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // What a VPC lets through is decided in one place, between the checks of the
@@ -158,9 +156,9 @@ func (w *worker) police(f *frame, p *policy) bool {
 	return true
 }
 
-// shape holds a packet that is about to be sealed against the limits of its
-// peer and of the port that leads there. It says whether the packet lives.
-func (w *worker) shape(f *frame, peer *peerState, adj *adjacency) bool {
+// shape holds a packet that is about to be sealed, which adds so many bytes, or
+// sent to a direct peer, against the limits of its peer and of the port that leads there. It says whether the packet lives.
+func (w *worker) shape(f *frame, peer *peerState, adj *adjacency, sealing int) bool {
 	if n := peer.limits[fromSite]; n != 0 && !w.within(n, f.ip.TOS, f.ip.Len) {
 		w.drop(f, RateLimited)
 		return false
@@ -169,7 +167,7 @@ func (w *worker) shape(f *frame, peer *peerState, adj *adjacency) bool {
 	if port < 0 {
 		return true
 	}
-	if n := w.state.ports[port].toPeers; n != 0 && !w.within(n, f.ip.TOS, f.end-f.off+wireguard.Overhead+adj.headers.overhead()) {
+	if n := w.state.ports[port].toPeers; n != 0 && !w.within(n, f.ip.TOS, f.end-f.off+sealing+adj.headers.overhead()) {
 		w.drop(f, RateLimited)
 		return false
 	}

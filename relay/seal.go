@@ -15,11 +15,11 @@ func (w *worker) sealAll() {
 	} else {
 		w.traceSeal()
 	}
-	w.sendingSealed = true
+	w.sendingToPeer = true
 	for i, f := range w.sealing {
 		w.sealed(f, &w.sealPackets[i])
 	}
-	w.sendingSealed = false
+	w.sendingToPeer = false
 	w.sealing, w.sealPackets = w.sealing[:0], w.sealPackets[:0]
 }
 

@@ -27,7 +27,7 @@ type Snapshot struct {
 
 	// Peers, by peer id: a fib.NextHop of kind Remote holds an index into it.
 	// Keep an id for as long as the peer exists; one that is gone leaves a
-	// hole, an element whose WireGuard is nil.
+	// hole, an element that has neither WireGuard nor Direct.
 	Peers []Peer
 
 	// Local are outer addresses that are ours beside the ports' own ones (a
@@ -41,6 +41,9 @@ type Snapshot struct {
 
 	// WireGuardPort is the UDP port we listen on; 0 means no WireGuard at all.
 	WireGuardPort uint16
+
+	// DirectPort is the UDP port that direct peers send to; 0: there are none.
+	DirectPort uint16
 }
 
 // Port is one NIC.
@@ -149,8 +152,12 @@ type Delivery struct {
 // Peer is another gateway.
 type Peer struct {
 	Name string
-	// WireGuard is the peer's half in the Device; nil marks a hole.
+	// WireGuard is the peer's half in the Device; nil: it is direct, or a hole.
 	WireGuard *wireguard.Peer
+	// Direct is where a peer without WireGuard is, which gets everything in the
+	// clear and is known by this address alone; invalid: it is not direct. Tunnel and
+	// FlowPorts are not for it.
+	Direct netip.AddrPort
 	// Tunnel are its addresses inside the tunnel, at most one of each family.
 	Tunnel []netip.Addr
 	// FlowPorts are the outer source ports of data for it, chosen by flow: a

@@ -23,10 +23,12 @@ type state struct {
 	tunnel4     netip.Addr
 	tunnel6     netip.Addr
 	wireguard   uint16
-	defaultVPC  int32     // index of VNI 0, -1 without
-	vniVPC      numberMap // VNI -> VPC
-	attached    numberMap // attachmentKey -> VPC
-	mizars      numberMap // attachmentKey -> mizarBlocks
+	direct      uint16                // UDP port of direct peers; 0: there are none
+	directs     map[netip.Addr]uint32 // address of a direct peer -> peer
+	defaultVPC  int32                 // index of VNI 0, -1 without
+	vniVPC      numberMap             // VNI -> VPC
+	attached    numberMap             // attachmentKey -> VPC
+	mizars      numberMap             // attachmentKey -> mizarBlocks
 	mizarBlocks []mizarBlock
 	snapshot    *Snapshot                // that it was made of, for names
 	counters    uint32                   // one more than the largest fib.Route.Counter
@@ -91,7 +93,10 @@ type deliveryState struct {
 }
 
 type peerState struct {
-	wireguard *wireguard.Peer // nil: a hole
+	wireguard *wireguard.Peer // nil: direct, or a hole
+	direct    netip.AddrPort  // of a peer that is spoken to in the clear; invalid: not direct
+	sent      int32           // direct: index of the meter
+	received  int32
 	tunnel4   netip.Addr
 	tunnel6   netip.Addr
 	tunnel    template // in front of what is not the default VPC's; empty when we have no family in common
@@ -119,7 +124,7 @@ func attachmentKey(port int, udp uint16, vni uint32) uint64 {
 
 // compile checks a snapshot and builds the state. The error names every problem.
 func compile(s *Snapshot) (*state, error) {
-	c := compiler{in: s, out: &state{snapshot: s, wireguard: s.WireGuardPort, defaultVPC: -1},
+	c := compiler{in: s, out: &state{snapshot: s, wireguard: s.WireGuardPort, direct: s.DirectPort, defaultVPC: -1},
 		portAt: make(map[uint32]int), vpcAt: make(map[uint32]int32), attached: make(map[uint64]int32)}
 	c.ports()
 	c.tunnels()
@@ -182,6 +187,9 @@ func firstOfEach(addrs []netip.Addr) (four, six netip.Addr) {
 }
 
 func (c *compiler) tunnels() {
+	if c.in.DirectPort != 0 && c.in.DirectPort == c.in.WireGuardPort {
+		c.problem("UDP port %d is both WireGuard's and that of direct peers", c.in.DirectPort)
+	}
 	c.out.tunnel = newAddrSet(c.in.Tunnel)
 	c.out.tunnel4, c.out.tunnel6 = firstOfEach(c.in.Tunnel)
 }
@@ -189,10 +197,12 @@ func (c *compiler) tunnels() {
 func (c *compiler) peers() {
 	c.out.peers = make([]peerState, len(c.in.Peers))
 	for i, p := range c.in.Peers {
-		if p.WireGuard == nil {
+		ps := &c.out.peers[i]
+		if p.Direct.IsValid() {
+			c.direct(uint32(i), &p, ps)
+		} else if p.WireGuard == nil {
 			continue
 		}
-		ps := &c.out.peers[i]
 		ps.wireguard, ps.flowPorts, ps.mss = p.WireGuard, p.FlowPorts, p.MSS
 		if n := p.FlowPorts.Count; n&(n-1) != 0 || int(p.FlowPorts.First)+int(n) > 1<<16 {
 			c.problem("peer %s: flow ports %d to %d are no power of two of ports", p.Name, p.FlowPorts.First, int(p.FlowPorts.First)+int(n)-1)
@@ -283,6 +293,9 @@ func (c *compiler) attachment(vpc int32, name string, a Attachment) {
 		return
 	}
 	udp := a.port()
+	if udp == c.in.DirectPort {
+		c.problem("vpc %s: UDP port %d of ifindex %d is that of direct peers", name, udp, a.Ifindex)
+	}
 	for _, o := range port.overlays {
 		if o.udp == udp && o.kind != a.Kind {
 			c.problem("vpc %s: UDP port %d of ifindex %d is both %v and %v", name, udp, a.Ifindex, o.kind, a.Kind)

@@ -13,8 +13,8 @@ type Stage uint8
 
 // The stages, in the order of a packet's way. At each a packet is seen once.
 const (
-	StageSiteIn  Stage = iota // received and not for WireGuard, as it came: Ethernet
-	StageWANIn                // received, to our WireGuard port, as it came: Ethernet
+	StageSiteIn  Stage = iota // received and not from a peer, as it came: Ethernet
+	StageWANIn                // received, to the port of WireGuard or of direct peers, as it came: Ethernet
 	StagePlain                // the inner packet: decapsulated, or opened; before TTL and headers change: raw IP
 	StageSealed               // sent towards a peer: Ethernet
 	StageToSite               // sent to the site: Ethernet
@@ -36,14 +36,14 @@ func (s Stage) String() string {
 func (w *worker) tapReceived(f *frame) {
 	b := f.data()
 	m := tapMeta{stage: StageSiteIn, ifindex: w.queues[f.slot].ifindex, inbound: true}
-	if w.forWireGuard(b) {
+	if w.forPeers(b) {
 		m.stage = StageWANIn
 	}
 	w.record(m, -1, b)
 }
 
-// forWireGuard says whether a received frame is UDP to our WireGuard port.
-func (w *worker) forWireGuard(b []byte) bool {
+// forPeers says whether a received frame is UDP to a port that peers send to.
+func (w *worker) forPeers(b []byte) bool {
 	eth, bad := packet.ParseEthernet(b)
 	if bad != packet.Fine || eth.Type != packet.TypeIPv4 && eth.Type != packet.TypeIPv6 {
 		return false
@@ -53,7 +53,7 @@ func (w *worker) forWireGuard(b []byte) bool {
 		return false
 	}
 	udp, bad := packet.ParseUDP(b[ip.HeaderLen:ip.Len])
-	return bad == packet.Fine && udp.Dst == w.state.wireguard && udp.Dst != 0
+	return bad == packet.Fine && udp.Dst != 0 && (udp.Dst == w.state.wireguard || udp.Dst == w.state.direct)
 }
 
 // tapInner shows an inner packet.
@@ -64,7 +64,7 @@ func (w *worker) tapInner(f *frame) {
 // tapSent shows a packet that is given to a port.
 func (w *worker) tapSent(f *frame, slot int32, v Verdict) {
 	m := tapMeta{stage: StageToSite, ifindex: w.queues[slot].ifindex}
-	if w.sendingSealed || v == EngineSent {
+	if w.sendingToPeer || v == EngineSent {
 		m.stage = StageSealed
 	}
 	w.record(m, f.vpc, f.data())

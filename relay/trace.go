@@ -141,7 +141,7 @@ func (w *worker) traceIn(in TraceInput) error {
 // traceFromPeer starts where the tunnel is off: what is sealed for us nobody but
 // a peer can make.
 func (w *worker) traceFromPeer(in TraceInput) error {
-	if int(in.Peer) >= len(w.state.peers) || w.state.peers[in.Peer].wireguard == nil {
+	if int(in.Peer) >= len(w.state.peers) || !w.state.peers[in.Peer].exists() {
 		return fmt.Errorf("there is no peer %d", in.Peer)
 	}
 	var base [1]uint64
@@ -330,4 +330,11 @@ func (t *trace) rule(f *frame, rule int32, a *acl) {
 		return
 	}
 	t.note("acl", "VPC %s: no rule matches, the default is %v", vpc.Name, a.actions[rule])
+}
+
+// encapDirect notes the format towards a direct peer.
+func (t *trace) encapDirect(f *frame, p *peerState, limit int) {
+	vpc := &t.snapshot.VPCs[f.vpc]
+	t.note("encap", "in the clear, in Geneve with VNI %d, as the peer calls VPC %s; the inner packet may have %d bytes, it has %d",
+		p.remoteVNI(vpc.VNI), vpc.Name, limit, f.ip.Len)
 }

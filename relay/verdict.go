@@ -13,6 +13,7 @@ const (
 
 	// Where packets are meant to end.
 	ToPeer
+	ToDirect
 	ToSite
 	Handshake
 	Keepalive
@@ -33,6 +34,7 @@ const (
 	NotOurs
 	NotServed
 	BadUDP
+	DirectStranger
 
 	// The overlay of an attachment, or the Geneve inside a tunnel.
 	BadGeneve
@@ -109,6 +111,7 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	pending: {"pending", "no verdict yet; never counted"},
 
 	ToPeer:     {"to_peer", "sealed and sent to a peer"},
+	ToDirect:   {"to_direct", "sent in the clear to a peer of encryption: none"},
 	ToSite:     {"to_site", "sent to its VTEP or routed neighbour at this site"},
 	Handshake:  {"handshake", "WireGuard handshake message, handed to the engine"},
 	Keepalive:  {"keepalive", "WireGuard keepalive: authentic, carries nothing"},
@@ -128,6 +131,8 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	NotOurs:       {"not_ours", "not to one of our addresses, on a port that routes nothing"},
 	NotServed:     {"not_served", "to one of our addresses, but to no UDP port that we serve"},
 	BadUDP:        {"bad_udp", "UDP header cut short, or its length contradicts the IP packet"},
+
+	DirectStranger: {"direct_stranger", "on the UDP port of direct peers, from an address that is no direct peer's"},
 
 	BadGeneve:      {"bad_geneve", "Geneve header cut short, of another version, or with a malformed option"},
 	GeneveControl:  {"geneve_control", "Geneve control packet (O bit), which we do not speak"},

@@ -76,7 +76,7 @@ type worker struct {
 	credits    []credit  // by limiter
 
 	taps          []*tap // of captures; set by Do
-	sendingSealed bool   // what is sent now was sealed
+	sendingToPeer bool   // what is sent now is for a peer
 	trace         *trace // nil: live
 
 	tally
