@@ -21,6 +21,9 @@
 // Packets that control code makes for a peer, and what peers send to our tunnel
 // addresses, are in control.go.
 //
+// A peer without encryption gets what others get inside WireGuard as it is:
+// direct.go takes the place of seal.go and open.go.
+//
 // Where a site is known by other addresses than its own, translate.go rewrites
 // them: right after decap or open, and right before encap.
 //

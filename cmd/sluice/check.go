@@ -17,8 +17,8 @@ func newCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Validate a configuration file and report every problem",
-		Long: `Validate a configuration file and report every problem at once. "-" reads
-standard input. Neither the machine nor a running gateway is asked anything.`,
+		Long: `Validate a configuration file and report every problem at once, and warn of what
+is allowed but should be meant (encryption: none). "-" reads standard input. Neither the machine nor a running gateway is asked anything.`,
 		GroupID: groupLocal,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -28,10 +28,13 @@ standard input. Neither the machine nor a running gateway is asked anything.`,
 			}
 			c, err := config.Parse(data, args[0])
 			if asJSON {
-				return writeCheckJSON(cmd.OutOrStdout(), err)
+				return writeCheckJSON(cmd.OutOrStdout(), c, err)
 			}
 			if err != nil {
 				return err
+			}
+			for _, warning := range c.Warnings() {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s: warning: %s\n", args[0], warning)
 			}
 			if printed {
 				text, err := c.Marshal()
@@ -68,11 +71,15 @@ type problem struct {
 	Message string `json:"message"`
 }
 
-func writeCheckJSON(w io.Writer, err error) error {
+func writeCheckJSON(w io.Writer, c *config.Config, err error) error {
 	result := struct {
 		OK       bool      `json:"ok"`
 		Problems []problem `json:"problems"`
-	}{err == nil, []problem{}}
+		Warnings []string  `json:"warnings"`
+	}{err == nil, []problem{}, []string{}}
+	if err == nil {
+		result.Warnings = append(result.Warnings, c.Warnings()...)
+	}
 	var found *config.Error
 	if errors.As(err, &found) {
 		for _, p := range found.Problems {

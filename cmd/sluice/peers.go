@@ -44,7 +44,7 @@ func peerTable(peers []*sluicev1.Peer, now time.Time) *table {
 	t := newTable("PEER", "STATE", "ENDPOINT", "HANDSHAKE", ">RX", ">TX", "PUBLIC KEY")
 	for _, p := range peers {
 		t.add(p.GetName(), api.Word(p.GetState()), dash(p.GetEndpoint()), agoText(p.GetLastHandshake(), now),
-			traffic(p.GetRxPackets(), p.GetRxBytes()), traffic(p.GetTxPackets(), p.GetTxBytes()), p.GetPublicKey())
+			traffic(p.GetRxPackets(), p.GetRxBytes()), traffic(p.GetTxPackets(), p.GetTxBytes()), dash(p.GetPublicKey()))
 	}
 	return t
 }
@@ -61,16 +61,25 @@ func writePeers(w io.Writer, peers []*sluicev1.Peer, now time.Time) error {
 			fmt.Fprintf(&b, "  ! %s\n", p.GetProblem())
 		}
 		line := func(what, text string) { fmt.Fprintf(&b, "%-17s %s\n", what, text) }
-		line("public key", p.GetPublicKey())
-		line("pre-shared key", yesNo(p.GetHasPresharedKey()))
+		encrypted := p.GetState() != sluicev1.PeerState_PEER_STATE_UNENCRYPTED
+		if encrypted {
+			line("public key", p.GetPublicKey())
+			line("pre-shared key", yesNo(p.GetHasPresharedKey()))
+		} else {
+			line("encryption", "none: everything travels in the clear")
+		}
 		line("endpoint", dash(p.GetEndpoint()))
 		line("configured", dash(p.GetConfiguredEndpoint()))
-		line("last handshake", agoText(p.GetLastHandshake(), now))
-		line("session age", durationText(p.GetSessionAge()))
+		if encrypted {
+			line("last handshake", agoText(p.GetLastHandshake(), now))
+			line("session age", durationText(p.GetSessionAge()))
+		}
 		line("received", traffic(p.GetRxPackets(), p.GetRxBytes()))
 		line("sent", traffic(p.GetTxPackets(), p.GetTxBytes()))
-		line("keepalive", keepaliveText(p))
-		line("tunnel addresses", dash(strings.Join(p.GetTunnelAddresses(), " ")))
+		if encrypted {
+			line("keepalive", keepaliveText(p))
+			line("tunnel addresses", dash(strings.Join(p.GetTunnelAddresses(), " ")))
+		}
 		for _, v := range p.GetVpcs() {
 			line("vpc "+v.GetVpc(), fmt.Sprintf("vni %d  %s", v.GetVni(), dash(strings.Join(v.GetAllowedPrefixes(), " "))))
 		}

@@ -19,6 +19,7 @@ type checker struct {
 	tunnels map[netip.Addr]string  // tunnel address -> path
 	udp     map[uint16]udpUse      // UDP port -> who receives on it
 	claims  []map[netip.Prefix]use // by index of VPC
+	directs map[netip.Addr]string  // address of a peer with encryption none -> path
 }
 
 // use is a prefix in a VPC: who has it.
@@ -36,7 +37,7 @@ func newChecker(c *Config, r *report) *checker {
 	k := &checker{Config: c, report: r,
 		ports: map[string]string{}, vpcs: map[string]int{},
 		tunnels: map[netip.Addr]string{}, udp: map[uint16]udpUse{},
-		claims: make([]map[netip.Prefix]use, len(c.VPCs)),
+		claims: make([]map[netip.Prefix]use, len(c.VPCs)), directs: map[netip.Addr]string{},
 	}
 	for i := range k.claims {
 		k.claims[i] = map[netip.Prefix]use{}
@@ -51,6 +52,7 @@ func (c *checker) run() {
 	c.name("gateway", c.Gateway)
 	c.checkPorts()
 	c.checkWireGuard()
+	c.checkDirectPort()
 	c.checkVPCs()
 	c.checkPeers()
 	c.checkTranslations()

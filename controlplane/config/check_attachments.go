@@ -143,6 +143,8 @@ func (c *checker) claim(vpc int, p netip.Prefix, u use) {
 		c.add(u.path, "%s is local to this site, %s: it cannot also be behind a peer", p, c.ref(first.path))
 	case first.peer == u.peer:
 		c.add(u.path, "%s is listed already, %s: remove one", p, c.ref(first.path))
+	case (c.Peers[first.peer].Encryption == EncryptionNone) != (c.Peers[u.peer].Encryption == EncryptionNone):
+		c.add(u.path, "%s is listed already, %s, and of these two peers one has encryption none: part of the flows would travel in the clear", p, c.ref(first.path))
 	default:
 		c.claims[vpc][p] = u // ECMP; the last peer is whom a repeat would repeat
 	}

@@ -20,7 +20,15 @@ func (c *checker) checkPeers() {
 				names[p.Name] = path
 			}
 		}
-		if (!p.PublicKey.IsZero() || c.has(path+".publicKey")) && c.publicKey(path+".publicKey", p.PublicKey) {
+		if p.Encryption == EncryptionNone {
+			c.checkDirect(p, path, endpoints)
+			c.checkLimits(path+".limits", &p.Limits)
+			c.checkPeerVPCs(i)
+			continue
+		}
+		if p.PublicKey.IsZero() && !c.has(path+".publicKey") {
+			c.add(path+".publicKey", "is required, unless encryption is none")
+		} else if c.publicKey(path+".publicKey", p.PublicKey) {
 			if first, ok := keys[p.PublicKey]; ok {
 				c.add(path+".publicKey", "is already the key of %s: every peer has its own", c.ref(first))
 			} else {

@@ -40,6 +40,9 @@ func (c *Config) deriveDefaults(r *report) {
 			}
 		}
 	}
+	if c.Direct.PinDir == "" && !r.has("direct.pinDir") && c.Gateway != "" {
+		c.Direct.PinDir = defaultPinDir + c.Gateway
+	}
 	for i := range c.Peers {
 		for j := range c.Peers[i].VPCs {
 			v := &c.Peers[i].VPCs[j]

@@ -54,6 +54,9 @@ type Config struct {
 	// Other gateways, or any WireGuard host, that this gateway talks to.
 	Peers []Peer `yaml:"peers,omitempty"`
 
+	// How peers with `encryption: none` are spoken to.
+	Direct Direct `yaml:"direct"`
+
 	// The socket that the sluice command and other local clients talk to.
 	API API `yaml:"api"`
 
@@ -321,14 +324,43 @@ type Subnet struct {
 	Dividers []netip.Addr `yaml:"dividers,omitempty" jsonschema:"maxItems=128"`
 }
 
+// Direct is how peers with `encryption: none` are spoken to.
+type Direct struct {
+	// UDP port that such peers send to, on every address of every port. It must not
+	// be open to anybody else: an address is all that tells a peer from a stranger.
+	Port uint16 `yaml:"port" jsonschema:"minimum=1,maximum=65535,default=51821"`
+
+	// Directory, on a BPF file system, where the XDP program is pinned while there
+	// is such a peer, so that it goes on forwarding when the process ends or dies.
+	// Absolute path, a directory for each gateway. By default /sys/fs/bpf/sluice/
+	// followed by the name of the gateway.
+	PinDir string `yaml:"pinDir,omitempty" jsonschema:"example=/sys/fs/bpf/sluice/oslo-1"`
+}
+
+// Encryption says what protects the traffic with a peer.
+type Encryption string
+
+// Values of peers[].encryption.
+const (
+	EncryptionWireGuard Encryption = "wireguard"
+	EncryptionNone      Encryption = "none"
+)
+
 // Peer is another gateway, or any WireGuard host.
 type Peer struct {
 	// Name of the peer, for people.
 	Name string `yaml:"name" jsonschema:"required,example=bergen-1"`
 
+	// What protects the traffic with this peer. `none` is for a link that is yours
+	// alone: everything, of all its VPCs, travels in the clear, and whoever can send
+	// from the peer's address can send into them. Such a peer needs `endpoint`, as an IP
+	// address, and has no keys, keepalive, tunnel addresses and flow ports. Both
+	// gateways must say it. See docs/direct.md.
+	Encryption Encryption `yaml:"encryption" jsonschema:"enum=wireguard,enum=none,default=wireguard"`
+
 	// The peer's WireGuard public key, base64 as `wg pubkey` and `sluice key
-	// public` print it.
-	PublicKey PublicKey `yaml:"publicKey" jsonschema:"required"`
+	// public` print it. Required unless `encryption` is none.
+	PublicKey PublicKey `yaml:"publicKey,omitempty"`
 
 	// File with a pre-shared key for this peer, in the form of `wg genpsk`.
 	// Absolute path; only its owner may read it (mode 0600).
@@ -336,6 +368,7 @@ type Peer struct {
 
 	// Outer address and UDP port of the peer: an IP address or a DNS name. Leave it
 	// out for a peer that calls first; its address is then learned and followed.
+	// With `encryption: none` the port is the peer's `direct.port`.
 	Endpoint Endpoint `yaml:"endpoint,omitempty" jsonschema:"example=198.51.100.2:51820"`
 
 	// How often to send something when nothing else was sent, to keep a NAT or

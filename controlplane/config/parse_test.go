@@ -108,7 +108,7 @@ func TestConfigurationsBuiltInGoAreChecked(t *testing.T) {
 		t.Errorf("gateway MAC = %s, not derived from the VNI", got)
 	}
 	c.Workers, c.Peers = 99, []Peer{{Name: "bergen-1"}}
-	want := `peers[0].publicKey: is required
+	want := `peers[0].publicKey: is required, unless encryption is none
 peers[0].vpcs: is required
 workers: must be 1 to 64, not 99`
 	if err := c.Check(); err == nil || err.Error() != want {

@@ -42,6 +42,9 @@ func (g *Gateway) commit(cfg *config.Config, s *secrets, revision *sluicev1.Conf
 	revision.Revision, revision.Applied = g.nextRevision, timestamppb.Now()
 	g.revision = revision
 	g.refused.Store(nil)
+	for _, warning := range cfg.Warnings() {
+		g.log.Warn("unencrypted", "warning", warning)
+	}
 	err = g.update()
 	g.removePeers(gone)
 	return err
@@ -75,6 +78,9 @@ func (g *Gateway) announce(local []netip.Addr) {
 		return
 	}
 	for _, p := range g.peers {
+		if p.wireguard == nil {
+			continue
+		}
 		if old := p.wireguard.Endpoint().Local; slices.Contains(g.plan.snapshot.Local, old) && !slices.Contains(local, old) {
 			g.log.Info("our address is gone, telling the peer", "peer", p.cfg.Name, "address", old)
 			p.wireguard.Announce()
@@ -216,6 +222,9 @@ func describeChanges(old, new *config.Config) []string {
 	}
 	if !slices.Equal(old.WireGuard.TunnelAddresses, new.WireGuard.TunnelAddresses) {
 		lines = append(lines, "wireguard: tunnel addresses changed")
+	}
+	if old.Direct.Port != new.Direct.Port {
+		lines = append(lines, fmt.Sprintf("direct: peers with encryption none send to UDP port %d", new.Direct.Port))
 	}
 	lines = append(lines, diff("port", old.Ports, new.Ports, func(p config.Port) string { return p.Name })...)
 	lines = append(lines, diff("vpc", old.VPCs, new.VPCs, func(v config.VPC) string { return v.Name })...)

@@ -48,7 +48,7 @@ func (g *Gateway) Status(context.Context, *sluicev1.StatusRequest) (*sluicev1.St
 		s.Ports = append(s.Ports, g.portStatus(v, p))
 	}
 	for i := range v.peers {
-		s.Peers = append(s.Peers, peerStatus(&v.peers[i]))
+		s.Peers = append(s.Peers, g.peerStatus(&v.peers[i]))
 	}
 	switch {
 	case g.stopping.Load():
@@ -112,7 +112,7 @@ func (g *Gateway) Peers(_ context.Context, r *sluicev1.PeersRequest) (*sluicev1.
 	response := &sluicev1.PeersResponse{}
 	for i := range v.peers {
 		if r.GetName() == "" || r.GetName() == v.peers[i].cfg.Name {
-			response.Peers = append(response.Peers, peerStatus(&v.peers[i]))
+			response.Peers = append(response.Peers, g.peerStatus(&v.peers[i]))
 		}
 	}
 	if r.GetName() != "" && len(response.Peers) == 0 {
@@ -122,20 +122,25 @@ func (g *Gateway) Peers(_ context.Context, r *sluicev1.PeersRequest) (*sluicev1.
 	return response, nil
 }
 
-func peerStatus(p *peerView) *sluicev1.Peer {
-	status := p.wireguard.Status()
-	s := &sluicev1.Peer{
-		Name:                p.cfg.Name,
-		PublicKey:           p.cfg.PublicKey.String(),
-		ConfiguredEndpoint:  p.cfg.Endpoint.String(),
-		RxBytes:             status.RxBytes,
-		RxPackets:           status.RxPackets,
-		TxBytes:             status.TxBytes,
-		TxPackets:           status.TxPackets,
-		PersistentKeepalive: durationpb.New(status.PersistentKeepalive),
-		HasPresharedKey:     status.PresharedKey,
-		Problem:             p.problem,
+func (g *Gateway) peerStatus(p *peerView) *sluicev1.Peer {
+	s := &sluicev1.Peer{Name: p.cfg.Name, ConfiguredEndpoint: p.cfg.Endpoint.String(), Problem: p.problem}
+	for _, a := range p.cfg.TunnelAddresses {
+		s.TunnelAddresses = append(s.TunnelAddresses, a.String())
 	}
+	for _, vpc := range p.cfg.VPCs {
+		out := &sluicev1.PeerVPC{Vpc: vpc.Name, Vni: vpc.VNI}
+		for _, prefix := range vpc.Prefixes {
+			out.AllowedPrefixes = append(out.AllowedPrefixes, prefix.String())
+		}
+		s.Vpcs = append(s.Vpcs, out)
+	}
+	if p.wireguard == nil {
+		g.directStatus(p, s)
+		return s
+	}
+	status := p.wireguard.Status()
+	s.PublicKey, s.HasPresharedKey, s.PersistentKeepalive = p.cfg.PublicKey.String(), status.PresharedKey, durationpb.New(status.PersistentKeepalive)
+	s.RxBytes, s.RxPackets, s.TxBytes, s.TxPackets = status.RxBytes, status.RxPackets, status.TxBytes, status.TxPackets
 	if status.Endpoint.Remote.IsValid() {
 		s.Endpoint = status.Endpoint.Remote.String()
 	}
@@ -151,16 +156,6 @@ func peerStatus(p *peerView) *sluicev1.Peer {
 		s.State = sluicev1.PeerState_PEER_STATE_EXPIRED
 	default:
 		s.State = sluicev1.PeerState_PEER_STATE_IDLE
-	}
-	for _, a := range p.cfg.TunnelAddresses {
-		s.TunnelAddresses = append(s.TunnelAddresses, a.String())
-	}
-	for _, vpc := range p.cfg.VPCs {
-		out := &sluicev1.PeerVPC{Vpc: vpc.Name, Vni: vpc.VNI}
-		for _, prefix := range vpc.Prefixes {
-			out.AllowedPrefixes = append(out.AllowedPrefixes, prefix.String())
-		}
-		s.Vpcs = append(s.Vpcs, out)
 	}
 	return s
 }
@@ -257,7 +252,7 @@ func (v *view) route(vpc *relay.VPC, route *fib.Route, neighbours *neigh.Table, 
 	for _, hop := range route.NextHops {
 		if hop.Kind == fib.Remote {
 			out.Kind = sluicev1.RouteKind_ROUTE_KIND_REMOTE
-			out.NextHops = append(out.NextHops, v.remoteHop(vpc, hop.ID))
+			out.NextHops = append(out.NextHops, v.remoteHop(vpc, hop.ID, neighbours))
 			continue
 		}
 		out.NextHops = append(out.NextHops, v.localHop(hop.ID, neighbours))
@@ -265,13 +260,18 @@ func (v *view) route(vpc *relay.VPC, route *fib.Route, neighbours *neigh.Table, 
 	return out
 }
 
-func (v *view) remoteHop(vpc *relay.VPC, id uint32) *sluicev1.NextHop {
+func (v *view) remoteHop(vpc *relay.VPC, id uint32, neighbours *neigh.Table) *sluicev1.NextHop {
 	out := &sluicev1.NextHop{Vni: vpc.VNI}
 	if p := v.peerByID(id); p != nil {
-		status := p.wireguard.Status()
-		out.Peer, out.Usable = p.cfg.Name, status.Session
-		if status.Endpoint.Remote.IsValid() {
-			out.Address = status.Endpoint.Remote.String()
+		out.Peer = p.cfg.Name
+		if p.wireguard == nil {
+			out.Address, out.Usable = p.cfg.Endpoint.String(), p.unreachable(neighbours) == ""
+		} else {
+			status := p.wireguard.Status()
+			out.Usable = status.Session
+			if status.Endpoint.Remote.IsValid() {
+				out.Address = status.Endpoint.Remote.String()
+			}
 		}
 		for _, c := range p.cfg.VPCs {
 			if c.Name == vpc.Name {

@@ -18,8 +18,8 @@ import (
 // peerRef is a configured peer as the data plane knows it: its id in snapshots and its half of the WireGuard device.
 type peerRef struct {
 	id        uint32
-	wireguard *wireguard.Peer
-	address   netip.Addr // outer, as configured or resolved; invalid while unknown
+	wireguard *wireguard.Peer // nil: encryption none
+	address   netip.Addr      // outer, as configured or resolved; invalid while unknown
 }
 
 // plan is what a configuration means on the interfaces that are there.
@@ -160,7 +160,7 @@ func (c *compiler) peerTable() {
 			c.errs = append(c.errs, fmt.Errorf("peer %s: not in the WireGuard device", peer.Name))
 			continue
 		}
-		if ref.address.IsValid() && len(c.plan.xdp.Peers) < xdp.MaxPeers {
+		if ref.address.IsValid() && peer.Encryption != config.EncryptionNone && len(c.plan.xdp.Peers) < xdp.MaxPeers {
 			c.plan.xdp.Peers = append(c.plan.xdp.Peers, ref.address)
 		}
 		for len(c.plan.snapshot.Peers) <= int(ref.id) {
@@ -168,6 +168,9 @@ func (c *compiler) peerTable() {
 		}
 		entry := relay.Peer{Name: peer.Name, WireGuard: ref.wireguard, Tunnel: peer.TunnelAddresses, FlowPorts: flowPorts(peer), Limits: relayLimits(&peer.Limits)}
 		entry.MSS = mss(peer.ClampMSS, peer.MaxMSS)
+		if peer.Encryption == config.EncryptionNone {
+			entry.Direct = c.direct(peer, ref.id)
+		}
 		for _, v := range peer.VPCs {
 			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, prefixes: v.Prefixes})
 			if vni, ok := vnis[v.Name]; ok && v.VNI != vni {

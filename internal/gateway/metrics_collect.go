@@ -36,9 +36,10 @@ var (
 	vpcBytesDesc   = desc("vpc_bytes_total", "Bytes of those, without anything around the inner packets.", "vpc", "to")
 	vpcDroppedDesc = desc("vpc_dropped_packets_total", "Inner packets of a VPC that were dropped.", "vpc")
 
-	peerPacketsDesc   = desc("peer_packets_total", "WireGuard messages, handshakes and keepalives included.", "peer", "direction")
+	peerPacketsDesc   = desc("peer_packets_total", "WireGuard messages, handshakes and keepalives included; of a peer with encryption none, inner packets.", "peer", "direction")
 	peerBytesDesc     = desc("peer_bytes_total", "Bytes of those.", "peer", "direction")
-	peerUpDesc        = desc("peer_up", "1 when there is a session that can send.", "peer")
+	peerUpDesc        = desc("peer_up", "1 when there is a session that can send; of a peer with encryption none, when nothing is known against it.", "peer")
+	peerEncryptedDesc = desc("peer_encrypted", "0 for a peer with encryption none.", "peer")
 	peerHandshakeDesc = desc("peer_last_handshake_timestamp_seconds", "When the last handshake was completed; 0 if never.", "peer")
 	peerSessionDesc   = desc("peer_session_age_seconds", "Age of the session; 0 without one.", "peer")
 
@@ -52,7 +53,7 @@ var (
 // `sluice counters`.
 func (metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{infoDesc, healthDesc, revisionDesc, xdpDesc, relayDesc, batchDesc, turnDesc,
-		vpcPacketsDesc, vpcBytesDesc, vpcDroppedDesc, peerPacketsDesc, peerBytesDesc, peerUpDesc, peerHandshakeDesc, peerSessionDesc,
+		vpcPacketsDesc, vpcBytesDesc, vpcDroppedDesc, peerPacketsDesc, peerBytesDesc, peerUpDesc, peerEncryptedDesc, peerHandshakeDesc, peerSessionDesc,
 		portUpDesc, portPacketsDesc, portBytesDesc, umemDesc} {
 		out <- d
 	}
@@ -103,7 +104,9 @@ func (c collection) status(s *sluicev1.StatusResponse) {
 		c.counter(peerPacketsDesc, p.GetTxPackets(), p.GetName(), "tx")
 		c.counter(peerBytesDesc, p.GetRxBytes(), p.GetName(), "rx")
 		c.counter(peerBytesDesc, p.GetTxBytes(), p.GetName(), "tx")
-		c.gauge(peerUpDesc, one(p.GetState() == sluicev1.PeerState_PEER_STATE_UP), p.GetName())
+		clear := p.GetState() == sluicev1.PeerState_PEER_STATE_UNENCRYPTED
+		c.gauge(peerUpDesc, one(p.GetState() == sluicev1.PeerState_PEER_STATE_UP || clear && p.GetProblem() == ""), p.GetName())
+		c.gauge(peerEncryptedDesc, one(!clear), p.GetName())
 		handshake := 0.0
 		if t := p.GetLastHandshake(); t != nil {
 			handshake = float64(t.AsTime().UnixMilli()) / 1000

@@ -41,6 +41,9 @@ func readSecrets(cfg *config.Config) (*secrets, error) {
 	}
 	own := s.private.PublicKey()
 	for _, p := range cfg.Peers {
+		if p.Encryption == config.EncryptionNone {
+			continue
+		}
 		if wireguard.PublicKey(p.PublicKey) == own {
 			s.zero()
 			return nil, fmt.Errorf("peer %s: publicKey is this gateway's own", p.Name)
@@ -66,18 +69,19 @@ func (s *secrets) zero() {
 }
 
 // setPeers adds and changes peers, so that the next snapshot can name them. Peers that are no longer configured are
-// returned: they go once no snapshot holds them. A peer is its public key: under another name it is still the same.
+// returned: they go once no snapshot holds them. A peer is its public key, or the address of one that has none: under
+// another name it is still the same.
 func (g *Gateway) setPeers(cfg *config.Config, s *secrets) (gone []*peer, err error) {
 	next := make(map[string]*peer, len(cfg.Peers))
-	before := make(map[config.PublicKey]*peer, len(g.peers))
+	before := make(map[string]*peer, len(g.peers))
 	for _, p := range g.peers {
-		before[p.cfg.PublicKey] = p
+		before[identity(&p.cfg)] = p
 	}
 	for _, c := range cfg.Peers {
 		key := s.preshared[c.Name]
 		p := &peer{cfg: c, preshared: key.Clone()}
-		if old := before[c.PublicKey]; old != nil {
-			delete(before, c.PublicKey)
+		if old := before[identity(&c)]; old != nil {
+			delete(before, identity(&c))
 			p.peerRef = old.peerRef
 			if old.cfg.Endpoint == c.Endpoint {
 				p.endpoint, p.problem = old.endpoint, old.problem
@@ -98,7 +102,18 @@ func (g *Gateway) setPeers(cfg *config.Config, s *secrets) (gone []*peer, err er
 	return slices.Collect(maps.Values(before)), nil
 }
 
+// identity is what makes a configured peer the same after a change.
+func identity(p *config.Peer) string {
+	if p.Encryption == config.EncryptionNone {
+		return p.Endpoint.Host
+	}
+	return p.PublicKey.String()
+}
+
 func (g *Gateway) setPeer(p *peer) error {
+	if p.cfg.Encryption == config.EncryptionNone {
+		return nil // no session to keep: the snapshot is all there is
+	}
 	ref, err := g.device.SetPeer(wireguard.PeerConfig{
 		PublicKey:           wireguard.PublicKey(p.cfg.PublicKey),
 		PresharedKey:        p.preshared,
@@ -132,6 +147,9 @@ func (g *Gateway) freeID(next map[string]*peer) uint32 {
 
 func (g *Gateway) removePeers(gone []*peer) {
 	for _, p := range gone {
+		if p.wireguard == nil {
+			continue
+		}
 		g.device.RemovePeer(wireguard.PublicKey(p.cfg.PublicKey))
 		p.preshared.Zero()
 	}
@@ -149,6 +167,9 @@ func (g *Gateway) peerRefs() map[string]peerRef {
 
 // address is where the peer is: the last that it sent something authentic from, or else its endpoint.
 func (p *peer) address() netip.Addr {
+	if p.wireguard == nil {
+		return p.endpoint.Addr()
+	}
 	if last := p.wireguard.Endpoint().Remote; last.IsValid() {
 		return last.Addr().Unmap().WithZone("")
 	}
@@ -162,7 +183,7 @@ func (g *Gateway) followPeers() {
 		known[a] = true
 	}
 	for _, p := range g.peers {
-		if a := p.address(); a.IsValid() && !known[a] && len(known) < xdp.MaxPeers {
+		if a := p.address(); p.wireguard != nil && a.IsValid() && !known[a] && len(known) < xdp.MaxPeers {
 			if err := g.update(); err != nil {
 				g.log.Error("update forwarding state", "error", err)
 			}

@@ -22,7 +22,7 @@ type view struct {
 type peerView struct {
 	cfg       config.Peer
 	id        uint32
-	wireguard *wireguard.Peer
+	wireguard *wireguard.Peer // nil: encryption none
 	problem   string
 }
 

@@ -47,6 +47,7 @@ var advice = map[string]string{
 
 	// Workers: good.
 	"to_peer":     nothing,
+	"to_direct":   "Nothing, if the link to that peer is your own (`docs/direct.md`).",
 	"to_site":     nothing,
 	"handshake":   nothing,
 	"keepalive":   nothing,
@@ -67,6 +68,8 @@ var advice = map[string]string{
 	"not_ours":       "A moment after a reconfiguration: nothing. Otherwise compare the port's addresses with what peers and nodes send to.",
 	"not_served":     "A moment after a reconfiguration: nothing. Otherwise compare UDP ports with the configuration.",
 	"bad_udp":        sender,
+
+	"direct_stranger": "A peer of `encryption: none` sends from another address than its `endpoint` here says: correct that, or the route over there. Otherwise somebody tries to get in: keep `direct.port` closed to everybody else.",
 
 	// Workers: the overlay.
 	"bad_geneve":      sender,

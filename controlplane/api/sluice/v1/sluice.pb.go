@@ -103,6 +103,8 @@ const (
 	PeerState_PEER_STATE_UP PeerState = 3
 	// The session has expired and nothing has asked for a new one.
 	PeerState_PEER_STATE_EXPIRED PeerState = 4
+	// Spoken to in the clear, as configured: there are no sessions.
+	PeerState_PEER_STATE_UNENCRYPTED PeerState = 5
 )
 
 // Enum value maps for PeerState.
@@ -113,6 +115,7 @@ var (
 		2: "PEER_STATE_CONNECTING",
 		3: "PEER_STATE_UP",
 		4: "PEER_STATE_EXPIRED",
+		5: "PEER_STATE_UNENCRYPTED",
 	}
 	PeerState_value = map[string]int32{
 		"PEER_STATE_UNSPECIFIED": 0,
@@ -120,6 +123,7 @@ var (
 		"PEER_STATE_CONNECTING":  2,
 		"PEER_STATE_UP":          3,
 		"PEER_STATE_EXPIRED":     4,
+		"PEER_STATE_UNENCRYPTED": 5,
 	}
 )
 
@@ -1159,7 +1163,7 @@ func (x *PeersResponse) GetPeers() []*Peer {
 type Peer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// WireGuard public key, base64.
+	// WireGuard public key, base64; empty with encryption none.
 	PublicKey string `protobuf:"bytes,2,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
 	// Where we send to now: address:port; empty when not known.
 	Endpoint string `protobuf:"bytes,3,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
@@ -3861,13 +3865,14 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\fHEALTH_READY\x10\x02\x12\x13\n" +
 	"\x0fHEALTH_DEGRADED\x10\x03\x12\x0f\n" +
 	"\vHEALTH_DOWN\x10\x04\x12\x13\n" +
-	"\x0fHEALTH_STOPPING\x10\x05*\x82\x01\n" +
+	"\x0fHEALTH_STOPPING\x10\x05*\x9e\x01\n" +
 	"\tPeerState\x12\x1a\n" +
 	"\x16PEER_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fPEER_STATE_IDLE\x10\x01\x12\x19\n" +
 	"\x15PEER_STATE_CONNECTING\x10\x02\x12\x11\n" +
 	"\rPEER_STATE_UP\x10\x03\x12\x16\n" +
-	"\x12PEER_STATE_EXPIRED\x10\x04*T\n" +
+	"\x12PEER_STATE_EXPIRED\x10\x04\x12\x1a\n" +
+	"\x16PEER_STATE_UNENCRYPTED\x10\x05*T\n" +
 	"\tRouteKind\x12\x1a\n" +
 	"\x16ROUTE_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ROUTE_KIND_LOCAL\x10\x01\x12\x15\n" +
