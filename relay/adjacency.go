@@ -199,12 +199,7 @@ func (w *worker) tunnelHeaders(a *adjacency, src, dst netip.Addr, srcPort, dstPo
 
 // overlayHeader adds the header of the overlay.
 func (w *worker) overlayHeader(a *adjacency, d *deliveryState) {
-	vni := w.state.vpcs[d.vpc].vni
-	if d.kind == Geneve {
-		packet.PutGeneve(a.headers.add(packet.GeneveLen), packet.TypeEthernet, vni, 0, false)
-	} else {
-		packet.PutVXLAN(a.headers.add(packet.VXLANLen), vni)
-	}
+	a.headers.overlay(d.kind, w.state.vpcs[d.vpc].vni)
 	a.limit -= packet.GeneveLen // VXLANLen is the same
 }
 

@@ -13,7 +13,8 @@ import (
 type template struct {
 	len      int    // of all headers
 	ip, udp  int    // where they begin
-	sum      uint16 // IPv4: of the header with neither TOS nor length
+	sum      uint16 // IPv4: of the header with neither TOS nor length; IPv6: of pseudo-header and UDP with neither lengths nor source port
+	behind   uint16 // sum of the headers behind UDP
 	six      bool   // IPv6
 	checksum bool   // UDP over IPv6 has one
 	spread   bool   // flows differ by source port and flow label (RFC 6438), for the routers and queues on the way
@@ -40,6 +41,22 @@ func (t *template) tunnel(src, dst netip.Addr, srcPort, dstPort uint16) {
 	}
 	t.udp = t.len
 	packet.PutUDP(t.add(packet.UDPLen), srcPort, dstPort, 0)
+	if t.six {
+		t.sum = packet.Sum(packet.PseudoSum(t.bytes[t.ip:t.udp], packet.ProtoUDP, 0), t.bytes[t.udp+2:t.udp+4])
+	}
+}
+
+// overlay adds the header of an overlay.
+func (t *template) overlay(kind AttachmentKind, vni uint32) {
+	var header []byte
+	if kind == Geneve {
+		header = t.add(packet.GeneveLen)
+		packet.PutGeneve(header, packet.TypeEthernet, vni, 0, false)
+	} else {
+		header = t.add(packet.VXLANLen)
+		packet.PutVXLAN(header, vni)
+	}
+	t.behind = packet.Sum(0, header)
 }
 
 // entropy gives flows the source ports that are recommended for overlays (packet.EntropyPort).
@@ -54,7 +71,7 @@ func (t *template) spreadOver(first, count uint16) {
 func (t *template) overhead() int { return t.len - t.ip }
 
 // put writes the headers to the front of the packet b: lengths, DSCP and ECN,
-// what tells its flow from others, checksums. The sum of the IPv4 header is
+// what tells its flow from others, checksums. What the headers add to a sum is
 // computed from the template's: summing bytes up that were written just now
 // would make the processor wait for them.
 //
@@ -63,7 +80,7 @@ func (t *template) overhead() int { return t.len - t.ip }
 // Over IPv6 it is computed: kernels refuse zero unless told otherwise.
 func (t *template) put(b []byte, tos uint8, flow uint32) {
 	copy(b, t.bytes[:t.len])
-	t.finish(b, tos, flow)
+	t.finish(b, tos, flow, t.len)
 }
 
 // putGeneve is put for headers that end in Geneve, whose options, so many bytes
@@ -71,11 +88,12 @@ func (t *template) put(b []byte, tos uint8, flow uint32) {
 func (t *template) putGeneve(b []byte, tos uint8, flow uint32, options int, critical bool) {
 	copy(b, t.bytes[:t.len])
 	packet.SetGeneveOptions(b[t.len-packet.GeneveLen:t.len], options, critical)
-	t.finish(b, tos, flow)
+	t.finish(b, tos, flow, t.len-packet.GeneveLen)
 }
 
-// finish fills in what differs, the checksum last.
-func (t *template) finish(b []byte, tos uint8, flow uint32) {
+// finish fills in what differs, the checksum last. The first fixed bytes of the
+// headers are as in the template.
+func (t *template) finish(b []byte, tos uint8, flow uint32, fixed int) {
 	ip, udp := b[t.ip:], b[t.udp:]
 	if t.spread {
 		binary.BigEndian.PutUint16(udp[0:2], packet.FlowPort(flow, t.first, t.count))
@@ -96,6 +114,23 @@ func (t *template) finish(b []byte, tos uint8, flow uint32) {
 	binary.BigEndian.PutUint32(ip[0:4], 6<<28|uint32(tos)<<20|label)
 	binary.BigEndian.PutUint16(ip[4:6], uint16(len(udp)))
 	if t.checksum {
-		packet.PutTransportChecksum(ip, packet.IPv6Len, packet.ProtoUDP)
+		binary.BigEndian.PutUint16(udp[6:8], t.udpChecksum(udp, b[fixed:]))
 	}
+}
+
+// udpChecksum is that of the UDP datagram udp over IPv6. From data on, bytes are
+// summed up; before, they are as in the template, but for lengths and source port.
+func (t *template) udpChecksum(udp, data []byte) uint16 {
+	sum := uint32(t.sum) + uint32(binary.BigEndian.Uint16(udp)) + 2*uint32(len(udp))
+	if len(data)+t.len-t.udp == len(udp) {
+		sum += uint32(t.behind)
+	}
+	sum = sum>>16 + sum&0xffff
+	// The end first: at the front are headers that were written just now.
+	front := min(len(data), 64)
+	check := ^packet.Sum(packet.Sum(uint16(sum>>16+sum), data[front:]), data[:front])
+	if check == 0 {
+		return 0xffff // zero means that there is none (RFC 768)
+	}
+	return check
 }

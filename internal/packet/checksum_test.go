@@ -3,6 +3,7 @@ package packet
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -31,6 +32,7 @@ func FuzzSum(f *testing.F) {
 	f.Add(uint16(0), []byte{})
 	f.Add(uint16(0xffff), bytes.Repeat([]byte{0xff}, 63))
 	f.Add(uint16(1), bytes.Repeat([]byte{0xab, 0xcd}, 50))
+	f.Add(uint16(0xfffe), bytes.Repeat([]byte{0xff}, 1499))
 	f.Fuzz(func(t *testing.T, initial uint16, b []byte) {
 		if got, want := Sum(initial, b), slowSum(initial, b); got != want {
 			t.Errorf("sum %#x, the slow twin says %#x", got, want)
@@ -129,10 +131,15 @@ func TestAnUnfinishedChecksumIsFoundAndFinished(t *testing.T) {
 	}
 }
 
+// The sum over so many bytes, at offsets as they come.
 func BenchmarkSum(b *testing.B) {
-	data := make([]byte, 1420)
-	b.SetBytes(int64(len(data)))
-	for b.Loop() {
-		Sum(0, data)
+	data := bytes.Repeat([]byte{0xab, 0xcd, 0xef}, 500)
+	for _, n := range []int{40, 100, 150, 250, 550, 1400} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			sum := uint16(0)
+			for i := 0; b.Loop(); i++ {
+				sum = Sum(sum, data[i&31:i&31+n])
+			}
+		})
 	}
 }
