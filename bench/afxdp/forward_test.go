@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -50,82 +49,78 @@ type contestant struct {
 	cost    []float64 // per slice: ns of CPU time for a packet, the softirqs in its system calls included
 }
 
-// BenchmarkForward floods one port and counts what arrives behind the other, with ours and the C forwarder in turns.
+// BenchmarkForward floods one port and counts what arrives behind the other, with ours and another forwarder in turns.
 func BenchmarkForward(b *testing.B) {
 	testenv.RequireRoot(b)
-	c := buildBaseline(b)
 	self, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, size := range []int{60, 1514} {
-		b.Run(fmt.Sprintf("%dB", size+4), func(b *testing.B) { // with the frame check sequence, as sizes are counted
-			n := *quads
-			if f := flag.Lookup("test.benchtime"); f != nil && f.Value.String() == "1x" {
-				n = 1
-			}
-			w := newWire(b, size)
-			ours := &contestant{name: "afxdp", command: func(ctx context.Context, args ...string) *netnstest.Cmd {
-				cmd := w.gateway.Command(ctx, self, args...)
-				cmd.Env = append(os.Environ(), roleVariable+"=forward")
-				return cmd
-			}}
-			theirs := &contestant{name: "xskfwd", command: func(ctx context.Context, args ...string) *netnstest.Cmd {
-				return w.gateway.Command(ctx, c, args...)
-			}}
-			var ratios, costs []float64 // of clean quads
-			busy := 0
-			for begin := time.Now(); len(ratios) < n && (len(ratios) == 0 || time.Since(begin) < *limit); {
-				order := []*contestant{ours, theirs, theirs, ours}
-				if rand.IntN(2) == 0 {
-					order = []*contestant{theirs, ours, ours, theirs}
-				}
-				speed, cost, clean := map[*contestant]float64{}, map[*contestant]float64{}, true
-				for _, who := range order {
-					r := w.measureClean(b, who)
-					clean = clean && r.clean
-					speed[who] += math.Log(r.pps) / 2
-					cost[who] += math.Log(r.cost) / 2
-					who.pps, who.cost = append(who.pps, r.pps), append(who.cost, r.cost)
-				}
-				if !clean && (len(ratios) > 0 || time.Since(begin) < *limit) {
-					busy++
-					continue
-				}
-				if !clean {
-					b.Log("no clean quad in all the time: the figures mean nothing")
-				}
-				ratios = append(ratios, math.Exp(speed[ours]-speed[theirs]))
-				costs = append(costs, math.Exp(cost[theirs]-cost[ours]))
-			}
-			low, high := bootstrap(ratios)
-			lowCost, highCost := bootstrap(costs)
-			b.ReportMetric(0, "ns/op") // an op is nothing that has a duration
-			b.ReportMetric(median(ours.pps), "afxdp-pps")
-			b.ReportMetric(median(theirs.pps), "xskfwd-pps")
-			b.ReportMetric(median(ours.cost), "afxdp-ns/packet")
-			b.ReportMetric(median(theirs.cost), "xskfwd-ns/packet")
-			b.ReportMetric(median(ratios), "pps-ratio")
-			b.ReportMetric(median(costs), "cpu-ratio")
-			b.Logf("%d B, %d quads of 4 x %v, afxdp/xskfwd, median and 95 %% of resampled medians:\n"+
-				"packets per second      %.3f (%.3f to %.3f) of %.3f\npackets per CPU second  %.3f (%.3f to %.3f) of %.3f",
-				size+4, len(ratios), *slice, median(ratios), low, high, ratios, median(costs), lowCost, highCost, costs)
-			if busy > 0 {
-				b.Logf("%d more quads do not count: the machine was busy with something else", busy)
+	for _, other := range rivals {
+		b.Run(other.name, func(b *testing.B) {
+			binary := other.build(b)
+			for _, size := range []int{60, 1514} {
+				b.Run(fmt.Sprintf("%dB", size+4), func(b *testing.B) { // with the frame check sequence, as sizes are counted
+					w := newWire(b, size)
+					w.compare(b, &contestant{name: "afxdp", command: func(ctx context.Context, args ...string) *netnstest.Cmd {
+						cmd := w.gateway.Command(ctx, self, args...)
+						cmd.Env = append(os.Environ(), roleVariable+"=forward")
+						return cmd
+					}}, &contestant{name: other.name, command: func(ctx context.Context, args ...string) *netnstest.Cmd {
+						return w.gateway.Command(ctx, binary, args...)
+					}})
+				})
 			}
 		})
 	}
 }
 
-// buildBaseline compiles the C forwarder.
-func buildBaseline(b *testing.B) string {
-	b.Helper()
-	binary := filepath.Join(b.TempDir(), "xskfwd")
-	out, err := exec.CommandContext(b.Context(), "cc", "-O2", "-o", binary, "../baselines/xskfwd/xskfwd.c", "-lxdp", "-lbpf").CombinedOutput()
-	if err != nil {
-		b.Skipf("the C forwarder cannot be built (packages gcc, libxdp-dev, libbpf-dev): %v\n%s", err, out)
+// compare measures two forwarders in turns and reports what a packet costs with each.
+func (w *wire) compare(b *testing.B, ours, theirs *contestant) {
+	n := *quads
+	if f := flag.Lookup("test.benchtime"); f != nil && f.Value.String() == "1x" {
+		n = 1
 	}
-	return binary
+	var ratios, costs []float64 // of clean quads
+	busy := 0
+	for begin := time.Now(); len(ratios) < n && (len(ratios) == 0 || time.Since(begin) < *limit); {
+		order := []*contestant{ours, theirs, theirs, ours}
+		if rand.IntN(2) == 0 {
+			order = []*contestant{theirs, ours, ours, theirs}
+		}
+		speed, cost, clean := map[*contestant]float64{}, map[*contestant]float64{}, true
+		for _, who := range order {
+			r := w.measureClean(b, who)
+			clean = clean && r.clean
+			speed[who] += math.Log(r.pps) / 2
+			cost[who] += math.Log(r.cost) / 2
+			who.pps, who.cost = append(who.pps, r.pps), append(who.cost, r.cost)
+		}
+		if !clean && (len(ratios) > 0 || time.Since(begin) < *limit) {
+			busy++
+			continue
+		}
+		if !clean {
+			b.Log("no clean quad in all the time: the figures mean nothing")
+		}
+		ratios = append(ratios, math.Exp(speed[ours]-speed[theirs]))
+		costs = append(costs, math.Exp(cost[theirs]-cost[ours]))
+	}
+	low, high := bootstrap(ratios)
+	lowCost, highCost := bootstrap(costs)
+	b.ReportMetric(0, "ns/op") // an op is nothing that has a duration
+	b.ReportMetric(median(ours.pps), ours.name+"-pps")
+	b.ReportMetric(median(theirs.pps), theirs.name+"-pps")
+	b.ReportMetric(median(ours.cost), ours.name+"-ns/packet")
+	b.ReportMetric(median(theirs.cost), theirs.name+"-ns/packet")
+	b.ReportMetric(median(ratios), "pps-ratio")
+	b.ReportMetric(median(costs), "cpu-ratio")
+	b.Logf("%d quads of 4 x %v, %s/%s, median and 95 %% of resampled medians:\n"+
+		"packets per second      %.3f (%.3f to %.3f) of %.3f\npackets per CPU second  %.3f (%.3f to %.3f) of %.3f",
+		len(ratios), *slice, ours.name, theirs.name, median(ratios), low, high, ratios, median(costs), lowCost, highCost, costs)
+	if busy > 0 {
+		b.Logf("%d more quads do not count: the machine was busy with something else", busy)
+	}
 }
 
 // wire is the way that packets take: generator host, gateway, sink host.
