@@ -55,7 +55,7 @@ soak: ## the demo's traffic for SOAKTIME (default 10m), then frames, memory and 
 	SLUICE_REQUIRE_ROOT=1 SLUICE_SOAK=$(SOAKTIME) $(GO) test -timeout 24h -count=1 -v -run '^TestSoak' $(EXEC) ./internal/...
 
 .PHONY: bench
-bench: ## measure Sluice and its peers side by side (an idle machine, half an hour; BENCH=--quick: two minutes)
+bench: ## measure Sluice and its peers side by side (an idle machine, 25 minutes; BENCH=--quick: two minutes)
 	@$(SETUP) bench
 	@$(GO) build -o bin/sluicebench ./bench/cmd/sluicebench
 	$(ROOT) bin/sluicebench run $(BENCH)

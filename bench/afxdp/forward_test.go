@@ -67,7 +67,7 @@ func BenchmarkForward(b *testing.B) {
 						cmd.Env = append(os.Environ(), roleVariable+"=forward")
 						return cmd
 					}}, &contestant{name: other.name, command: func(ctx context.Context, args ...string) *netnstest.Cmd {
-						return w.gateway.Command(ctx, binary, args...)
+						return w.gateway.Command(ctx, binary, append(args, other.args...)...)
 					}})
 				})
 			}

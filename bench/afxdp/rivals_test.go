@@ -7,16 +7,21 @@ import (
 )
 
 // rivals are the forwarders that ours meets: in C on libxdp, and in Go on the library asavie/xdp, which is built from
-// the module proxy.
+// the module proxy: once as fast as we could make it, and once as the library's own example does it.
 var rivals = []rival{
 	{name: "xskfwd", needs: "packages gcc, libxdp-dev, libbpf-dev", compile: func(binary string) *exec.Cmd {
 		return exec.Command("cc", "-O2", "-o", binary, "../baselines/xskfwd/xskfwd.c", "-lxdp", "-lbpf")
 	}},
-	{name: "asavie", needs: "its module, from the module proxy", compile: func(binary string) *exec.Cmd {
-		cmd := exec.Command("go", "build", "-o", binary, ".")
-		cmd.Dir = "../baselines/asavie"
-		return cmd
-	}},
+	{name: "asavie", needs: asavieNeeds, compile: compileAsavie},
+	{name: "asavie-example", needs: asavieNeeds, compile: compileAsavie, args: []string{"example"}},
+}
+
+const asavieNeeds = "its module, from the module proxy"
+
+func compileAsavie(binary string) *exec.Cmd {
+	cmd := exec.Command("go", "build", "-o", binary, ".")
+	cmd.Dir = "../baselines/asavie"
+	return cmd
 }
 
 // rival is a forwarder that is built when it is measured.
@@ -24,6 +29,7 @@ type rival struct {
 	name    string
 	needs   string // what building it takes
 	compile func(binary string) *exec.Cmd
+	args    []string // after those that all of them take
 }
 
 // build builds it. What cannot be built is not measured, and the compiler or the proxy says why.

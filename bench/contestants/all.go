@@ -13,8 +13,9 @@ func All() []scenario.Driver {
 	}
 }
 
-// Elsewhere are those that need what cannot be installed: a kernel with more in it. They are part of every run, and
+// Elsewhere are those that need what setup.sh cannot install: a kernel with more in it, or packages that Debian does not
+// have. They are part of every run, and
 // say what is missing when they are started.
 func Elsewhere() []scenario.Driver {
-	return []scenario.Driver{KernelWireGuard{}, XFRM{}}
+	return []scenario.Driver{KernelWireGuard{}, XFRM{}, VPP{}}
 }

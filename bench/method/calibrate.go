@@ -31,14 +31,6 @@ func within(v, reference, tolerance float64) bool {
 	return reference == 0 || math.Abs(v/reference-1) <= tolerance
 }
 
-func middlePulse(pulses []Calibration) Calibration {
-	var seal, walk, drop []float64
-	for _, p := range pulses {
-		seal, walk, drop = append(seal, p.SealNs), append(walk, p.WalkNs), append(drop, p.DropNs)
-	}
-	return Calibration{SealNs: Median(seal), WalkNs: Median(walk), DropNs: Median(drop)}
-}
-
 // Calibrator runs the reference loops. It is used by one goroutine at a time.
 type Calibrator struct {
 	packet []byte

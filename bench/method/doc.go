@@ -8,7 +8,7 @@
 // Two contestants are compared in quads: A B B A, or B A A B by the toss of a coin,
 // so that a drift of the machine meets both alike. Of each quad one ratio remains;
 // the result is the median of the ratios with a bootstrap interval, and a claim
-// needs an interval that excludes one. Slices that the machine disturbed do not
+// needs an interval that excludes one. Slices that the machine disturbed, and quads in which it changed its pace, do not
 // count, and how many did not is part of the result.
 //
 //	result, err := method.Compare(ctx, sluice, other, method.Plan{Quads: 20})

@@ -20,10 +20,10 @@ type Plan struct {
 	Limit time.Duration
 	// Tries is how often a slice is repeated until it is clean. 0 means 4.
 	Tries int
-	// Calibrate takes the machine's pulse before each quad; nil: it is not taken.
+	// Calibrate takes the machine's pulse before and after each quad; nil: it is not taken.
 	Calibrate func(context.Context) (Calibration, error)
-	// Tolerance is how far the pulse of a quad may be from the median of all,
-	// 0.05 unless set.
+	// Tolerance is how far the pulse after a quad may be from that before it, 0.05 unless set. The pace of the whole
+	// machine may change from quad to quad: each one's ratio is of its own time.
 	Tolerance float64
 	// Progress is told about each quad; nil: nobody is.
 	Progress func(done, of int)
@@ -89,8 +89,8 @@ type Comparison struct {
 	Ratios map[Metric]Estimate `json:"ratios"`
 	// PerQuad are the ratios that count, in order.
 	PerQuad map[Metric][]float64 `json:"perQuad"`
-	// Dirty quads had a slice that was disturbed at each try; Drifted ones a
-	// pulse that was off. Neither counts, unless there was no other quad (Unclean).
+	// Dirty quads had a slice that was disturbed at each try; in Drifted ones the
+	// machine changed its pace. Neither counts, unless there was no other quad (Unclean).
 	Dirty   int     `json:"dirty"`
 	Drifted int     `json:"drifted"`
 	Unclean bool    `json:"unclean,omitempty"`
@@ -112,7 +112,8 @@ func (c Comparison) Doubtful() bool {
 // quad is what Compare keeps of one quad.
 type quad struct {
 	slices [4]Slice
-	pulse  Calibration
+	before Calibration // the pulse
+	after  Calibration
 	dirty  bool
 }
 
@@ -151,11 +152,20 @@ func Compare(ctx context.Context, a, b Side, p Plan) (Comparison, error) {
 	return conclude(a.Name, b.Name, quads, p), nil
 }
 
+// pulse of the machine; the zero one where it is not taken.
+func (p Plan) pulse(ctx context.Context) (c Calibration, err error) {
+	if p.Calibrate == nil {
+		return c, nil
+	}
+	if c, err = p.Calibrate(ctx); err != nil {
+		err = fmt.Errorf("calibrate: %w", err)
+	}
+	return c, err
+}
+
 func takeQuad(ctx context.Context, a, b Side, p Plan, number int) (q quad, err error) {
-	if p.Calibrate != nil {
-		if q.pulse, err = p.Calibrate(ctx); err != nil {
-			return q, fmt.Errorf("calibrate: %w", err)
-		}
+	if q.before, err = p.pulse(ctx); err != nil {
+		return q, err
 	}
 	order := []Side{a, b, b, a}
 	if p.Rand.IntN(2) == 0 {
@@ -180,7 +190,8 @@ func takeQuad(ctx context.Context, a, b Side, p Plan, number int) (q quad, err e
 		q.dirty = q.dirty || sample.Dirty != ""
 		q.slices[i] = Slice{Side: side.Name, Quad: number, At: time.Now(), Sample: sample}
 	}
-	return q, nil
+	q.after, err = p.pulse(ctx)
+	return q, err
 }
 
 // check refuses what has no logarithm: a side that carried nothing cannot be compared.
@@ -200,17 +211,12 @@ func (s Sample) check() error {
 // figures are then doubtful, and marked so, but they are what there is.
 func conclude(a, b string, quads []quad, p Plan) Comparison {
 	c := Comparison{A: a, B: b, Ratios: map[Metric]Estimate{}, PerQuad: map[Metric][]float64{}}
-	pulses := make([]Calibration, 0, len(quads))
-	for _, q := range quads {
-		pulses = append(pulses, q.pulse)
-	}
-	middle := middlePulse(pulses)
 	keep := make([]bool, len(quads))
 	for i, q := range quads {
 		switch {
 		case q.dirty:
 			c.Dirty++
-		case !q.pulse.near(middle, p.Tolerance):
+		case !q.after.near(q.before, p.Tolerance):
 			c.Drifted++
 		default:
 			keep[i] = true

@@ -128,7 +128,9 @@ func TestCompareLeavesDisturbedQuadsOut(t *testing.T) {
 
 func TestCompareLeavesDriftedQuadsOut(t *testing.T) {
 	var order []string
-	pulses := []float64{100, 101, 140, 99, 100}
+	// Before and after each quad: the machine becomes slower between the second and the third, which harms none, and
+	// in the middle of the fourth.
+	pulses := []float64{100, 101, 101, 100, 140, 141, 140, 160, 161, 160}
 	n := 0
 	c, err := Compare(context.Background(), constant("a", map[Metric]float64{PPS: 2}, &order), constant("b", map[Metric]float64{PPS: 1}, &order),
 		Plan{Quads: 5, Calibrate: func(context.Context) (Calibration, error) {

@@ -12,6 +12,9 @@ const (
 	MachineNs Metric = "machineNs"   // the whole machine's CPU time per packet
 	PacketNs  Metric = "nsPerPacket" // thread time per packet, in memory
 	Bits      Metric = "bitsPerSecond"
+	P50       Metric = "p50Ns"  // one-way latency that half of the packets have at most
+	P99       Metric = "p99Ns"  // that all but one of a hundred have at most
+	P999      Metric = "p999Ns" // that all but one of a thousand have at most
 )
 
 // MoreIsBetter says in which direction a metric is good.

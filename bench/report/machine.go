@@ -24,6 +24,8 @@ type Machine struct {
 	Go       string `json:"go"`
 	GOAMD64  string `json:"goamd64,omitempty"`
 	Commit   string `json:"commit"`
+	// NICs that packets crossed, by driver and speed; none: veth pairs.
+	NICs []string `json:"nics,omitempty"`
 }
 
 // ThisMachine describes the machine; commit is that of the tree under test.

@@ -14,6 +14,9 @@ func Markdown(r Results, plots []Plot) string {
 	m := r.Machine
 	fmt.Fprintf(&b, "# Benchmarks of %s\n\n", r.Date.UTC().Format("2006-01-02 15:04 UTC"))
 	fmt.Fprintf(&b, "%s, %d CPUs, %d MiB, kernel %s, %s%s, commit `%s`.%s\n\n", m.CPU, m.CPUs, m.MemoryMB, m.Kernel, m.Go, amd64(m), m.Commit, virtual(m))
+	if len(m.NICs) > 0 {
+		fmt.Fprintf(&b, "Over real interfaces: %s.\n\n", strings.Join(m.NICs, ", "))
+	}
 	if r.Quick {
 		b.WriteString("**A trial run (`--quick`): few short slices. It shows that the harness works, not how fast anything is.**\n\n")
 	}
@@ -25,6 +28,7 @@ func Markdown(r Results, plots []Plot) string {
 		"How it was measured: package `bench/method`. Raw slices: the JSON file beside this one.\n")
 	memory(&b, r)
 	duels(&b, r)
+	atLoad(&b, r)
 	rates(&b, r)
 	scales(&b, r)
 	recoveries(&b, r)
@@ -136,6 +140,32 @@ func duels(b *strings.Builder, r Results) {
 			fmt.Fprintf(b, "| %s | %s | %.0f | %.0f | %s | %s | %s | %s | %s | %s |\n", d.Scenario, c.B,
 				c.FiguresA[method.PPS].Median/1e3, c.FiguresB[method.PPS].Median/1e3, ratio(c, method.PPS),
 				figure(c.FiguresA[method.DUTNs]), figure(c.FiguresB[method.DUTNs]), ratio(c, method.DUTNs), ratio(c, method.MachineNs), left(c, method.PPS))
+		}
+	}
+}
+
+// atLoad is the latency of both at a load that both carry.
+func atLoad(b *strings.Builder, r Results) {
+	head := false
+	for _, d := range r.Duels {
+		if d.Kind != AtLoad {
+			continue
+		}
+		c := d.Comparison
+		if !head {
+			head = true
+			b.WriteString("\n## Latency at a load that both carry\n\nOne way, in µs, offered half of what the slower one carries.\n\n" +
+				"| scenario | other | at kpps | quantile | " + c.A + " | other | ratio | quads (left out) |\n|---|---|---:|---|---:|---:|---:|---:|\n")
+		}
+		for _, q := range []struct {
+			name   string
+			metric method.Metric
+		}{{"p50", method.P50}, {"p99", method.P99}, {"p99.9", method.P999}} {
+			if c.Ratios[q.metric].N == 0 {
+				continue
+			}
+			fmt.Fprintf(b, "| %s | %s | %.1f | %s | %.0f | %.0f | %s | %s |\n", d.Scenario, c.B, d.Rate/1e3, q.name,
+				c.FiguresA[q.metric].Median/1e3, c.FiguresB[q.metric].Median/1e3, ratio(c, q.metric), left(c, q.metric))
 		}
 	}
 }

@@ -47,7 +47,9 @@ func Plots(r Results) ([]Plot, error) {
 		{"scale-flows", "Cost by flows", "flows", "ns of CPU time for a packet", scale(r, "flows"), true},
 		{"scale-vpcs", "Cost by VPCs", "VPCs", "ns of CPU time for a packet", scale(r, "VNIs"), true},
 		{"scale-workers", "Cost by workers", "workers", "ns of CPU time for a packet", scale(r, "workers"), false},
-		{"recovery", "Packets after a disturbance", "seconds after it", "kpps", timelines(r), false},
+		{"recovery-kill", "Killed and started again", "seconds after it", "kpps", timelines(r, method.Kill), false},
+		{"recovery-flap", "The WAN link was down for a second", "seconds after it went down", "kpps", timelines(r, method.LinkFlap), false},
+		{"recovery-rekey", "New session keys under load", "seconds after they were due", "kpps", timelines(r, method.Rekey), false},
 	} {
 		if len(p.lines) == 0 {
 			continue
@@ -179,9 +181,13 @@ func scale(r Results, what string) []line {
 	return c.sorted()
 }
 
-func timelines(r Results) (lines []line) {
+// timelines are what arrived before and after an event.
+func timelines(r Results, event method.Event) (lines []line) {
 	for _, x := range r.Recoveries {
-		one := line{name: fmt.Sprintf("%s, %s", x.Contestant, x.Event)}
+		if x.Event != event {
+			continue
+		}
+		one := line{name: x.Contestant}
 		for _, p := range x.Timeline {
 			one.points = append(one.points, plotter.XY{X: p.At.Seconds(), Y: p.PPS / 1e3})
 		}

@@ -48,6 +48,11 @@ func headline(r Results) string {
 			continue
 		}
 		c := d.Comparison
+		if d.Kind == AtLoad {
+			fmt.Fprintf(&b, "| %s | veth, p99.9 at %.0f kpps | %s | %.0f µs | %.0f µs | %s |\n", c.B, d.Rate/1e3, d.Scenario,
+				c.FiguresA[method.P999].Median/1e3, c.FiguresB[method.P999].Median/1e3, ratio(c, method.P999))
+			continue
+		}
 		if d.Kind == TCP {
 			fmt.Fprintf(&b, "| %s | veth, TCP | – | %.2f Gb/s | %.2f Gb/s | %s |\n", c.B, c.FiguresA[method.Bits].Median/1e9, c.FiguresB[method.Bits].Median/1e9, ratio(c, method.Bits))
 			continue

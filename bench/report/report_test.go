@@ -48,6 +48,7 @@ func example(t *testing.T) Results {
 			{Scenario: method.Scenario{Size: 64}, Kind: Flood, Comparison: comparison(t, "sluice", "nebula", method.PPS, 600e3, 100e3)},
 			{Scenario: method.Scenario{Size: 1420}, Kind: Flood, Comparison: comparison(t, "sluice", "nebula", method.PPS, 300e3, 100e3)},
 			{Scenario: method.Scenario{Size: 1420}, Kind: TCP, Comparison: comparison(t, "sluice", "nebula", method.Bits, 3e9, 1e9)},
+			{Scenario: method.Scenario{Size: 512}, Kind: AtLoad, Rate: 20e3, Comparison: comparison(t, "sluice", "nebula", method.P999, 50e3, 200e3)},
 			{Scenario: method.Scenario{Size: 1420, Native: true}, Kind: TCP, Comparison: comparison(t, "sluice", "kernel", method.Bits, 3e9, 30e9)},
 		},
 		Rates: []Rates{{Contestant: "sluice", Scenario: routed, PDR: method.Rate{PPS: 500e3, Confirmed: true}, Burst: 2048, Latency: []Latency{{
@@ -121,6 +122,7 @@ func TestMarkdownHasEveryFigure(t *testing.T) {
 		"| seal | 64 B | relay | 250 | wireguard-go | 1000 | **4.00 (4.00 to 4.00)** | 6 (0) |",
 		"| 64 B | nebula | 600 | 100 | **6.00 (6.00 to 6.00)** |",
 		"| 1420 B | nebula | 3.00 | 1.00 | **3.00 (3.00 to 3.00)** |",
+		"| 512 B | nebula | 20.0 | p99.9 | 50 | 200 | **4.00 (4.00 to 4.00)** | 6 (0) |",
 		"veth-native (a footnote",
 		"| 64 B, routed | sluice | none | 500.0 | 2048 | 50 % | 30 | – | – | – | – |",
 		"| sluice | routes | 10 | 1000 | 0 | 0 | 1000 | 1100 | 1.10 (1.10 to 1.10) |",
@@ -181,7 +183,7 @@ func TestPlotsAreSVG(t *testing.T) {
 			t.Errorf("%s has %d elements, or a NaN", p.Name, elements)
 		}
 	}
-	if want := []string{"throughput", "memory", "latency", "scale-routes", "scale-vpcs", "recovery"}; !cmp.Equal(names, want) {
+	if want := []string{"throughput", "memory", "latency", "scale-routes", "scale-vpcs", "recovery-kill"}; !cmp.Equal(names, want) {
 		t.Errorf("plots %v, want %v", names, want)
 	}
 	if plots, err := Plots(Results{}); err != nil || len(plots) != 0 {
@@ -198,6 +200,9 @@ func TestReadmeReplacesWhatIsBetweenTheMarkers(t *testing.T) {
 	if !strings.HasPrefix(once, "before\n") || !strings.HasSuffix(once, "\nafter\n") || strings.Contains(once, "old") ||
 		!strings.Contains(once, "| nebula | veth | 64 B | 600 kpps | 100 kpps | **6.00 (6.00 to 6.00)** |") {
 		t.Errorf("%s", once)
+	}
+	if !strings.Contains(once, "| nebula | veth, p99.9 at 20 kpps | 512 B | 50 µs | 200 µs | **4.00 (4.00 to 4.00)** |") {
+		t.Errorf("no latency in %s", once)
 	}
 	if strings.Contains(once, "reference") {
 		t.Error("the reference loop is in the headline")

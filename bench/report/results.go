@@ -56,7 +56,8 @@ type Memory struct {
 // Duel is a comparison of Sluice with another in a scenario. Metric is what it is about.
 type Duel struct {
 	Scenario   method.Scenario   `json:"scenario"`
-	Kind       string            `json:"kind"` // "flood": packets; "tcp": one connection
+	Kind       string            `json:"kind"`           // "flood": packets; "tcp": one connection; "load": latency
+	Rate       float64           `json:"rate,omitempty"` // packets per second that both are offered; of kind "load"
 	Comparison method.Comparison `json:"comparison"`
 }
 
@@ -64,6 +65,8 @@ type Duel struct {
 const (
 	Flood = "flood"
 	TCP   = "tcp"
+	// AtLoad compares latency at a load that both carry.
+	AtLoad = "load"
 )
 
 // Rates of one contestant: the highest without loss, with 0.5 % loss, latency below that, bursts.
@@ -114,6 +117,9 @@ type Footprint struct {
 // Name of the files, without extension: date and machine.
 func (r Results) Name() string {
 	name := r.Date.UTC().Format("2006-01-02") + "-" + r.Machine.Slug()
+	if len(r.Machine.NICs) > 0 {
+		name += "-nic"
+	}
 	if r.Quick {
 		name += "-quick"
 	}

@@ -60,10 +60,14 @@ type WireGuard interface {
 }
 
 // Contestant is a driver as package method sees it.
-type Contestant struct{ Driver Driver }
+type Contestant struct {
+	Driver Driver
+	// NICs of the machine that its lab is made of, as the variable NICs has them; none: veth pairs.
+	NICs []string
+}
 
-// New makes a contestant of a driver.
-func New(d Driver) Contestant { return Contestant{d} }
+// New makes a contestant of a driver, on veth pairs.
+func New(d Driver) Contestant { return Contestant{Driver: d} }
 
 // Name of the driver.
 func (c Contestant) Name() string { return c.Driver.Name() }
@@ -92,7 +96,7 @@ func (c Contestant) start(ctx context.Context, s method.Scenario) (_ *Run, err e
 	if s.Direction == method.Decrypt && !speaks || s.Peers > 1 && (!speaks || s.Direction != method.Encrypt) {
 		return nil, fmt.Errorf("%w: decryption, and encryption for many peers, are for what speaks WireGuard", method.ErrUnavailable)
 	}
-	lab, err := NewLab(s, speaks)
+	lab, err := NewLab(s, speaks, c.NICs...)
 	if err != nil {
 		return nil, err
 	}

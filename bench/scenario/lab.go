@@ -31,6 +31,7 @@ type Lab struct {
 
 	standIn bool // we are one of the gateways
 	peers   [2][]Peer
+	nics    []string // interfaces of the machine that the links are made of; none: veth pairs
 }
 
 // Site is one side of the lab.
@@ -47,8 +48,12 @@ type Site struct {
 const wanBits = 16
 
 // NewLab builds the hosts. The gateways have links and addresses, and do nothing. With
-// standIn, the gateway that is not under test is not to be started: see Active.
-func NewLab(s method.Scenario, standIn bool) (_ *Lab, err error) {
+// standIn, the gateway that is not under test is not to be started: see Active. The links are made of the interfaces
+// nics, in the order of NICs, or else of veth pairs.
+func NewLab(s method.Scenario, standIn bool, nics ...string) (_ *Lab, err error) {
+	if err := usable(s, nics); err != nil {
+		return nil, err
+	}
 	if err := testenv.Namespaces(); err != nil {
 		return nil, fmt.Errorf("%w: %w", method.ErrUnavailable, err)
 	}
@@ -56,7 +61,7 @@ func NewLab(s method.Scenario, standIn bool) (_ *Lab, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{Scope: scope, Scenario: s, standIn: standIn && s.Direction != method.Through}
+	l := &Lab{Scope: scope, Scenario: s, standIn: standIn && s.Direction != method.Through, nics: nics}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
@@ -72,6 +77,9 @@ func NewLab(s method.Scenario, standIn bool) (_ *Lab, err error) {
 		}
 	}
 	if err := l.makeKeys(); err != nil {
+		return nil, err
+	}
+	if err := l.carriers(); err != nil {
 		return nil, err
 	}
 	if l.WANHost == nil {
@@ -102,7 +110,7 @@ func (l *Lab) site(number int) *Site {
 		prefixes = append(prefixes, netip.PrefixFrom(Inner(number, Routed), 24))
 		gateway = append(gateway, netip.PrefixFrom(InnerGateway(number, Routed), 24))
 	}
-	s.EndLink, s.Inside = l.Scope.Connect(
+	s.EndLink, s.Inside = l.connect(s.firstNIC(),
 		l.end(s.End, "eth0", EndMAC(number), prefixes),
 		l.end(s.Gateway, "site0", GatewayMAC(number), gateway),
 	)
@@ -119,7 +127,7 @@ func (l *Lab) connectWAN() {
 		ends[i] = l.end(s.Gateway, "wan0", WANMAC(s.Number), []netip.Prefix{netip.PrefixFrom(WAN(s.Number), wanBits)})
 	}
 	if l.Scenario.Direction == method.Through {
-		l.Ends[0].WAN, l.Ends[1].WAN = l.Scope.Connect(ends[0], ends[1])
+		l.Ends[0].WAN, l.Ends[1].WAN = l.connect(2, ends[0], ends[1])
 		return
 	}
 	l.WANHost = l.Scope.NewSwitch("wan")

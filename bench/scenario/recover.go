@@ -86,7 +86,7 @@ func (r *Run) event(ctx context.Context, event method.Event) (func(context.Conte
 	case method.Rekey:
 		g, ok := r.Gateways.(Session)
 		if !ok {
-			return nil, fmt.Errorf("%s: %w: it has no session keys", event, method.ErrUnavailable)
+			return nil, fmt.Errorf("%s: %w: it has no session keys that can be asked for", event, method.ErrUnavailable)
 		}
 		return rekey(ctx, g)
 	}

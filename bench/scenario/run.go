@@ -27,6 +27,7 @@ type Run struct {
 	flow      traffic.Flow
 	frames    *traffic.Frames // what is sent in direction decrypt
 	generator sources
+	pass      *traffic.Pass // on the source, where it is a real interface
 	sink      *traffic.Sink
 }
 
@@ -115,6 +116,11 @@ func (r *Run) prepare() (err error) {
 			return fmt.Errorf("sink: %w", err)
 		}
 	}
+	if r.pass == nil && len(r.Lab.nics) > 0 { // drivers make queues for what a program redirects when they have one themselves
+		if r.pass, err = traffic.NewPass(r.source.Host, r.source.Name); err != nil {
+			return err
+		}
+	}
 	if r.generator == nil {
 		s := r.Lab.Scenario
 		r.generator, err = newSources(s.Workers, s.GeneratorCPU, traffic.Options{Host: r.source.Host, Link: r.source.Name, Flow: r.flow})
@@ -141,6 +147,10 @@ func (r *Run) detach() error {
 	if r.generator != nil {
 		errs = append(errs, r.generator.Close())
 		r.generator = nil
+	}
+	if r.pass != nil {
+		errs = append(errs, r.pass.Close())
+		r.pass = nil
 	}
 	if r.sink != nil {
 		errs = append(errs, r.sink.Close())

@@ -177,33 +177,44 @@ func (l *Link) setOffload(on bool) error {
 	return nil
 }
 
-// ethtool uses the calls from before feature names: one value per kind of
-// offload, which covers every feature of that kind that the kernel knows.
 func (l *Link) ethtool(command uint32, on bool) error {
+	err := l.Host.Do(func() error {
+		_, err := ethtool(l.Name, command, on)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("host %s: offload of %s: %w", l.Host.name, l.Name, err)
+	}
+	return nil
+}
+
+// ethtool sets or gets a value of an interface of this thread's namespace. It uses the calls from before feature
+// names: one value per kind of offload, which covers every feature of that kind that the kernel knows.
+func ethtool(name string, command uint32, on bool) (bool, error) {
 	value := struct{ cmd, data uint32 }{cmd: command}
 	if on {
 		value.data = 1
 	}
-	err := l.Host.Do(func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		var request struct {
-			name [unix.IFNAMSIZ]byte
-			data unsafe.Pointer
-			_    [16]byte // struct ifreq is 40 bytes, its union 24
-		}
-		copy(request.name[:unix.IFNAMSIZ-1], l.Name)
-		request.data = unsafe.Pointer(&value)
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
-			return errno
-		}
-		return nil
-	})
+	err := askDriver(name, unsafe.Pointer(&value))
+	return value.data != 0, err
+}
+
+// askDriver calls SIOCETHTOOL; data points to a struct of linux/ethtool.h, which begins with its command.
+func askDriver(name string, data unsafe.Pointer) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("host %s: offload of %s: %w", l.Host.name, l.Name, err)
+		return err
+	}
+	defer unix.Close(fd)
+	var request struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte // struct ifreq is 40 bytes, its union 24
+	}
+	copy(request.name[:unix.IFNAMSIZ-1], name)
+	request.data = data
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		return errno
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ type Scope struct {
 	hosts    []*Host
 	commands []*Cmd
 	deferred []func() error
+	loans    []func() error // give back what was borrowed
 }
 
 // Options for a scope of a program. The zero value works.
@@ -132,7 +133,7 @@ func (s *Scope) Close() error {
 		return nil
 	}
 	s.closed = true
-	hosts, commands, deferred := s.hosts, s.commands, s.deferred
+	hosts, commands, deferred, loans := s.hosts, s.commands, s.deferred, s.loans
 	s.mu.Unlock()
 
 	var errs []error
@@ -141,6 +142,9 @@ func (s *Scope) Close() error {
 	}
 	for i := len(commands) - 1; i >= 0; i-- {
 		commands[i].end()
+	}
+	for _, giveBack := range loans {
+		errs = append(errs, giveBack())
 	}
 	for i := len(hosts) - 1; i >= 0; i-- {
 		errs = append(errs, hosts[i].close())

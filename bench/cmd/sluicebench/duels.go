@@ -51,7 +51,7 @@ func (b *bench) start(ctx context.Context, d scenario.Driver, s method.Scenario)
 	if !b.deadline.IsZero() && time.Now().After(b.deadline) {
 		return nil, errTime
 	}
-	run, err := scenario.New(d).Start(ctx, s)
+	run, err := scenario.Contestant{Driver: d, NICs: b.nics}.Start(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -64,8 +64,13 @@ func (b *bench) start(ctx context.Context, d scenario.Driver, s method.Scenario)
 
 // flood is a side that is offered more than it can carry.
 func (b *bench) flood(name string, r method.Run) method.Side {
-	return method.Side{Name: name, Measure: func(ctx context.Context) (method.Sample, error) {
-		c, err := r.Offer(ctx, 0, b.slice)
+	return method.Side{Name: name, Measure: flooded(r, b.slice)}
+}
+
+// flooded measures one slice of a flood.
+func flooded(r method.Run, d time.Duration) func(context.Context) (method.Sample, error) {
+	return func(ctx context.Context) (method.Sample, error) {
+		c, err := r.Offer(ctx, 0, d)
 		if err != nil {
 			return method.Sample{}, err
 		}
@@ -78,31 +83,43 @@ func (b *bench) flood(name string, r method.Run) method.Side {
 			s.Dirty = "the generator was the limit"
 		}
 		return s, nil
-	}}
+	}
+}
+
+// floodScenarios are the ones that are flooded, by the items that --only knows.
+func (b *bench) floodScenarios() (scenarios []method.Scenario) {
+	for _, size := range b.sizes {
+		if b.wants("flood", fmt.Sprint(size)) {
+			scenarios = append(scenarios, method.Scenario{Size: size, Flows: 16})
+		}
+	}
+	if b.imix && b.wants("flood", "imix") {
+		scenarios = append(scenarios, method.Scenario{IMIX: true, Flows: 16})
+	}
+	if b.native && b.wants("flood", "native") {
+		scenarios = append(scenarios, method.Scenario{Size: 1420, Flows: 16, Native: true})
+	}
+	return scenarios
 }
 
 func (b *bench) floods(ctx context.Context) error {
-	var scenarios []method.Scenario
-	for _, size := range b.sizes {
-		scenarios = append(scenarios, method.Scenario{Size: size, Flows: 16})
-	}
-	if b.imix {
-		scenarios = append(scenarios, method.Scenario{IMIX: true, Flows: 16})
-	}
-	if b.native {
-		scenarios = append(scenarios, method.Scenario{Size: 1420, Flows: 16, Native: true})
-	}
-	for _, other := range b.others() {
+	others, scenarios := b.others(), b.floodScenarios()
+	b.left = len(others) * len(scenarios)
+	for _, other := range others {
 		for _, s := range scenarios {
 			if err := b.finish(ctx, other.Name(), s.String(), b.floodDuel(ctx, other, s)); err != nil {
 				return err
 			}
+			b.left--
 		}
 	}
 	return nil
 }
 
 func (b *bench) floodDuel(ctx context.Context, other scenario.Driver, s method.Scenario) error {
+	if len(b.nics) > 0 {
+		return b.nicDuel(ctx, other, s)
+	}
 	return b.meet(ctx, other, s, func(we, theirs method.Run) error {
 		sides := alone([2]method.Side{b.flood(ours().Name(), we), b.flood(other.Name(), theirs)}, we, theirs)
 		defer wake(we, theirs)
@@ -143,12 +160,14 @@ func (b *bench) tcp(ctx context.Context) error {
 	if b.results.Quick {
 		others = others[:min(1, len(others))]
 	}
-	for _, other := range others {
-		for _, native := range natives {
+	b.left = len(others) * len(natives)
+	for _, native := range natives { // the headline first
+		for _, other := range others {
 			s := method.Scenario{Size: scenario.InnerMTU, Native: native}
 			if err := b.finish(ctx, other.Name(), "TCP, "+s.String(), b.tcpDuel(ctx, other, s)); err != nil {
 				return err
 			}
+			b.left--
 		}
 	}
 	return nil
@@ -175,7 +194,7 @@ func (b *bench) tcpDuel(ctx context.Context, other scenario.Driver, s method.Sce
 		}
 		sides = alone(sides, we, theirs)
 		defer wake(we, theirs)
-		c, err := method.Compare(ctx, sides[0], sides[1], b.plan(other.Name()+", TCP", max(1, b.quads/2)))
+		c, err := method.Compare(ctx, sides[0], sides[1], b.plan(other.Name()+", TCP", b.tcpQuads))
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,7 @@
 // Sluicebench measures Sluice against its peers, writes reports, and is the regression
 // gate of CI.
 //
-//	go run ./bench/cmd/sluicebench run [--quick] [--only memory,flood,tcp,rates,scale,recovery] [--force]
+//	go run ./bench/cmd/sluicebench run [--quick] [--only memory,flood,tcp,latency,rates,scale,recovery] [--nic SIX] [--force]
 //	go run ./bench/cmd/sluicebench report bench/results/2026-11-21-....json
 //	go run ./bench/cmd/sluicebench readme
 //	go run ./bench/cmd/sluicebench gate [--update]

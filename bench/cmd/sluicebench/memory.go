@@ -16,6 +16,7 @@ func (b *bench) memory(ctx context.Context) error {
 	if !b.results.Quick {
 		pairs = append(pairs, [2]string{memory.Relay, memory.WireGuardGoAll}, [2]string{memory.Session, memory.WireGuardGo}, [2]string{memory.Reference, memory.Relay})
 	}
+	b.left = len(pairs) * 2 * len(b.memorySizes)
 	for _, pair := range pairs {
 		for _, direction := range []memory.Direction{memory.Seal, memory.Open} {
 			for _, size := range b.memorySizes {
@@ -24,6 +25,7 @@ func (b *bench) memory(ctx context.Context) error {
 				if err := b.finish(ctx, pair[0], what, err); err != nil {
 					return err
 				}
+				b.left--
 			}
 		}
 	}

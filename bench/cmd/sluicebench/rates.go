@@ -5,21 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/sluicegw/sluice/bench/method"
 	"github.com/sluicegw/sluice/bench/report"
 	"github.com/sluicegw/sluice/bench/scenario"
 )
 
-// rates looks for each contestant's rates without loss, and for latency below them.
+// rates looks for each contestant's rates without loss, and for latency below them: of ours and of the first other one
+// for the smallest and the largest packets, of the others for the smallest.
 func (b *bench) rates(ctx context.Context) error {
 	drivers := append([]scenario.Driver{ours()}, b.others()...)
 	if b.results.Quick {
 		drivers = drivers[:1]
 	}
-	for _, d := range drivers {
-		for _, size := range []int{b.sizes[0], b.sizes[len(b.sizes)-1]} {
+	for i, d := range drivers {
+		sizes := []int{b.sizes[0], b.sizes[len(b.sizes)-1]}
+		if i > 1 {
+			sizes = sizes[:1]
+		}
+		for _, size := range sizes {
 			s := method.Scenario{Size: size, Flows: 16, Attachment: d.Attachments()[0]}
 			if slices.ContainsFunc(b.results.Rates, func(r report.Rates) bool { return r.Contestant == d.Name() && r.Scenario == s }) {
 				continue // one size
@@ -115,19 +119,25 @@ func longestBurst(ctx context.Context, r method.Burster) (int, error) {
 func (b *bench) scale(ctx context.Context) error {
 	d := ours()
 	base := method.Scenario{Size: 64, Flows: 16, Attachment: scenario.Routed}
-	for _, dimension := range []struct {
+	type dimension struct {
 		what   string
 		counts []int
 		from   int
 		set    func(*method.Scenario, int)
-	}{
+	}
+	dimensions := slices.DeleteFunc([]dimension{
 		// Flows grow with routes and peers, so that many of them are used; base has as many flows.
 		{"routes", b.routes, 10, func(s *method.Scenario, n int) { s.Routes, s.Flows = n, 4096 }},
 		{"peers", b.peers, 1, func(s *method.Scenario, n int) { s.Peers, s.Flows, s.Direction = n, 4096, method.Encrypt }},
 		{"flows", b.flows, 1, func(s *method.Scenario, n int) { s.Flows = n }},
 		{"VNIs", b.vnis, 1, func(s *method.Scenario, n int) { s.VNIs, s.Flows, s.Attachment = n, 4096, scenario.VXLAN }},
 		{"workers", []int{2}, 1, func(s *method.Scenario, n int) { s.Workers, s.Flows = n, 1024 }},
-	} {
+	}, func(d dimension) bool { return !b.wants("scale", d.what) })
+	b.left = 0
+	for _, dimension := range dimensions {
+		b.left += len(dimension.counts)
+	}
+	for _, dimension := range dimensions {
 		for _, n := range dimension.counts {
 			few, many := base, base
 			dimension.set(&few, dimension.from)
@@ -136,6 +146,7 @@ func (b *bench) scale(ctx context.Context) error {
 			if err := b.finish(ctx, d.Name(), fmt.Sprintf("%d %s", n, dimension.what), err); err != nil {
 				return err
 			}
+			b.left--
 		}
 	}
 	return nil
@@ -161,43 +172,5 @@ func (b *bench) scaleOnce(ctx context.Context, d scenario.Driver, few, many meth
 		return err
 	}
 	b.results.Scale = append(b.results.Scale, report.Scale{Contestant: d.Name(), Scenario: many, What: what, From: from, To: to, Comparison: c})
-	return nil
-}
-
-// recovery disturbs each contestant.
-func (b *bench) recovery(ctx context.Context) error {
-	events := []method.Event{method.Kill, method.LinkFlap, method.Rekey}
-	limits := map[method.Event]time.Duration{method.Kill: 20 * time.Second, method.LinkFlap: 20 * time.Second, method.Rekey: 10 * time.Second}
-	drivers := append([]scenario.Driver{ours()}, b.others()...)
-	if b.results.Quick {
-		events, drivers = events[:1], drivers[:1]
-	}
-	for _, d := range drivers {
-		for _, event := range events {
-			if err := b.finish(ctx, d.Name(), string(event), b.recover(ctx, d, event, limits[event])); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (b *bench) recover(ctx context.Context, d scenario.Driver, event method.Event, limit time.Duration) (err error) {
-	run, err := b.start(ctx, d, method.Scenario{Size: 512, Attachment: d.Attachments()[0]})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, run.Stop()) }()
-	r, ok := run.(method.Recoverer)
-	if !ok {
-		return fmt.Errorf("%s: %w", event, method.ErrUnavailable)
-	}
-	say("  %s: %s", d.Name(), event)
-	const rate = 20_000 // what every one of them carries without loss
-	got, err := r.Recover(ctx, event, rate, limit)
-	if err != nil {
-		return err
-	}
-	b.results.Recoveries = append(b.results.Recoveries, report.Recovery{Contestant: d.Name(), Recovery: got})
 	return nil
 }

@@ -26,11 +26,12 @@ type part struct {
 
 // parts in order.
 var parts = []part{
-	{"memory", (*bench).memory, 0.06},
-	{"flood", (*bench).floods, 0.38},
-	{"tcp", (*bench).tcp, 0.52},
-	{"rates", (*bench).rates, 0.75},
-	{"scale", (*bench).scale, 0.88},
+	{"memory", (*bench).memory, 0.09},
+	{"flood", (*bench).floods, 0.42},
+	{"tcp", (*bench).tcp, 0.57},
+	{"latency", (*bench).latencies, 0.64},
+	{"rates", (*bench).rates, 0.82},
+	{"scale", (*bench).scale, 0.90},
 	{"recovery", (*bench).recovery, 1},
 }
 
@@ -38,6 +39,7 @@ var parts = []part{
 type size struct {
 	memoryQuads int
 	quads       int
+	tcpQuads    int
 	slice       time.Duration // of a flood
 	limit       time.Duration // of one comparison
 	sizes       []int
@@ -55,16 +57,16 @@ type size struct {
 }
 
 var (
-	// full takes about half an hour on two CPUs, with all contestants; intervals are then about ±5 %.
+	// full takes less than 25 minutes on two CPUs, with all contestants; intervals are then about ±5 %.
 	full = size{
-		memoryQuads: 12, quads: 10, slice: 250 * time.Millisecond, limit: 20 * time.Second,
+		memoryQuads: 12, quads: 10, tcpQuads: 6, slice: 250 * time.Millisecond, limit: 20 * time.Second,
 		sizes: []int{64, 512, 1420}, memorySizes: []int{64, 512, 1420}, imix: true, native: true,
-		tcp: time.Second, trial: 400 * time.Millisecond, trials: 20, latency: 3 * time.Second,
-		routes: []int{1000, 10_000, 100_000}, peers: []int{10, 100, 1000}, flows: []int{16, 1024, 65_536}, vnis: []int{256, 4096},
+		tcp: time.Second, trial: 400 * time.Millisecond, trials: 18, latency: 2 * time.Second,
+		routes: []int{1000, 100_000}, peers: []int{100, 1000}, flows: []int{1024, 65_536}, vnis: []int{256},
 	}
 	// quick passes once over everything that can break, in about two minutes.
 	quick = size{
-		memoryQuads: 2, quads: 1, slice: 100 * time.Millisecond, limit: 3 * time.Second,
+		memoryQuads: 2, quads: 1, tcpQuads: 1, slice: 100 * time.Millisecond, limit: 3 * time.Second,
 		sizes: []int{512}, memorySizes: []int{64, 1420},
 		tcp: time.Second, trial: 100 * time.Millisecond, trials: 15, latency: 300 * time.Millisecond,
 		routes: []int{1000}, peers: []int{10}, flows: []int{1024},
@@ -80,50 +82,92 @@ type bench struct {
 	only      []string // contestants; empty: all
 	// deadline after which the part that is under way begins no more measurements; zero: none.
 	deadline time.Time
+	left     int      // comparisons that the part under way has still to make, which share its time
+	parts    []string // parts, or items of parts; empty: all
+	nics     []string // interfaces of the machine to flood instead of veth pairs
+}
+
+// setUp is about what a comparison takes before its first slice: two labs, and the gateways in them.
+const setUp = 3 * time.Second
+
+// fair is how long a comparison may take, so that those after it get as much.
+func (b *bench) fair() time.Duration {
+	if len(b.parts) > 0 && b.left > 0 && !b.results.Quick { // the time is for these
+		return time.Until(b.deadline) / time.Duration(b.left)
+	}
+	if b.deadline.IsZero() || b.left == 0 {
+		return b.limit
+	}
+	return max(min(b.limit, time.Until(b.deadline)/time.Duration(b.left)-setUp), b.limit/10)
+}
+
+// wants says whether an item of a part is to be measured: --only names parts, and items as part/item.
+func (b *bench) wants(part, item string) bool {
+	return len(b.parts) == 0 || slices.Contains(b.parts, part) || slices.Contains(b.parts, part+"/"+item)
 }
 
 // errTime is of what the run had no time for.
 var errTime = fmt.Errorf("%w in this run: its time was over (--within)", method.ErrUnavailable)
 
+// options of a run.
+type options struct {
+	short, force  bool
+	within        time.Duration
+	only, against []string
+	to            string
+	nics          []string
+}
+
 func runCommand() *cobra.Command {
-	var short, force bool
-	var only, against []string
-	var within time.Duration
+	var o options
 	c := &cobra.Command{
 		Use: "run", Short: "Measure, and write " + resultsFolder + "/DATE-MACHINE.{json,md,svg}", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(cmd.Context(), short, force, within, only, against)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
 	}
 	var names []string
 	for _, p := range parts {
 		names = append(names, p.name)
 	}
-	c.Flags().BoolVar(&short, "quick", false, "once over everything, in about two minutes; figures mean nothing; written to "+outFolder)
-	c.Flags().BoolVar(&force, "force", false, "measure also on a busy machine; the report says so")
-	c.Flags().DurationVar(&within, "within", 35*time.Minute, "begin nothing after this time; what is left out is in the report")
-	c.Flags().StringSliceVar(&only, "only", nil, "parts: "+strings.Join(names, ", "))
-	c.Flags().StringSliceVar(&against, "against", nil, "names of contestants (default: all)")
+	c.Flags().BoolVar(&o.short, "quick", false, "once over everything, in about two minutes; figures mean nothing; written to "+outFolder)
+	c.Flags().BoolVar(&o.force, "force", false, "measure also on a busy machine; the report says so")
+	c.Flags().DurationVar(&o.within, "within", 22*time.Minute, "begin nothing after this time; what is left out is in the report")
+	c.Flags().StringSliceVar(&o.only, "only", nil, "parts: "+strings.Join(names, ", ")+"; or items: flood/512, scale/workers, recovery/rekey")
+	c.Flags().StringSliceVar(&o.against, "against", nil, "names of contestants (default: all)")
+	c.Flags().StringSliceVar(&o.nics, "nic", nil, "flood over these six interfaces instead of veth pairs, as cabled: end1,site1,wan1,wan2,site2,end2; they must be idle and have one queue")
+	c.Flags().StringVar(&o.to, "to", "", "folder of the report (default "+resultsFolder+", with --quick "+outFolder+")")
 	return c
 }
 
-func run(ctx context.Context, short, force bool, within time.Duration, only, against []string) error {
-	for _, name := range only {
+func run(ctx context.Context, o options) error {
+	for _, name := range o.only {
+		name, _, _ := strings.Cut(name, "/")
 		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
 			return fmt.Errorf("there is no part %q", name)
 		}
 	}
-	b := &bench{size: full, only: against, dir: resultsFolder}
-	if short {
+	b := &bench{size: full, only: o.against, dir: resultsFolder, parts: o.only, nics: o.nics}
+	if err := b.onNICs(); err != nil {
+		return err
+	}
+	if len(o.only) > 0 {
+		b.quads, b.tcpQuads = 2*b.quads, 2*b.tcpQuads
+	}
+	if o.short {
 		b.size, b.dir = quick, outFolder
+	}
+	if o.to != "" {
+		b.dir = o.to
 	}
 	machine, err := report.ThisMachine(commit(ctx))
 	if err != nil {
 		return err
 	}
-	b.results = report.Results{Schema: report.Schema, Date: time.Now(), Machine: machine, Quick: short}
+	if machine.NICs, err = describe(b.nics); err != nil {
+		return err
+	}
+	b.results = report.Results{Schema: report.Schema, Date: time.Now(), Machine: machine, Quick: o.short}
 	switch err := b.quiet(ctx, "before"); {
-	case errors.Is(err, method.ErrBusy) && (force || short):
+	case errors.Is(err, method.ErrBusy) && (o.force || o.short):
 	case errors.Is(err, method.ErrBusy):
 		return fmt.Errorf("%w (--force measures nevertheless)", err)
 	case err != nil:
@@ -137,10 +181,13 @@ func run(ctx context.Context, short, force bool, within time.Duration, only, aga
 	b.calibrate = calibrator.Measure
 	started := time.Now()
 	for _, p := range parts {
-		if len(only) > 0 && !slices.Contains(only, p.name) {
+		if !slices.ContainsFunc(b.parts, func(name string) bool { part, _, _ := strings.Cut(name, "/"); return part == p.name }) && len(b.parts) > 0 {
 			continue
 		}
-		b.deadline = started.Add(time.Duration(p.until * float64(within)))
+		b.deadline = started.Add(time.Duration(p.until * float64(o.within)))
+		if len(b.parts) > 0 { // the time is for these
+			b.deadline = started.Add(o.within)
+		}
 		begin := time.Now()
 		if err := p.run(b, ctx); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
@@ -184,7 +231,7 @@ func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args.
 func (b *bench) plan(what string, quads int) method.Plan {
 	last := time.Now()
 	return method.Plan{
-		Quads: quads, Limit: b.limit, Calibrate: b.calibrate,
+		Quads: quads, Limit: b.fair(), Calibrate: b.calibrate,
 		Progress: func(done, of int) {
 			if done == of || time.Since(last) > 5*time.Second {
 				last = time.Now()

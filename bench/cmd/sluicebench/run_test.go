@@ -30,7 +30,7 @@ func TestLongestBurstIsTheRing(t *testing.T) {
 }
 
 func TestUnknownPartIsAnError(t *testing.T) {
-	if err := run(t.Context(), true, false, time.Minute, []string{"weather"}, nil); err == nil {
+	if err := run(t.Context(), options{short: true, within: time.Minute, only: []string{"weather"}}); err == nil {
 		t.Error("no error")
 	}
 }
