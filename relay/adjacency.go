@@ -112,6 +112,24 @@ func (w *worker) vtepAdjacency(a *adjacency, d *deliveryState, vtep netip.Addr) 
 	return a
 }
 
+// routedAdjacency returns the way to the router of a routed delivery or, without
+// one, to the packet's destination.
+func (w *worker) routedAdjacency(f *frame, id uint32, d *deliveryState) *adjacency {
+	if !d.via.IsValid() {
+		return w.neighbourAdjacency(f, d.ifindex)
+	}
+	a := &w.hosts[id]
+	if a.batch == w.batchNumber {
+		return a
+	}
+	a.batch = w.batchNumber
+	if a.generation != w.generation {
+		w.build(a, neigh.Key{Dst: d.via, Ifindex: d.ifindex})
+	}
+	w.keepAlive(a)
+	return a
+}
+
 // neighbourAdjacency returns the way to the destination of an inner packet
 // through a routed attachment. The cache is direct-mapped: two neighbours that
 // collide take turns.

@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"encoding/binary"
+
 	"github.com/sluicegw/sluice/internal/fib"
 	"github.com/sluicegw/sluice/internal/packet"
 )
@@ -78,7 +80,7 @@ func (w *worker) deliverRouted(f *frame, id uint32, d *deliveryState) {
 		w.drop(f, CriticalOption)
 		return
 	}
-	adj := w.neighbourAdjacency(f, d.ifindex)
+	adj := w.routedAdjacency(f, id, d)
 	if w.trace != nil {
 		w.trace.way(w, "deliver", "routed neighbour", adj)
 	}
@@ -100,6 +102,7 @@ func (w *worker) deliverRouted(f *frame, id uint32, d *deliveryState) {
 	v := w.delivered(f)
 	f.off -= packet.EthernetLen
 	copy(f.chunk[f.off:f.off+packet.EthernetLen], adj.headers.bytes[:packet.EthernetLen])
+	binary.BigEndian.PutUint16(f.chunk[f.off+12:], etherTypeOf(f.ip.Version)) // the router may be of the other family (RFC 8950)
 	w.send(f, adj.slot, v)
 }
 

@@ -140,7 +140,10 @@ type Delivery struct {
 	VNI        uint32     // the VPC
 	Attachment int        // index into that VPC's Attachments
 	VTEP       netip.Addr // overlays: where the host's node is
-	MAC        [6]byte    // overlays: the host's own address
+	// Via, for a routed attachment, is the router that everything goes to, of either
+	// family; invalid: each address is reached as the kernel's routes say.
+	Via netip.Addr
+	MAC [6]byte // overlays: the host's own address
 	// Learned, in overlays: VTEP and MAC are empty, and each address has a place
 	// of its own, which Options.Hosts knows or finds out. At most one such delivery
 	// for each attachment.

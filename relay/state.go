@@ -85,6 +85,7 @@ type deliveryState struct {
 	ifindex uint32
 	udp     uint16
 	vtep    netip.Addr
+	via     netip.Addr
 	mac     [6]byte
 	learned bool
 	listen  bool
@@ -354,7 +355,7 @@ func (c *compiler) deliveries() {
 			c.problem("delivery %d: a %v host needs a VTEP", i, a.Kind)
 		}
 		c.out.deliveries = append(c.out.deliveries, deliveryState{vpc: vpc, kind: a.Kind, ifindex: a.Ifindex,
-			udp: a.port(), vtep: d.VTEP.Unmap().WithZone(""), mac: d.MAC})
+			udp: a.port(), vtep: d.VTEP.Unmap().WithZone(""), via: d.Via.Unmap().WithZone(""), mac: d.MAC})
 		if a.Mizar != nil {
 			c.mizarDelivery(i, a, &c.out.deliveries[i])
 		}

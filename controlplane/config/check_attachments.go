@@ -57,8 +57,8 @@ func (c *checker) checkRouted(vpc int, a *Attachment, path string, routed map[st
 	}
 	if len(a.Hosts) > 0 || c.has(path+".hosts") {
 		c.add(path+".hosts", "is for overlays: give this routed attachment prefixes")
-	} else if len(a.Prefixes) == 0 {
-		c.add(path+".prefixes", "is required: list the local prefixes behind port %s", a.Port)
+	} else if len(a.Prefixes) == 0 && !c.hasNeighbour(a.Port) {
+		c.add(path+".prefixes", "is required: list the local prefixes behind port %s, or learn them from a neighbour (bgp.neighbours)", a.Port)
 	}
 	for i, p := range a.Prefixes {
 		c.prefix(vpc, element(path+".prefixes", i), p, -1)

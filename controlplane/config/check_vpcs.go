@@ -43,6 +43,11 @@ func (c *Config) deriveDefaults(r *report) {
 	if c.Direct.PinDir == "" && !r.has("direct.pinDir") && c.Gateway != "" {
 		c.Direct.PinDir = defaultPinDir + c.Gateway
 	}
+	for _, a := range c.WireGuard.TunnelAddresses {
+		if a.Is4() && c.BGP.RouterID.IsZero() && !r.has("bgp.routerID") && len(c.BGP.Neighbours) > 0 {
+			c.BGP.RouterID = RouterID{a}
+		}
+	}
 	for i := range c.Peers {
 		for j := range c.Peers[i].VPCs {
 			v := &c.Peers[i].VPCs[j]

@@ -57,6 +57,9 @@ type Config struct {
 	// How peers with `encryption: none` are spoken to.
 	Direct Direct `yaml:"direct"`
 
+	// Routes that are exchanged with the site's routers. Without neighbours nothing is.
+	BGP BGP `yaml:"bgp"`
+
 	// The socket that the sluice command and other local clients talk to.
 	API API `yaml:"api"`
 

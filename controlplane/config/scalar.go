@@ -33,6 +33,14 @@ func describe(t reflect.Type) string {
 		return "a protocol such as tcp"
 	case reflect.TypeFor[PortRange]():
 		return "a port or a range of ports"
+	case reflect.TypeFor[RouterID]():
+		return "an IPv4 address"
+	case reflect.TypeFor[RouterAddress]():
+		return "an address, or a prefix of addresses"
+	case reflect.TypeFor[Community]():
+		return "a community such as 65001:100"
+	case reflect.TypeFor[ASNRange]():
+		return "an AS number or a range of them"
 	case reflect.TypeFor[ICMPType]():
 		return "an ICMP type such as 8, or type and code such as 3/4"
 	}

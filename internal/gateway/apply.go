@@ -37,7 +37,7 @@ func (g *Gateway) commit(cfg *config.Config, s *secrets, revision *sluicev1.Conf
 	if err != nil {
 		return err
 	}
-	g.cfg = cfg
+	g.cfg, g.bgp.passwords = cfg, s.passwords
 	g.nextRevision++
 	revision.Revision, revision.Applied = g.nextRevision, timestamppb.Now()
 	g.revision = revision
@@ -47,13 +47,14 @@ func (g *Gateway) commit(cfg *config.Config, s *secrets, revision *sluicev1.Conf
 	}
 	err = g.update()
 	g.removePeers(gone)
+	g.speak(g.kernel.Links())
 	return err
 }
 
 // update compiles and publishes the forwarding state. It leaves the ports alone.
 func (g *Gateway) update() error {
 	links := g.kernel.Links()
-	p, err := compile(g.cfg, links, g.peerRefs())
+	p, err := compile(g.cfg, links, g.peerRefs(), g.bgp.learned)
 	if err != nil {
 		return err
 	}
@@ -95,6 +96,7 @@ func (g *Gateway) reconcile() {
 	}
 	g.reconcilePorts(g.cfg, g.kernel.Links())
 	g.listen()
+	g.speak(g.kernel.Links())
 	g.publish()
 }
 
@@ -168,7 +170,7 @@ func fits(cfg *config.Config, links *neigh.Links) error {
 	for i := range cfg.Peers {
 		refs[cfg.Peers[i].Name] = peerRef{id: uint32(i)}
 	}
-	p, err := compile(cfg, links, refs)
+	p, err := compile(cfg, links, refs, nil)
 	if err != nil {
 		return err
 	}
@@ -227,6 +229,12 @@ func describeChanges(old, new *config.Config) []string {
 		lines = append(lines, fmt.Sprintf("direct: peers with encryption none send to UDP port %d", new.Direct.Port))
 	}
 	lines = append(lines, diff("port", old.Ports, new.Ports, func(p config.Port) string { return p.Name })...)
+	lines = append(lines, diff("bgp neighbour", old.BGP.Neighbours, new.BGP.Neighbours, func(n config.BGPNeighbour) string { return n.Name })...)
+	lines = append(lines, diff("bgp policy", old.BGP.Policies, new.BGP.Policies, func(p config.BGPPolicy) string { return p.Name })...)
+	lines = append(lines, diff("bgp prefix list", old.BGP.PrefixLists, new.BGP.PrefixLists, func(l config.PrefixList) string { return l.Name })...)
+	if old.BGP.ASN != new.BGP.ASN || old.BGP.RouterID != new.BGP.RouterID {
+		lines = append(lines, fmt.Sprintf("bgp: AS number %d, router id %s: all sessions start anew", new.BGP.ASN, new.BGP.RouterID))
+	}
 	lines = append(lines, diff("vpc", old.VPCs, new.VPCs, func(v config.VPC) string { return v.Name })...)
 	return append(lines, diff("peer", old.Peers, new.Peers, func(p config.Peer) string { return p.Name })...)
 }

@@ -285,6 +285,11 @@ func (v *view) remoteHop(vpc *relay.VPC, id uint32, neighbours *neigh.Table) *sl
 func (v *view) localHop(id uint32, neighbours *neigh.Table) *sluicev1.NextHop {
 	info := v.plan.deliveries[id]
 	out := &sluicev1.NextHop{Attachment: info.attachment, Usable: true} // routed: each address has a neighbour of its own
+	if info.via.IsValid() {
+		out.Address = info.via.String()
+		e := neighbours.Lookup(neigh.Key{Dst: info.via, Ifindex: info.ifindex})
+		out.Usable = e == nil || e.State == neigh.Resolved
+	}
 	if info.vtep.IsValid() {
 		out.Address, out.Mac, out.Vni = info.vtep.String(), info.mac.String(), info.vni
 		// What was never asked for is not known to be unusable.

@@ -39,13 +39,14 @@ type deliveryInfo struct {
 	vni        uint32
 	ifindex    uint32
 	udp        uint16
-	learned    bool // vtep and mac are each host's own
+	via        netip.Addr // the router that BGP told of
+	learned    bool       // vtep and mac are each host's own
 }
 
 // compile is a pure function from what is wanted and what is there to what the workers and the XDP program are told.
 // A port whose interface does not exist, and what is attached to it, is left out: it joins when the interface appears.
-func compile(cfg *config.Config, links *neigh.Links, peers map[string]peerRef) (*plan, error) {
-	c := &compiler{cfg: cfg, links: links, peers: peers, plan: &plan{snapshot: &relay.Snapshot{
+func compile(cfg *config.Config, links *neigh.Links, peers map[string]peerRef, learned routesByVPC) (*plan, error) {
+	c := &compiler{cfg: cfg, links: links, peers: peers, learned: learned, plan: &plan{snapshot: &relay.Snapshot{
 		Tunnel:        cfg.WireGuard.TunnelAddresses,
 		WireGuardPort: cfg.WireGuard.ListenPort,
 	}}}
@@ -71,6 +72,7 @@ type compiler struct {
 	errs  []error
 
 	members map[string][]member // by VPC: who has prefixes in it
+	learned routesByVPC         // by BGP
 }
 
 // member is a peer in a VPC.
@@ -199,6 +201,7 @@ func (c *compiler) vpc(vpc *config.VPC) {
 		// Only those inside a remote prefix matter, but few sites have so many that it would pay to find out.
 		c.plan.xdp.Site = append(c.plan.xdp.Site, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
 	}
+	c.siteRoutes(vpc, &out, hops)
 	for _, m := range c.members[vpc.Name] {
 		for _, p := range m.prefixes {
 			if len(hops[p]) == 0 {

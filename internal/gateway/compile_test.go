@@ -62,7 +62,7 @@ var compared = cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a ==
 
 func TestCompileExample(t *testing.T) {
 	peer := new(wireguard.Peer)
-	p, err := compile(example(t), links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: peer, address: netip.MustParseAddr("198.51.100.2")}})
+	p, err := compile(example(t), links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: peer, address: netip.MustParseAddr("198.51.100.2")}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func vpcOf(t *testing.T, p *plan, name string) *relay.VPC {
 }
 
 func TestCompileLeavesOutWhatIsNotThere(t *testing.T) {
-	p, err := compile(example(t), links("lo", "eth0", "eth2"), map[string]peerRef{"bergen-1": {wireguard: new(wireguard.Peer)}})
+	p, err := compile(example(t), links("lo", "eth0", "eth2"), map[string]peerRef{"bergen-1": {wireguard: new(wireguard.Peer)}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestCompileLeavesOutWhatIsNotThere(t *testing.T) {
 }
 
 func TestCompileNamesAPeerThatIsMissing(t *testing.T) {
-	_, err := compile(example(t), links("eth0"), nil)
+	_, err := compile(example(t), links("eth0"), nil, nil)
 	if err == nil || !strings.Contains(err.Error(), "bergen-1") {
 		t.Errorf("error is %v", err)
 	}
@@ -214,7 +214,7 @@ func TestOneBadInterfaceDoesNotStopTheOthers(t *testing.T) {
 	for i := range 2 * xdp.MaxLocal {
 		services.Addrs = append(services.Addrs, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), 32))
 	}
-	p, err := compile(cfg, neigh.NewLinks(append(all, services)), map[string]peerRef{"bergen-1": {wireguard: new(wireguard.Peer)}})
+	p, err := compile(cfg, neigh.NewLinks(append(all, services)), map[string]peerRef{"bergen-1": {wireguard: new(wireguard.Peer)}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +238,7 @@ func TestAnOverlaysPrefixesAreLearned(t *testing.T) {
 	a.Prefixes = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd10:1::/64")}
 	a.Learn, a.VTEPs = config.LearnTraffic, []netip.Addr{netip.MustParseAddr("192.168.1.20"), netip.MustParseAddr("192.168.1.1")} // one is ours
 	red.GatewayAddresses = append(red.GatewayAddresses, netip.MustParseAddr("fe80::1"))
-	p, err := compile(cfg, links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: new(wireguard.Peer)}})
+	p, err := compile(cfg, links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: new(wireguard.Peer)}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func TestAnOverlaysPrefixesAreLearned(t *testing.T) {
 		t.Errorf("delivery: %+v", d)
 	}
 	a.Learn = config.LearnAsked
-	p, err = compile(cfg, links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: new(wireguard.Peer)}})
+	p, err = compile(cfg, links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: new(wireguard.Peer)}}, nil)
 	if err != nil || len(p.xdp.Learn) != 0 || p.learned[0].Listen {
 		t.Errorf("learn: asked: %v, %+v", err, p.learned[0])
 	}
@@ -282,7 +282,7 @@ func TestATranslatedPrefixIsDivertedFromInsideAndGivenToTheRelay(t *testing.T) {
 	if err := cfg.Check(); err != nil {
 		t.Fatal(err)
 	}
-	p, err := compile(cfg, links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 0, wireguard: new(wireguard.Peer)}})
+	p, err := compile(cfg, links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 0, wireguard: new(wireguard.Peer)}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +306,7 @@ func TestMizarsSubnetsHaveSeveralPlacesAndItsQuestionsAreDiverted(t *testing.T) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := compile(cfg, links("eth0"), map[string]peerRef{"bergen-1": {wireguard: new(wireguard.Peer)}})
+	p, err := compile(cfg, links("eth0"), map[string]peerRef{"bergen-1": {wireguard: new(wireguard.Peer)}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

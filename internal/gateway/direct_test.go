@@ -40,7 +40,7 @@ func refs() map[string]peerRef {
 
 func TestAPeerWithoutEncryptionIsCompiledAsSuch(t *testing.T) {
 	cfg := withDirect(t, func(c *config.Config) { c.Direct.Port = 5000 })
-	p, err := compile(cfg, links("lo", "eth0", "eth1", "eth2"), refs())
+	p, err := compile(cfg, links("lo", "eth0", "eth1", "eth2"), refs(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestAPeerWithoutEncryptionIsCompiledAsSuch(t *testing.T) {
 }
 
 func TestWithoutADirectPeerNothingListens(t *testing.T) {
-	p, err := compile(example(t), links("lo", "eth0", "eth1", "eth2"), refs())
+	p, err := compile(example(t), links("lo", "eth0", "eth1", "eth2"), refs(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,6 +51,7 @@ type Gateway struct {
 	device  *wireguard.Device
 	relay   *relay.Relay
 	learner *hosts.Learner
+	bgp     bgp
 	umems   []*afxdp.UMEM // by worker
 
 	// Owned by Run's goroutine.
@@ -136,6 +137,7 @@ func (g *Gateway) open(data []byte) (err error) {
 		return err
 	}
 	g.newLearner()
+	g.newBGP()
 	g.relay, err = relay.New(relay.Options{Device: g.device, Neighbours: g.kernel, Hosts: g.learner, UMEMs: g.umems, Logger: g.log})
 	if err != nil {
 		return err
@@ -204,6 +206,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return named("wireguard", g.device.Run(running)) })
 	group.Go(func() error { return named("relay", g.relay.Run(running)) })
 	group.Go(func() error { return g.runLearner(running) })
+	group.Go(func() error { return named("bgp", g.runBGP(running)) })
 	group.Go(func() error { return named("api", api.Serve(running, listener, g, g.log)) })
 	group.Go(func() error { return named("metrics", g.serveMetrics(running, metrics)) })
 
@@ -252,6 +255,8 @@ func (g *Gateway) loop(ctx, running context.Context) {
 				links = now
 				g.reconcile()
 			}
+		case <-g.bgp.changed:
+			g.takeRoutes()
 		case r := <-g.resolved:
 			g.applyResolution(r)
 		case work := <-g.requests:

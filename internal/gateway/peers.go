@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/relay/wireguard"
+	"github.com/sluicegw/sluice/routing"
 	"github.com/sluicegw/sluice/xdp"
 )
 
@@ -31,10 +32,11 @@ type peer struct {
 type secrets struct {
 	private   wireguard.PrivateKey
 	preshared map[string]wireguard.PresharedKey // by peer name
+	passwords map[string]routing.Secret         // by BGP neighbour's name
 }
 
 func readSecrets(cfg *config.Config) (*secrets, error) {
-	s := &secrets{preshared: make(map[string]wireguard.PresharedKey)}
+	s := &secrets{preshared: make(map[string]wireguard.PresharedKey), passwords: make(map[string]routing.Secret)}
 	var err error
 	if s.private, err = wireguard.ReadPrivateKey(cfg.WireGuard.KeyFile); err != nil {
 		return nil, fmt.Errorf("wireguard.keyFile: %w", err)
@@ -57,6 +59,15 @@ func readSecrets(cfg *config.Config) (*secrets, error) {
 			return nil, fmt.Errorf("peer %s: presharedKeyFile: %w", p.Name, err)
 		}
 		s.preshared[p.Name] = key
+	}
+	for _, n := range cfg.BGP.Neighbours {
+		if n.PasswordFile == "" {
+			continue
+		}
+		if s.passwords[n.Name], err = readPassword(n.PasswordFile); err != nil {
+			s.zero()
+			return nil, fmt.Errorf("bgp neighbour %s: passwordFile: %w", n.Name, err)
+		}
 	}
 	return s, nil
 }

@@ -31,6 +31,9 @@ needs() {
 		iperf3 iperf3
 		gcc gcc
 		/usr/include/stdio.h libc6-dev
+		/usr/lib/frr/bgpd frr
+		bird bird2
+		exabgp exabgp
 	END
 	;;
 	generate) cat <<-'END'

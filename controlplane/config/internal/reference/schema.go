@@ -70,6 +70,14 @@ func scalar(t reflect.Type) *jsonschema.Schema {
 		s.Type, s.Pattern, s.Examples = "", `^[a-z0-9]+$`, []any{"tcp", 47}
 	case reflect.TypeFor[config.PortRange]():
 		s.Type, s.Pattern, s.Examples = "", `^[0-9]{1,5}(-[0-9]{1,5})?$`, []any{443, "8000-8080"}
+	case reflect.TypeFor[config.RouterID]():
+		s.Pattern, s.Examples = `^[0-9.]+$`, []any{"10.255.0.1"}
+	case reflect.TypeFor[config.RouterAddress]():
+		s.Pattern, s.Examples = `^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$`, []any{"192.0.2.1", "192.0.2.128/25"}
+	case reflect.TypeFor[config.Community]():
+		s.Pattern, s.Examples = `^[0-9]+:[0-9]+(:[0-9]+)?$`, []any{"65001:100", "65001:1:2"}
+	case reflect.TypeFor[config.ASNRange]():
+		s.Type, s.Pattern, s.Examples = "", `^[0-9]{1,10}(-[0-9]{1,10})?$`, []any{65101, "65100-65199"}
 	case reflect.TypeFor[config.ICMPType]():
 		s.Type, s.Pattern, s.Examples = "", `^[0-9]{1,3}(/[0-9]{1,3})?$`, []any{8, "3/4"}
 	case reflect.TypeFor[time.Duration]():

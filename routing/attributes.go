@@ -1,0 +1,96 @@
+package routing
+
+import (
+	"net/netip"
+
+	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
+)
+
+// Attributes are what a route comes with, as far as we choose by it or show it. They never change once made.
+type Attributes struct {
+	NextHop     netip.Addr
+	Path        []uint32 // AS numbers, the neighbour's first; those of sets too
+	PathLen     int      // as the choice of the best counts it: a set is one (RFC 4271 section 9.1.2.2)
+	Origin      uint8    // 0 IGP, 1 EGP, 2 incomplete
+	MED         uint32
+	HasMED      bool
+	LocalPref   uint32
+	Communities []Community
+}
+
+// defaultLocalPref of routes that come without one, as everywhere.
+const defaultLocalPref = 100
+
+// firstAS is the neighbouring AS whose MEDs can be compared; 0 for a route of our own AS.
+func (a *Attributes) firstAS() uint32 {
+	if len(a.Path) == 0 {
+		return 0
+	}
+	return a.Path[0]
+}
+
+func (a *Attributes) has(c Community) bool {
+	for _, have := range a.Communities {
+		if have == c {
+			return true
+		}
+	}
+	return false
+}
+
+// readAttributes takes from GoBGP what we need. It says false for a route without a next hop, which is none.
+func readAttributes(attrs []bgp.PathAttributeInterface, internal bool) (*Attributes, bool) {
+	a := &Attributes{LocalPref: defaultLocalPref}
+	for _, attr := range attrs {
+		switch v := attr.(type) {
+		case *bgp.PathAttributeNextHop:
+			a.NextHop = v.Value
+		case *bgp.PathAttributeMpReachNLRI:
+			a.NextHop = v.Nexthop
+			if v.LinkLocalNexthop.IsValid() && !a.NextHop.IsValid() || a.NextHop.IsUnspecified() && v.LinkLocalNexthop.IsValid() {
+				a.NextHop = v.LinkLocalNexthop
+			}
+		case *bgp.PathAttributeAsPath:
+			for _, segment := range v.Value {
+				a.Path = append(a.Path, segment.GetAS()...)
+				a.PathLen += segment.ASLen()
+			}
+		case *bgp.PathAttributeOrigin:
+			a.Origin = v.Value
+		case *bgp.PathAttributeMultiExitDisc:
+			a.MED, a.HasMED = v.Value, true
+		case *bgp.PathAttributeLocalPref:
+			if internal { // from another AS it means nothing (RFC 4271 section 5.1.5)
+				a.LocalPref = v.Value
+			}
+		case *bgp.PathAttributeCommunities:
+			for _, c := range v.Value {
+				a.Communities = append(a.Communities, Community{Parts: [3]uint32{c >> 16, c & 0xffff}})
+			}
+		case *bgp.PathAttributeLargeCommunities:
+			for _, c := range v.Values {
+				a.Communities = append(a.Communities, Community{Large: true, Parts: [3]uint32{c.ASN, c.LocalData1, c.LocalData2}})
+			}
+		}
+	}
+	a.NextHop = a.NextHop.Unmap().WithZone("")
+	return a, a.NextHop.IsValid() && !a.NextHop.IsUnspecified()
+}
+
+// family is an address family that sessions carry, and how its routes are read.
+type family struct {
+	id bgp.Family
+	v6 bool
+}
+
+// families of sessions with site routers.
+var families = []family{{bgp.RF_IPv4_UC, false}, {bgp.RF_IPv6_UC, true}}
+
+// prefixOf returns the prefix of a unicast route.
+func prefixOf(nlri bgp.NLRI) (netip.Prefix, bool) {
+	p, ok := nlri.(*bgp.IPAddrPrefix)
+	if !ok || !p.Prefix.IsValid() {
+		return netip.Prefix{}, false
+	}
+	return p.Prefix.Masked(), true
+}

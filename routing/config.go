@@ -1,0 +1,112 @@
+package routing
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is everything that a Router does. Set takes the whole of it, and owns it from then on.
+type Config struct {
+	ASN      uint32
+	RouterID netip.Addr // IPv4
+	// MaxPaths is how many equally good next hops of a prefix are used; 0 means 1.
+	MaxPaths int
+	Ports    []Port
+	VPCs     []VPC
+}
+
+// Port is an interface with neighbours behind it.
+type Port struct {
+	Name string
+	// Ifindex tells an interface from another that had the same name before.
+	Ifindex uint32
+	// Device binds sockets to the interface Name. Without it they listen on ListenOn, for tests.
+	Device bool
+	// ListenOn are the addresses to listen on; none: all. ListenPort is the TCP port; 0: 179.
+	ListenOn   []netip.Addr
+	ListenPort uint16
+	// Addresses of the interface: the next hops of what we announce.
+	Addresses  []netip.Addr
+	VPC        string
+	Neighbours []Neighbour
+}
+
+// Neighbour is a router, or all routers of a range of addresses.
+type Neighbour struct {
+	Name string
+	// Address of the router; invalid for a range.
+	Address netip.Addr
+	// Range: any router of these addresses may call; we call none.
+	Range netip.Prefix
+	// ASN of the router. For a range it may be 0 with ASNs in its place.
+	ASN uint32
+	// ASNs that routers of a range may have.
+	ASNs []ASNRange
+	// Port is the router's TCP port; 0: 179.
+	Port uint16
+	// Passive: we do not call, the router does.
+	Passive  bool
+	Password Secret // of TCP MD5 (RFC 2385); empty: none
+	// TTLSecurity (RFC 5082): only packets that crossed no router are taken.
+	TTLSecurity bool
+	// Hold time, whole seconds; keepalives are sent three times as often. 0: 90 s.
+	Hold time.Duration
+	// ConnectRetry is how long we wait between calls; 0: 10 s.
+	ConnectRetry time.Duration
+	// MaxPrefixes of each family; the session ends when there are more. 0: any number.
+	MaxPrefixes uint32
+	// Import and Export say which routes pass; nil lets none pass (RFC 8212).
+	Import, Export *Policy
+	// Restart (RFC 4724) is how long routes are kept while the router restarts; 0: not at all. LongLived (RFC 9494)
+	// is how long after that they are kept, as last resort.
+	Restart, LongLived time.Duration
+	// BFD (RFC 5880) watches the router; nil: does not.
+	BFD *BFD
+}
+
+// BFD is how a neighbour's life is watched.
+type BFD struct {
+	// Interval of our packets, and the most that we let the router's be apart.
+	Interval time.Duration
+	// Multiplier: after so many intervals without a packet the router is down.
+	Multiplier uint8
+}
+
+// ASNRange is First to Last, both included.
+type ASNRange struct{ First, Last uint32 }
+
+// VPC is what the neighbours of a VPC are told, and what they may not tell us.
+type VPC struct {
+	Name string
+	// Export are the prefixes that other sites have.
+	Export []netip.Prefix
+	// Reserved are prefixes that a site may not announce, nor anything that overlaps them.
+	Reserved []Reserved
+	// Static are prefixes that the configuration gives to the site: the same ones are not taken from BGP.
+	Static []netip.Prefix
+}
+
+// Reserved is a prefix that belongs to somebody else.
+type Reserved struct {
+	Prefix netip.Prefix
+	Whose  string // "prefix of peer bergen-1"
+}
+
+// Secret is a password that no printing, logging or encoding shows.
+type Secret struct{ text string }
+
+// NewSecret keeps text.
+func NewSecret(text string) Secret { return Secret{text} }
+
+func (s Secret) String() string {
+	if s.text == "" {
+		return "none"
+	}
+	return "(secret)"
+}
+
+// GoString hides the text from %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText hides the text from encoders.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -1,0 +1,18 @@
+// Package routing speaks BGP with the routers of a site, by GoBGP in process: it learns which prefixes the site has
+// and tells the routers which prefixes the other sites have.
+//
+// It is not a forwarding table and knows nothing of packets: the gateway takes the routes in force from it (Router.Take)
+// and compiles them into what workers read. GoBGP's types never leave the package.
+//
+// Each port with neighbours has a Speaker of its own, one GoBGP server whose sockets are bound to that interface: VPCs
+// cannot see each other's sessions, also where their addresses are the same. What neighbours send is kept as it came
+// (by VPC, prefix and neighbour); import policy, what a site may not announce, and the choice of the best paths are pure
+// functions over that, so a change of policy needs no new session, and `sluice bgp` can say of every route why it is or
+// is not in force. GoBGP's own table holds only what we announce; export policy is its policy engine, told in its words.
+//
+// All methods may be called from any goroutine. Callbacks run on goroutines of the package's own and must not block.
+//
+//	r := routing.New(routing.Options{OnChange: wake})
+//	err := r.Set(ctx, routing.Config{ASN: 65001, ...}) // again with every change; what stays the same is not touched
+//	for vpc, changes := range r.Take() { ... }         // after OnChange
+package routing

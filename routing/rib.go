@@ -1,0 +1,180 @@
+package routing
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/gaissmai/bart"
+)
+
+// NextHop is a router behind a port.
+type NextHop struct {
+	Port string
+	Addr netip.Addr
+}
+
+// Change is a prefix whose next hops are others now; without any it is gone.
+type Change struct {
+	Prefix   netip.Prefix
+	NextHops []NextHop // sorted, no two alike
+}
+
+// rib is what the neighbours of one VPC have told us.
+type rib struct {
+	vpc          string
+	maxPaths     int
+	reserved     *bart.Table[string]       // what a site may not announce, and whose it is
+	static       map[netip.Prefix]struct{} // what the configuration gives to the site
+	destinations map[netip.Prefix]*destination
+	changed      map[netip.Prefix]struct{} // since the last take
+}
+
+// destination is a prefix.
+type destination struct {
+	paths []*path
+	hops  []NextHop // as they were last taken
+}
+
+// path is one way to a prefix.
+type path struct {
+	session  *session
+	id       uint32 // add-path's, 0 without
+	received *Attributes
+	attrs    *Attributes // after import policy; nil: refused
+	verdict  Verdict
+	judged   bool
+	stale    bool // the session has ended since, and the router may restart (RFC 4724)
+	best     bool
+}
+
+func newRIB(vpc string) *rib {
+	return &rib{vpc: vpc, maxPaths: 1, reserved: new(bart.Table[string]), static: make(map[netip.Prefix]struct{}),
+		destinations: make(map[netip.Prefix]*destination), changed: make(map[netip.Prefix]struct{})}
+}
+
+// put adds a path or replaces what the session had told before.
+func (r *rib) put(s *session, prefix netip.Prefix, id uint32, received *Attributes) {
+	d := r.destinations[prefix]
+	if d == nil {
+		d = new(destination)
+		r.destinations[prefix] = d
+	}
+	p := d.of(s, id)
+	if p == nil {
+		p = &path{session: s, id: id}
+		d.paths = append(d.paths, p)
+		s.paths[pathKey{prefix, id}] = struct{}{}
+	}
+	p.received, p.stale = received, false
+	r.judge(prefix, p)
+	r.changed[prefix] = struct{}{}
+}
+
+// drop removes a path.
+func (r *rib) drop(s *session, prefix netip.Prefix, id uint32) {
+	d := r.destinations[prefix]
+	if d == nil {
+		return
+	}
+	p := d.of(s, id)
+	if p == nil {
+		return
+	}
+	s.verdicts[p.verdict.Reason]--
+	d.paths = slices.DeleteFunc(d.paths, func(q *path) bool { return q == p })
+	delete(s.paths, pathKey{prefix, id})
+	r.changed[prefix] = struct{}{}
+}
+
+func (d *destination) of(s *session, id uint32) *path {
+	for _, p := range d.paths {
+		if p.session == s && p.id == id {
+			return p
+		}
+	}
+	return nil
+}
+
+// judge applies the rules of import to a path.
+func (r *rib) judge(prefix netip.Prefix, p *path) {
+	if p.judged {
+		p.session.verdicts[p.verdict.Reason]--
+	}
+	p.judged = true
+	p.attrs, p.verdict = r.verdict(prefix, p)
+	p.session.verdicts[p.verdict.Reason]++
+}
+
+func (r *rib) verdict(prefix netip.Prefix, p *path) (*Attributes, Verdict) {
+	if !unicast(prefix) {
+		return nil, Verdict{Reason: NotUnicast}
+	}
+	if whose, overlaps := r.overlap(prefix); overlaps {
+		return nil, Verdict{Reason: Overlaps, Whose: whose}
+	}
+	if _, ok := r.static[prefix]; ok {
+		return nil, Verdict{Reason: Configured}
+	}
+	if p.received == nil || slices.Contains(p.session.speaker.port.Addresses, p.received.NextHop) {
+		return nil, Verdict{Reason: BadNextHop}
+	}
+	attrs, v := p.session.neighbour.Import.apply(prefix, p.received, p.session.asn)
+	if attrs != nil && attrs.has(GracefulShutdown) && attrs.LocalPref != 0 { // RFC 8326 section 4.2
+		lowest := *attrs
+		lowest.LocalPref = 0
+		attrs = &lowest
+	}
+	return attrs, v
+}
+
+// overlap returns whose prefix overlaps p.
+func (r *rib) overlap(p netip.Prefix) (string, bool) {
+	if !r.reserved.OverlapsPrefix(p) {
+		return "", false
+	}
+	if whose, ok := r.reserved.LookupPrefix(p); ok {
+		return whose, true
+	}
+	for _, whose := range r.reserved.Subnets(p) {
+		return whose, true
+	}
+	return "", true
+}
+
+// judgeAll judges every path again that select says so of.
+func (r *rib) judgeAll(selected func(*path) bool) {
+	for prefix, d := range r.destinations {
+		for _, p := range d.paths {
+			if selected(p) {
+				r.judge(prefix, p)
+				r.changed[prefix] = struct{}{}
+			}
+		}
+	}
+}
+
+// take returns what has changed since the last take.
+func (r *rib) take() []Change {
+	var changes []Change
+	for prefix := range r.changed {
+		d := r.destinations[prefix]
+		if d == nil {
+			continue
+		}
+		hops := d.choose(r.maxPaths)
+		if !slices.Equal(hops, d.hops) {
+			d.hops = hops
+			changes = append(changes, Change{prefix, hops})
+		}
+		if len(d.paths) == 0 {
+			delete(r.destinations, prefix)
+		}
+	}
+	clear(r.changed)
+	return changes
+}
+
+func compareHops(a, b NextHop) int {
+	return cmp.Or(cmp.Compare(a.Port, b.Port), a.Addr.Compare(b.Addr))
+}

@@ -1,0 +1,183 @@
+package routing
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/osrg/gobgp/v4/pkg/apiutil"
+	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
+)
+
+// session is one router that we talk with, or did. Guarded by Router.mu.
+type session struct {
+	speaker   *speaker
+	neighbour *Neighbour // as configured now
+	address   netip.Addr
+	asn       uint32
+	id        netip.Addr // the router's BGP identifier
+	internal  bool       // same AS as ours
+	state     State
+	since     time.Time // of the state
+	lastError string    // why the last session ended
+	ended     uint64    // established sessions that have ended
+	paths     map[pathKey]struct{}
+	verdicts  [reasonCount]int // how many of its routes have each
+}
+
+type pathKey struct {
+	prefix netip.Prefix
+	id     uint32
+}
+
+// State of a session (RFC 4271 section 8.2.2).
+type State uint8
+
+// The states.
+const (
+	Idle State = iota
+	Connect
+	Active
+	OpenSent
+	OpenConfirm
+	Established
+)
+
+func (s State) String() string {
+	names := [...]string{"idle", "connect", "active", "open sent", "open confirm", "established"}
+	if int(s) < len(names) {
+		return names[s]
+	}
+	return "unknown"
+}
+
+// stateOf: ours count like GoBGP's, which are the RFC's.
+func stateOf(s bgp.FSMState) State { return State(s) }
+
+// session returns the session with the router at an address, new if need be; nil if it belongs to no neighbour (any more).
+func (s *speaker) session(address netip.Addr) *session {
+	if have := s.sessions[address]; have != nil {
+		return have
+	}
+	n := s.neighbourOf(address)
+	if n == nil {
+		return nil
+	}
+	made := &session{speaker: s, neighbour: n, address: address, asn: n.ASN, since: time.Now(), paths: make(map[pathKey]struct{})}
+	s.sessions[address] = made
+	return made
+}
+
+// neighbourOf finds whom an address belongs to: the neighbour of this address, or the smallest range.
+func (s *speaker) neighbourOf(address netip.Addr) *Neighbour {
+	var found *Neighbour
+	for _, n := range s.neighbours {
+		switch {
+		case n.Address == address:
+			return n
+		case n.Range.IsValid() && n.Range.Contains(address.WithZone("")) && (found == nil || found.Range.Bits() < n.Range.Bits()):
+			found = n
+		}
+	}
+	return found
+}
+
+// peerChanged takes in a session's state.
+func (s *speaker) peerChanged(ev *apiutil.WatchEventMessage_PeerEvent, at time.Time) {
+	address := ev.Peer.State.NeighborAddress.Unmap()
+	if ev.Type != apiutil.PEER_EVENT_STATE && ev.Type != apiutil.PEER_EVENT_INIT || !address.IsValid() {
+		return
+	}
+	r := s.router
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	peer := s.session(address)
+	if peer == nil {
+		return
+	}
+	state := stateOf(ev.Peer.State.SessionState)
+	if state == peer.state {
+		return
+	}
+	was := peer.state
+	peer.state, peer.since = state, at
+	if text := disconnectText(&ev.Peer.State); text != "" && state == Idle {
+		peer.lastError = text
+	}
+	log := r.log.With("neighbour", peer.neighbour.Name, "address", address, "vpc", s.port.VPC, "port", s.port.Name)
+	switch {
+	case state == Established:
+		peer.asn, peer.id = ev.Peer.State.PeerASN, ev.Peer.State.RouterID
+		peer.internal = peer.asn == s.asn
+		log.Info("bgp session established", "asn", peer.asn, "router_id", peer.id)
+		if !peer.neighbour.allows(peer.asn) {
+			log.Warn("bgp session refused: its AS number is not allowed", "asn", peer.asn)
+			peer.lastError = "its AS number is not allowed"
+			s.refuse(address)
+		}
+	case was == Established:
+		peer.ended++
+		log.Warn("bgp session ended", "why", peer.lastError)
+		// GoBGP has taken back before what it does not keep for a router that restarts.
+		for key := range peer.paths {
+			if p := s.rib.destinations[key.prefix].of(peer, key.id); !p.stale {
+				p.stale = true
+				s.rib.changed[key.prefix] = struct{}{}
+			}
+		}
+		r.wake()
+	}
+}
+
+// allows says whether a router of a range may have an AS number.
+func (n *Neighbour) allows(asn uint32) bool {
+	if len(n.ASNs) == 0 {
+		return n.ASN == 0 || n.ASN == asn
+	}
+	for _, r := range n.ASNs {
+		if asn >= r.First && asn <= r.Last {
+			return true
+		}
+	}
+	return false
+}
+
+// pathsChanged takes in what a router has announced and withdrawn.
+func (s *speaker) pathsChanged(paths []*apiutil.Path) {
+	r := s.router
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range paths {
+		s.pathChanged(p)
+	}
+	r.wake()
+}
+
+func (s *speaker) pathChanged(p *apiutil.Path) {
+	prefix, ok := prefixOf(p.Nlri)
+	if !ok {
+		return
+	}
+	peer := s.session(p.PeerAddress.Unmap())
+	if peer == nil || !peer.neighbour.allows(p.PeerASN) {
+		return
+	}
+	if p.Withdrawal {
+		s.rib.drop(peer, prefix, p.RemoteID)
+		return
+	}
+	peer.asn, peer.id, peer.internal = p.PeerASN, p.PeerID, p.PeerASN == s.asn
+	attrs, ok := readAttributes(p.Attrs, peer.internal)
+	if !ok {
+		attrs = nil
+	}
+	s.rib.put(peer, prefix, p.RemoteID, attrs)
+}
+
+// forget removes a session with all that it told us.
+func (s *speaker) forget(peer *session) {
+	for key := range peer.paths {
+		s.rib.drop(peer, key.prefix, key.id)
+	}
+	delete(s.sessions, peer.address)
+	s.router.wake()
+}

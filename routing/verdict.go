@@ -1,0 +1,72 @@
+package routing
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Verdict is what became of a route, and why.
+type Verdict struct {
+	Reason Reason
+	Whose  string // the policy, or who has what the route overlaps
+	Rule   int    // of the policy, from 1
+}
+
+// Reason is a kind of verdict.
+type Reason uint8
+
+// The reasons: RuleAccepts lets a route in, the others refuse it.
+const (
+	RuleAccepts Reason = iota
+	RuleRefuses        // a rule of the policy says so
+	NoRule             // no rule of the policy matches
+	NoPolicy           // there is no policy
+	NotUnicast         // no prefix that can be routed
+	Overlaps           // it overlaps what belongs to somebody else
+	Configured         // the configuration gives the same prefix to the site
+	BadNextHop         // the next hop is missing, or it is us
+	reasonCount        // how many there are
+)
+
+var reasonNames = [reasonCount]string{"accepted", "rule", "no_rule", "no_policy", "not_unicast", "overlap", "configured", "next_hop"}
+
+// String is a word for metrics.
+func (r Reason) String() string {
+	if r < reasonCount {
+		return reasonNames[r]
+	}
+	return "unknown"
+}
+
+// Accepted says whether the route may be used.
+func (v Verdict) Accepted() bool { return v.Reason == RuleAccepts }
+
+// String says it in words.
+func (v Verdict) String() string {
+	switch v.Reason {
+	case RuleAccepts:
+		return fmt.Sprintf("accepted: policy %s rule %d", v.Whose, v.Rule)
+	case RuleRefuses:
+		return fmt.Sprintf("refused: policy %s rule %d", v.Whose, v.Rule)
+	case NoRule:
+		return fmt.Sprintf("refused: no rule of policy %s matches", v.Whose)
+	case NoPolicy:
+		return "refused: there is no policy"
+	case NotUnicast:
+		return "refused: it cannot be routed"
+	case Overlaps:
+		return "refused: it overlaps the " + v.Whose
+	case Configured:
+		return "refused: the configuration has the same prefix"
+	case BadNextHop:
+		return "refused: its next hop is missing or ours"
+	}
+	return "unknown"
+}
+
+// unicast says whether a prefix can be routed between sites.
+func unicast(p netip.Prefix) bool {
+	a := p.Addr()
+	return !a.Is4In6() && !a.IsMulticast() && !a.IsLoopback() && !a.IsLinkLocalUnicast() &&
+		!(a.IsUnspecified() && p.Bits() > 8) && !(a.Is4() && a.As4()[0] == 127) && !(a.Is4() && a.As4()[0] >= 240)
+}
