@@ -299,10 +299,10 @@ func checkPins(t *testing.T, dir string, want ...string) {
 
 // pinNames is the map pins, and the link's when there is a mode, as a directory lists them.
 func pinNames(ifindex int, mode Mode) []string {
-	names := []string{"counters", "handshake_sources", "local_addresses", "peer_addresses", "ports", "routes4",
+	names := []string{"counters", "direct_peers", "egress", "handshake_sources", "hop_counts", "hops", "local_addresses", "peer_addresses", "ports", "routes4",
 		"routes6", "sockets", "stranger_handshakes", "udp_ports", "vnis"}
 	if mode != Auto {
-		names = slices.Insert(names, 2, fmt.Sprintf("link-%d-%s", ifindex, mode))
+		names = slices.Insert(names, 6, fmt.Sprintf("link-%d-%s", ifindex, mode))
 	}
 	return names
 }

@@ -70,3 +70,69 @@ func benchmark(b *testing.B, s State, packet []byte, want Verdict) {
 	b.ReportMetric(float64(perPacket.Nanoseconds()), "ns/packet")
 	b.ReportMetric(0, "ns/op") // would count the setting up
 }
+
+// BenchmarkForward measures the program alone where it forwards: a packet from the site becomes one from a peer, which
+// becomes one from the site, for as long as the TTL lasts.
+func BenchmarkForward(b *testing.B) {
+	for _, c := range []struct {
+		name     string
+		peer     string // the outer addresses between gateways
+		us       string
+		site     HopKind
+		src, dst string
+	}{
+		{"ipv4 in ipv4", "192.0.2.77", "192.0.2.1", ToVXLAN, "10.40.11.5", "10.30.1.5"},
+		{"ipv6 in ipv4", "192.0.2.77", "192.0.2.1", ToVXLAN, "fd40:11::5", "fd30:1::5"},
+		{"ipv4 in ipv6", "2001:db8::77", "2001:db8::1", ToGeneve, "10.40.11.5", "10.30.1.5"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			s := directState()
+			peer := Hop{ID: 1, Kind: ToPeer, VNI: directVNI, Peer: 7, Ifindex: loopback, SrcMAC: hostMAC, DstMAC: portMAC, MTU: 1400,
+				Src: netip.MustParseAddr(c.peer), Dst: netip.MustParseAddr(c.us), UDPPort: DefaultDirectPort, RemoteVNI: 200}
+			back := peer
+			back.ID, back.VNI = 2, 200
+			site := Hop{ID: 3, Kind: c.site, VNI: 200, Ifindex: loopback, SrcMAC: hostMAC, DstMAC: portMAC, MTU: 1400, InnerSrc: hostMAC, InnerDst: hostMAC,
+				Src: peer.Src, Dst: peer.Dst, UDPPort: map[HopKind]uint16{ToVXLAN: DefaultVXLANPort, ToGeneve: DefaultGenevePort}[c.site], RemoteVNI: directVNI}
+			s.Hops = []Hop{peer, back, site}
+			here, there := netip.MustParseAddr(c.src), netip.MustParseAddr(c.dst)
+			of := func(a netip.Addr) netip.Prefix { p, _ := a.Prefix(a.BitLen() - 8); return p }
+			s.Remote = append(testState().Remote, Prefix{directVNI, of(there), 1}, Prefix{200, of(here), 2})
+			s.Site = append(testState().Site, Prefix{directVNI, of(here), 0}, Prefix{200, of(there), 3})
+			h := newHarness(b, Options{}, s)
+			packet := inVXLAN(udpFlow(c.src, c.dst, 64))
+			ttl := atData + 8 + 14 + 8
+			if here.Is6() {
+				ttl--
+			}
+			packet = edit(packet, func(b []byte) {
+				b[ttl] = 255
+				if here.Is4() {
+					ip4Sum(b, ttl-8)
+				}
+			})
+			const repeat = 250
+			var total, runs float64
+			before, err := h.Counters()
+			if err != nil {
+				b.Fatal(err)
+			}
+			for n := 0; n < b.N; n += repeat {
+				_, perPacket, err := h.objs.Sluice.Benchmark(packet, repeat, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				total, runs = total+float64(perPacket.Nanoseconds()), runs+1
+			}
+			after, err := h.Counters()
+			if err != nil {
+				b.Fatal(err)
+			}
+			before[DirectToPeer], before[DirectToSite] = after[DirectToPeer], after[DirectToSite]
+			if before != after {
+				b.Fatalf("not all packets were forwarded: %v", difference(before, after))
+			}
+			b.ReportMetric(total/runs, "ns/packet")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}

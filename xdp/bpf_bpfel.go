@@ -33,6 +33,36 @@ const (
 	bpfDestinationGROUP   bpfDestination = 3
 )
 
+type bpfHeaders uint32
+
+const (
+	bpfHeadersTO_ROUTED bpfHeaders = 14
+	bpfHeadersTO_PEER4  bpfHeaders = 50
+	bpfHeadersTO_VTEP4  bpfHeaders = 64
+	bpfHeadersTO_PEER6  bpfHeaders = 70
+	bpfHeadersTO_VTEP6  bpfHeaders = 84
+)
+
+type bpfHop struct {
+	_       structs.HostLayout
+	Headers [88]uint8
+	Ifindex uint32
+	Vni     uint32
+	Mtu     uint32
+	Mss     uint16
+	Sum     uint16
+	Size    bpfHeaders
+	Zero    uint32
+}
+
+type bpfHopCount struct {
+	_           structs.HostLayout
+	ToPackets   uint64
+	ToBytes     uint64
+	FromPackets uint64
+	FromBytes   uint64
+}
+
 type bpfPort struct {
 	_     structs.HostLayout
 	Slot  uint32
@@ -47,6 +77,7 @@ type bpfPortFlags uint32
 const (
 	bpfPortFlagsPORT_OVERLAY bpfPortFlags = 1
 	bpfPortFlagsPORT_ROUTED  bpfPortFlags = 2
+	bpfPortFlagsPORT_VIRTUAL bpfPortFlags = 4
 )
 
 type bpfPortKey struct {
@@ -54,6 +85,13 @@ type bpfPortKey struct {
 	Ifindex   uint32
 	Vlan      uint16
 	InnerVlan uint16
+}
+
+type bpfRoute struct {
+	_           structs.HostLayout
+	Destination bpfDestination
+	Hop         uint32
+	Peer        uint32
 }
 
 type bpfRoute4Key struct {
@@ -76,6 +114,7 @@ const (
 	bpfServiceGENEVE    bpfService = 1
 	bpfServiceVXLAN     bpfService = 2
 	bpfServiceWIREGUARD bpfService = 3
+	bpfServiceDIRECT    bpfService = 4
 )
 
 type bpfUdpPortKey struct {
@@ -97,7 +136,11 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapCounters           = "counters"
+	bpfMapDirectPeers        = "direct_peers"
+	bpfMapEgress             = "egress"
 	bpfMapHandshakeSources   = "handshake_sources"
+	bpfMapHopCounts          = "hop_counts"
+	bpfMapHops               = "hops"
 	bpfMapLocalAddresses     = "local_addresses"
 	bpfMapPeerAddresses      = "peer_addresses"
 	bpfMapPorts              = "ports"
@@ -165,7 +208,11 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	Counters           *ebpf.MapSpec `ebpf:"counters"`
+	DirectPeers        *ebpf.MapSpec `ebpf:"direct_peers"`
+	Egress             *ebpf.MapSpec `ebpf:"egress"`
 	HandshakeSources   *ebpf.MapSpec `ebpf:"handshake_sources"`
+	HopCounts          *ebpf.MapSpec `ebpf:"hop_counts"`
+	Hops               *ebpf.MapSpec `ebpf:"hops"`
 	LocalAddresses     *ebpf.MapSpec `ebpf:"local_addresses"`
 	PeerAddresses      *ebpf.MapSpec `ebpf:"peer_addresses"`
 	Ports              *ebpf.MapSpec `ebpf:"ports"`
@@ -209,7 +256,11 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	Counters           *ebpf.Map `ebpf:"counters"`
+	DirectPeers        *ebpf.Map `ebpf:"direct_peers"`
+	Egress             *ebpf.Map `ebpf:"egress"`
 	HandshakeSources   *ebpf.Map `ebpf:"handshake_sources"`
+	HopCounts          *ebpf.Map `ebpf:"hop_counts"`
+	Hops               *ebpf.Map `ebpf:"hops"`
 	LocalAddresses     *ebpf.Map `ebpf:"local_addresses"`
 	PeerAddresses      *ebpf.Map `ebpf:"peer_addresses"`
 	Ports              *ebpf.Map `ebpf:"ports"`
@@ -224,7 +275,11 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Counters,
+		m.DirectPeers,
+		m.Egress,
 		m.HandshakeSources,
+		m.HopCounts,
+		m.Hops,
 		m.LocalAddresses,
 		m.PeerAddresses,
 		m.Ports,

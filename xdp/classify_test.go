@@ -23,7 +23,8 @@ func TestEveryPacketGetsItsVerdict(t *testing.T) {
 		})
 	}
 	for v := range Verdict(NumVerdicts) {
-		elsewhere := []Verdict{PassNoPort, PassNoSocket, DropHandshakeRate, DropHandshakeFlood} // the tests below
+		elsewhere := []Verdict{PassNoPort, PassNoSocket, DropHandshakeRate, DropHandshakeFlood, // the tests below
+			DivertDirect, DirectToPeer, DirectToSite, DropBadDirect, DropDirectStranger} // TestDirectPackets
 		if !seen[v] && !slices.Contains(elsewhere, v) {
 			t.Errorf("no case for %s", v)
 		}
@@ -35,7 +36,7 @@ func TestWithoutASocketWhatWouldBeDivertedPasses(t *testing.T) {
 	h := newHarness(t, Options{HandshakeRate: -1, StrangersRate: -1}, s)
 	for _, c := range testCases() {
 		want := c.want
-		if want >= DivertGeneve && want < DropBadWireGuard {
+		if want >= DivertGeneve && want < DirectToPeer {
 			want = PassNoSocket
 		}
 		if got := h.run(t, c.packet, loopback, 0); got != want {

@@ -6,16 +6,18 @@ import (
 	"net/netip"
 )
 
-// contents turns the state into map entries. slots has one for every interface of the state.
-func (s State) contents(slots map[int]uint32) *contents {
+// contents turns the state into map entries. slots has one for every interface of the state, hopSlots one for every hop.
+func (s State) contents(slots map[int]uint32, hopSlots map[uint32]uint32) *contents {
 	c := &contents{
 		ports:   make(map[bpfPortKey]bpfPort, len(s.Ports)),
 		local:   make(map[bpfAddress]uint32, len(s.Local)),
 		peers:   make(map[bpfAddress]uint32, len(s.Peers)),
 		udp:     make(map[bpfUdpPortKey]bpfService),
 		vnis:    make(map[uint32]bpfVniFlags, len(s.VNIs)),
-		routes4: make(map[bpfRoute4Key]bpfDestination),
-		routes6: make(map[bpfRoute6Key]bpfDestination),
+		routes4: make(map[bpfRoute4Key]bpfRoute),
+		routes6: make(map[bpfRoute6Key]bpfRoute),
+		hops:    make(map[uint32]bpfHop, len(s.Hops)),
+		direct:  make(map[bpfAddress]uint32, len(s.DirectPeers)),
 	}
 	for _, p := range s.Ports {
 		key := bpfPortKey{Ifindex: uint32(p.Ifindex), Vlan: p.VLAN, InnerVlan: p.InnerVLAN}
@@ -28,7 +30,7 @@ func (s State) contents(slots map[int]uint32) *contents {
 		c.peers[address(a)] = 1
 	}
 	for service, ports := range map[bpfService][]uint16{
-		bpfServiceGENEVE: s.Geneve, bpfServiceVXLAN: s.VXLAN, bpfServiceWIREGUARD: s.WireGuard,
+		bpfServiceGENEVE: s.Geneve, bpfServiceVXLAN: s.VXLAN, bpfServiceWIREGUARD: s.WireGuard, bpfServiceDIRECT: s.Direct,
 	} {
 		for _, port := range ports {
 			c.udp[bpfUdpPortKey{Port: bits.ReverseBytes16(port)}] = service
@@ -43,18 +45,33 @@ func (s State) contents(slots map[int]uint32) *contents {
 	for _, vni := range s.Bounce {
 		c.vnis[vni] |= bpfVniFlagsVNI_BOUNCE
 	}
+	for _, p := range s.DirectPeers {
+		c.direct[address(p.Addr)] = p.ID
+	}
+	leadsTo := make(map[uint32]uint32, len(s.Hops)) // direct peer by hop
+	for i := range s.Hops {
+		h := &s.Hops[i]
+		c.hops[hopSlots[h.ID]] = h.entry()
+		leadsTo[h.ID] = h.Peer
+	}
+	to := func(d bpfDestination, p Prefix) bpfRoute {
+		if p.Hop == 0 {
+			return bpfRoute{Destination: d}
+		}
+		return bpfRoute{Destination: d, Hop: hopSlots[p.Hop], Peer: leadsTo[p.Hop]}
+	}
 	for _, r := range s.Remote {
-		c.route(r.VNI, r.Prefix, bpfDestinationREMOTE)
+		c.route(r.VNI, r.Prefix, to(bpfDestinationREMOTE, r))
 	}
 	for _, r := range s.Site { // after the remote prefixes: the same prefix is this site's
-		c.route(r.VNI, r.Prefix, bpfDestinationNOWHERE)
+		c.route(r.VNI, r.Prefix, to(bpfDestinationNOWHERE, r))
 	}
 	for _, r := range s.Groups { // no host has such an address
-		c.route(r.VNI, r.Prefix, bpfDestinationGROUP)
+		c.route(r.VNI, r.Prefix, bpfRoute{Destination: bpfDestinationGROUP})
 	}
 	for _, g := range s.Gateways { // after the prefixes: the same host route is the gateway's
 		addr := g.Addr.Unmap()
-		c.route(g.VNI, netip.PrefixFrom(addr, addr.BitLen()), bpfDestinationGATEWAY)
+		c.route(g.VNI, netip.PrefixFrom(addr, addr.BitLen()), bpfRoute{Destination: bpfDestinationGATEWAY})
 	}
 	return c
 }
@@ -67,18 +84,21 @@ func (p Port) flags() bpfPortFlags {
 	if p.Routed {
 		flags |= bpfPortFlagsPORT_ROUTED
 	}
+	if p.Virtual {
+		flags |= bpfPortFlagsPORT_VIRTUAL
+	}
 	return flags
 }
 
 const vniBits = 32 // of the VNI in the keys of the routes, in front of the prefix
 
-func (c *contents) route(vni uint32, prefix netip.Prefix, d bpfDestination) {
+func (c *contents) route(vni uint32, prefix netip.Prefix, r bpfRoute) {
 	length := vniBits + uint32(prefix.Bits())
 	wire := bits.ReverseBytes32(vni)
 	if a := address(prefix.Addr()); prefix.Addr().Is4() {
-		c.routes4[bpfRoute4Key{PrefixLen: length, Vni: wire, Addr: a.Word[0]}] = d
+		c.routes4[bpfRoute4Key{PrefixLen: length, Vni: wire, Addr: a.Word[0]}] = r
 	} else {
-		c.routes6[bpfRoute6Key{PrefixLen: length, Vni: wire, Addr: a.Word}] = d
+		c.routes6[bpfRoute6Key{PrefixLen: length, Vni: wire, Addr: a.Word}] = r
 	}
 }
 

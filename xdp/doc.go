@@ -1,14 +1,15 @@
 // Package xdp is the eBPF program that picks out, on a gateway's NICs, exactly the packets that the relay handles, and
-// the loader that attaches it and tells it what to look for. All other packets go on to the kernel, untouched.
+// the loader that attaches it and tells it what to look for. All other packets go on to the kernel, untouched. What
+// travels between gateways without encryption (direct peers) the program forwards by itself.
 //
-// It is not the relay: it forwards nothing, changes no byte and holds no state of a flow. What it picks out goes to the
-// AF_XDP socket of the NIC's queue, which others open (package afxdp); without a socket, or when the process has died,
-// such packets pass to the kernel like the rest.
+// It is not the relay: it holds no state of a flow, makes no packet, and of what it forwards it changes nothing but what
+// every router does, and the MSS. What it picks out goes to the AF_XDP socket of the NIC's queue, which others open
+// (package afxdp); without a socket, or when the process has died, such packets pass to the kernel like the rest.
 //
 // # Verdicts
 //
 // Each packet gets exactly one [Verdict], by the first line below that holds, and one per-CPU counter of that name.
-// Pass leaves it to the kernel, divert gives it to the socket, drop ends it.
+// Pass leaves it to the kernel, divert gives it to the socket, direct sends it on, drop ends it.
 //
 //	the Ethernet frame
 //	  ends inside the header or a VLAN tag                         pass_bad_ethernet
@@ -32,6 +33,10 @@
 //	  such sources of the interface together                       drop_handshake_flood
 //	  WireGuard type 1 to 3                                        divert_handshake
 //	  WireGuard type 4                                             divert_transport
+//	  Direct: the source is none of DirectPeers                    drop_direct_stranger
+//	  Direct: Geneve is cut off, not version 0 or a control
+//	  message, or its payload is no sound IP packet                drop_bad_direct
+//	  Direct: other packets                                        divert_direct
 //	  Geneve: cut off in header or options, or not version 0       pass_bad_geneve
 //	  Geneve: a control message (O bit)                            pass_geneve_control
 //	  VXLAN: cut off, or without I flag                            pass_bad_vxlan
@@ -56,6 +61,10 @@
 //	  multicast, broadcast, loopback, link-local                   pass_link_scope
 //	  remote; any TTL, fragments too                               divert_routed
 //	  not remote                                                   pass_no_route
+//	instead of divert_geneve, divert_vxlan, divert_routed
+//	  the prefix has a Hop, and the packet asks for nothing else   direct_to_peer
+//	instead of divert_direct
+//	  the same, and the destination is the site's                  direct_to_site
 //	and instead of any divert
 //	  no socket for the queue                                      pass_no_socket
 //
@@ -80,6 +89,28 @@
 // from addresses of direct peers only; a wrong VNI or inner address does not pass the check of the source). Nothing is
 // padded.
 //
+// # What the program forwards
+//
+// A packet of a prefix with a Hop is forwarded by the program, if
+//
+//   - the hop is resolved, and its interface is there;
+//   - the inner packet has no IP options and no IPv6 extension header, a TTL above 1, and is at most Hop.MTU long;
+//   - its source is one that the packet may have: in a prefix of Site for what comes from the site, in a prefix of Remote
+//     with a hop to the sender for what comes from a direct peer, and never loopback, multicast, link-local or a gateway's;
+//   - its destination is the site's, for what comes from a direct peer;
+//   - the header around it has no Geneve option and no congestion mark that the inner packet has not (RFC 6040);
+//   - it came whole in one buffer, and not over a virtual link with its TCP or UDP checksum unfinished (Port.Virtual);
+//   - a SYN announces its MSS in the first option, or has none, and the source has a resolved hop as well: the MSS is
+//     lowered to what MTU and MaxMSS of both hops allow; fragments of TCP, which could hide a SYN, are not forwarded;
+//   - for a VTEP over IPv6 it has a TCP, UDP or ICMP checksum over everything, from which the outer one is computed.
+//
+// All others are the relay's, and come to it as they were. (One exception nobody can see: padding behind the inner packet
+// may be gone.) VPCs whose packets need more than this, like access lists, limits or translation, have no hops.
+//
+// Where the program is attached in native mode, a hop's interface must be able to send what it is given (ndo_xdp_xmit), or
+// the kernel drops it, and counts it nowhere here. NIC drivers with native XDP can. A veth can if its far end has an XDP
+// program or GRO: ethtool -K far gro on.
+//
 // The link is trusted as a switch in a rack is: whoever can send from a peer's address on it can send into the VPCs that the
 // peer may send into.
 //
@@ -101,6 +132,9 @@
 //	})
 //	err = p.SetSocket(2, 0, socket.FD())
 //	a, err := p.Attach(2, xdp.Auto) // a.Mode() says which mode it became, a.NativeError() why
+//
+// Direct traffic needs no process: after Handover, or a crash, with PinPath, the program goes on forwarding by the last
+// State; only what is the relay's passes to the kernel.
 //
 // An upgrade without a gap: the new process loads, sets state and sockets and attaches with the same PinPath, which
 // replaces the program on the pinned links; then the old one closes, which does not touch what was taken over. Where the

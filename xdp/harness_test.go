@@ -139,9 +139,19 @@ func (h *harness) openSocket(t testing.TB, ifindex, queue int) {
 // context is struct xdp_md as BPF_PROG_TEST_RUN takes it.
 type context struct{ Data, DataEnd, DataMeta, IngressIfindex, RxQueueIndex, EgressIfindex uint32 }
 
-// run checks what holds for every packet: it comes out as it went in, exactly one counter counts exactly one, and the
-// action is that of the verdict. It returns the verdict.
+// run is process for packets that come out as they went in.
 func (h *harness) run(t testing.TB, packet []byte, ifindex, queue int) Verdict {
+	t.Helper()
+	verdict, out := h.process(t, packet, ifindex, queue)
+	if !bytes.Equal(out, packet) {
+		t.Fatalf("%s: packet changed:\n in %x\nout %x", verdict, packet, out)
+	}
+	return verdict
+}
+
+// process checks what holds for every packet: exactly one counter counts exactly one, and the action is that of the
+// verdict. It returns the verdict, and the packet as it comes out.
+func (h *harness) process(t testing.TB, packet []byte, ifindex, queue int) (Verdict, []byte) {
 	t.Helper()
 	before, err := h.Counters()
 	if err != nil {
@@ -155,9 +165,6 @@ func (h *harness) run(t testing.TB, packet []byte, ifindex, queue int) Verdict {
 	action, err := h.objs.Sluice.Run(&opts)
 	if err != nil {
 		t.Fatalf("run packet of %d bytes: %v", len(packet), err)
-	}
-	if !bytes.Equal(opts.DataOut, packet) {
-		t.Fatalf("packet changed:\n in %x\nout %x", packet, opts.DataOut)
 	}
 	after, err := h.Counters()
 	if err != nil {
@@ -175,7 +182,7 @@ func (h *harness) run(t testing.TB, packet []byte, ifindex, queue int) Verdict {
 	if want := actionOf(verdict); action != want {
 		t.Fatalf("%s: action %d, want %d", verdict, action, want)
 	}
-	return verdict
+	return verdict, opts.DataOut
 }
 
 func difference(before, after Counters) map[string]uint64 {
@@ -214,4 +221,13 @@ func inNamespace(t testing.TB) {
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0); err != nil {
 		t.Fatalf("keep ipv6 silent: %v", err)
 	}
+}
+
+// slotsOf is the key of every hop.
+func (h *harness) slotsOf() map[uint32]uint32 {
+	out := make(map[uint32]uint32)
+	for id, p := range h.hops.byID {
+		out[id] = p.slot
+	}
+	return out
 }

@@ -99,6 +99,10 @@ func (p *pins) links() ([]string, error) {
 func (m *bpfMaps) byName() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		bpfMapCounters:           m.Counters,
+		bpfMapDirectPeers:        m.DirectPeers,
+		bpfMapEgress:             m.Egress,
+		bpfMapHopCounts:          m.HopCounts,
+		bpfMapHops:               m.Hops,
 		bpfMapHandshakeSources:   m.HandshakeSources,
 		bpfMapLocalAddresses:     m.LocalAddresses,
 		bpfMapPeerAddresses:      m.PeerAddresses,

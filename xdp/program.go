@@ -17,6 +17,7 @@ type Program struct {
 	id          ebpf.ProgramID
 	tables      *tables
 	sockets     *sockets
+	hops        *hopSlots
 	pins        *pins // nil: nothing is pinned
 	attachments map[int]*Attachment
 	closed      bool
@@ -56,6 +57,7 @@ func Load(o Options) (*Program, error) {
 	}
 	p.tables = newTables(&p.objs.bpfMaps)
 	p.sockets = newSockets(p.objs.Sockets)
+	p.hops = newHopSlots()
 
 	if o.PinPath != "" {
 		if p.pins, err = openPins(o.PinPath); err == nil {
@@ -104,8 +106,14 @@ func (p *Program) SetState(s State) error {
 	defer p.mu.Unlock()
 	// Slots first, for the ports name them; they are given up last, when no port names them any more.
 	p.sockets.addInterfaces(s.Ports)
-	want := s.contents(p.sockets.slots)
-	if err := p.tables.apply(want); err != nil {
+	hops, fresh := p.hops.assign(s.Hops, p.tables.hops.have)
+	if err := errors.Join(p.clearCounts(fresh), p.setEgress(s)); err != nil {
+		return fmt.Errorf("apply xdp state: %w", err)
+	}
+	if err := p.tables.apply(s.contents(p.sockets.slots, hops)); err != nil {
+		return fmt.Errorf("apply xdp state: %w", err)
+	}
+	if err := p.trimEgress(s); err != nil {
 		return fmt.Errorf("apply xdp state: %w", err)
 	}
 	if err := p.sockets.keepInterfaces(s.Ports); err != nil {

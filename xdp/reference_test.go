@@ -11,7 +11,7 @@ import (
 // maps and cursors. It knows no handshake limit.
 func reference(s State, ifindex int, socket bool, packet []byte) Verdict {
 	v := referenceClass(s, ifindex, packet)
-	if v >= DivertGeneve && v < DropBadWireGuard && !socket {
+	if v >= DivertGeneve && v < DirectToPeer && !socket {
 		return PassNoSocket
 	}
 	return v
@@ -81,6 +81,8 @@ func referenceClass(s State, ifindex int, b []byte) Verdict {
 	switch {
 	case slices.Contains(s.WireGuard, to):
 		return referenceWireGuard(data)
+	case slices.Contains(s.Direct, to):
+		return referenceDirect(s, p.src, data)
 	case slices.Contains(s.Geneve, to) && port.Overlay:
 		return referenceGeneve(s, data)
 	case slices.Contains(s.VXLAN, to) && port.Overlay:
@@ -89,7 +91,22 @@ func referenceClass(s State, ifindex int, b []byte) Verdict {
 	return PassLocal
 }
 
+// referenceDirect says who may send to the port of direct peers, and what.
+func referenceDirect(s State, src netip.Addr, b []byte) Verdict {
+	switch {
+	case !slices.ContainsFunc(s.DirectPeers, func(p DirectPeer) bool { return p.Addr == src }):
+		return DropDirectStranger
+	case len(b) < 8, b[0]>>6 != 0, b[1]&0x80 != 0, len(b) < 8+4*int(b[0]&0x3f), be16(b[2:]) != 0x0800 && be16(b[2:]) != 0x86dd:
+		return DropBadDirect
+	}
+	if _, ok := referenceIP(be16(b[2:]), b[8+4*int(b[0]&0x3f):]); !ok {
+		return DropBadDirect
+	}
+	return DivertDirect
+}
+
 type referencePacket struct {
+	src      netip.Addr
 	dst      netip.Addr
 	protocol byte
 	hopLimit byte
@@ -120,8 +137,9 @@ func referenceIP(kind int, b []byte) (p referencePacket, ok bool) {
 		if len(b) < 40 || b[0]>>4 != 6 || be16(b[4:]) > len(b)-40 {
 			return p, false
 		}
+		src, _ := netip.AddrFromSlice(b[8:24])
 		dst, _ := netip.AddrFromSlice(b[24:40])
-		return referencePacket{dst, b[6], b[7], b[6] == 44, false, b[40 : 40+be16(b[4:])]}, true
+		return referencePacket{src, dst, b[6], b[7], b[6] == 44, false, b[40 : 40+be16(b[4:])]}, true
 	}
 	if len(b) < 20 {
 		return p, false
@@ -137,8 +155,9 @@ func referenceIP(kind int, b []byte) (p referencePacket, ok bool) {
 	if sum == 0 || sum%0xffff != 0 {
 		return p, false
 	}
+	src, _ := netip.AddrFromSlice(b[12:16])
 	dst, _ := netip.AddrFromSlice(b[16:20])
-	return referencePacket{dst, b[9], b[8], be16(b[6:])&0x3fff != 0, be16(b[6:])&0x1fff != 0, b[header:total]}, true
+	return referencePacket{src, dst, b[9], b[8], be16(b[6:])&0x3fff != 0, be16(b[6:])&0x1fff != 0, b[header:total]}, true
 }
 
 func referenceGateway(s State, vni uint32, a netip.Addr) bool {

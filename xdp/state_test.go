@@ -120,7 +120,7 @@ func remotes(first byte, n int) []Prefix {
 // checkMaps compares what the kernel has with what the state should be.
 func (h *harness) checkMaps(t *testing.T, s State) {
 	t.Helper()
-	want := s.contents(h.sockets.slots)
+	want := s.contents(h.sockets.slots, h.slotsOf())
 	compareMap(t, h.objs.Ports, want.ports)
 	compareMap(t, h.objs.LocalAddresses, want.local)
 	compareMap(t, h.objs.UdpPorts, want.udp)

@@ -53,8 +53,10 @@ type contents struct {
 	peers   map[bpfAddress]uint32
 	udp     map[bpfUdpPortKey]bpfService
 	vnis    map[uint32]bpfVniFlags
-	routes4 map[bpfRoute4Key]bpfDestination
-	routes6 map[bpfRoute6Key]bpfDestination
+	routes4 map[bpfRoute4Key]bpfRoute
+	routes6 map[bpfRoute6Key]bpfRoute
+	hops    map[uint32]bpfHop
+	direct  map[bpfAddress]uint32
 }
 
 type tables struct {
@@ -63,8 +65,10 @@ type tables struct {
 	peers   *table[bpfAddress, uint32]
 	udp     *table[bpfUdpPortKey, bpfService]
 	vnis    *table[uint32, bpfVniFlags]
-	routes4 *table[bpfRoute4Key, bpfDestination]
-	routes6 *table[bpfRoute6Key, bpfDestination]
+	routes4 *table[bpfRoute4Key, bpfRoute]
+	routes6 *table[bpfRoute6Key, bpfRoute]
+	hops    *table[uint32, bpfHop]
+	direct  *table[bpfAddress, uint32]
 }
 
 func newTables(m *bpfMaps) *tables {
@@ -74,8 +78,10 @@ func newTables(m *bpfMaps) *tables {
 		peers:   newTable[bpfAddress, uint32](bpfMapPeerAddresses, m.PeerAddresses),
 		udp:     newTable[bpfUdpPortKey, bpfService](bpfMapUdpPorts, m.UdpPorts),
 		vnis:    newTable[uint32, bpfVniFlags](bpfMapVnis, m.Vnis),
-		routes4: newTable[bpfRoute4Key, bpfDestination](bpfMapRoutes4, m.Routes4),
-		routes6: newTable[bpfRoute6Key, bpfDestination](bpfMapRoutes6, m.Routes6),
+		routes4: newTable[bpfRoute4Key, bpfRoute](bpfMapRoutes4, m.Routes4),
+		routes6: newTable[bpfRoute6Key, bpfRoute](bpfMapRoutes6, m.Routes6),
+		hops:    newTable[uint32, bpfHop](bpfMapHops, m.Hops),
+		direct:  newTable[bpfAddress, uint32](bpfMapDirectPeers, m.DirectPeers),
 	}
 }
 
@@ -83,6 +89,8 @@ func newTables(m *bpfMaps) *tables {
 // missed meanwhile. Ports are added last and deleted first: they open the way to the rest.
 func (t *tables) apply(c *contents) error {
 	for _, step := range []func() error{
+		func() error { return t.hops.add(c.hops) },
+		func() error { return t.direct.add(c.direct) },
 		func() error { return t.routes4.add(c.routes4) },
 		func() error { return t.routes6.add(c.routes6) },
 		func() error { return t.vnis.add(c.vnis) },
@@ -97,6 +105,8 @@ func (t *tables) apply(c *contents) error {
 		func() error { return t.vnis.trim(c.vnis) },
 		func() error { return t.routes4.trim(c.routes4) },
 		func() error { return t.routes6.trim(c.routes6) },
+		func() error { return t.direct.trim(c.direct) },
+		func() error { return t.hops.trim(c.hops) },
 	} {
 		if err := step(); err != nil {
 			return err

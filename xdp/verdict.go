@@ -7,7 +7,7 @@ import "iter"
 type Verdict uint8
 
 // The verdicts, in the order of bpf/shared.h. The pass ones leave the packet untouched to the kernel, the divert ones
-// hand it to the AF_XDP socket of its queue, the drop ones end it here.
+// hand it to the AF_XDP socket of its queue, the direct ones send it on, the drop ones end it here.
 const (
 	PassNoPort Verdict = iota
 	PassUnknownVLAN
@@ -41,9 +41,14 @@ const (
 	DivertRouted
 	DivertHandshake
 	DivertTransport
+	DivertDirect
+	DirectToPeer
+	DirectToSite
 	DropBadWireGuard
 	DropHandshakeRate
 	DropHandshakeFlood
+	DropBadDirect
+	DropDirectStranger
 	NumVerdicts = iota
 )
 
@@ -80,9 +85,14 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	DivertRouted:        {"divert_routed", "routed port, destination is remote"},
 	DivertHandshake:     {"divert_handshake", "WireGuard message of type 1 to 3"},
 	DivertTransport:     {"divert_transport", "WireGuard message of type 4"},
+	DivertDirect:        {"divert_direct", "from a direct peer, and more than the program does by itself"},
+	DirectToPeer:        {"direct_to_peer", "sent on to a direct peer by the program, without the relay"},
+	DirectToSite:        {"direct_to_site", "from a direct peer: sent on to its place at the site by the program, without the relay"},
 	DropBadWireGuard:    {"drop_bad_wireguard", "for a WireGuard port, but no WireGuard message"},
 	DropHandshakeRate:   {"drop_handshake_rate", "WireGuard message of type 1 to 3, from a source that sends too many"},
 	DropHandshakeFlood:  {"drop_handshake_flood", "WireGuard message of type 1 to 3, from no peer's known address, while all such sources send too many"},
+	DropBadDirect:       {"drop_bad_direct", "for the port of direct peers, but no Geneve with a sound IP packet in it"},
+	DropDirectStranger:  {"drop_direct_stranger", "for the port of direct peers, from the address of none"},
 }
 
 // String is the name of the verdict and of its counter.
@@ -100,6 +110,9 @@ func (v Verdict) Explain() string {
 	}
 	return verdicts[v].why
 }
+
+// Direct says that the program has forwarded the packet by itself.
+func (v Verdict) Direct() bool { return v == DirectToPeer || v == DirectToSite }
 
 // Drop says that the packet ends here.
 func (v Verdict) Drop() bool { return v >= DropBadWireGuard && int(v) < len(verdicts) }

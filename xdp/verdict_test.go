@@ -26,7 +26,7 @@ func TestVerdictsAreThoseOfTheProgram(t *testing.T) {
 		inC[v.Name] = v.Value
 	}
 	for name, want := range map[string]uint64{
-		"VERDICTS": NumVerdicts, "FIRST_DIVERT": uint64(DivertGeneve), "FIRST_DROP": uint64(DropBadWireGuard),
+		"VERDICTS": NumVerdicts, "FIRST_DIVERT": uint64(DivertGeneve), "FIRST_DIRECT": uint64(DirectToPeer), "FIRST_DROP": uint64(DropBadWireGuard),
 	} {
 		if inC[name] != want {
 			t.Errorf("%s is %d in C, %d in Go", name, inC[name], want)
@@ -53,7 +53,7 @@ func TestEveryVerdictExplainsItself(t *testing.T) {
 		if v.Explain() == "" || v.Explain() == "unknown verdict" {
 			t.Errorf("%s explains nothing", v)
 		}
-		if action, _, _ := strings.Cut(v.String(), "_"); v.Drop() != (action == "drop") || (actionOf(v) == 4) != (action == "divert") {
+		if action, _, _ := strings.Cut(v.String(), "_"); v.Drop() != (action == "drop") || (actionOf(v) == 4) != (action == "divert" || action == "direct") {
 			t.Errorf("%s: drop %t, action %d", v, v.Drop(), actionOf(v))
 		}
 	}
@@ -70,6 +70,7 @@ func TestLimitsAreThoseOfTheProgram(t *testing.T) {
 	for name, want := range map[string]int{
 		"MAX_INTERFACES": MaxInterfaces, "MAX_QUEUES": MaxQueues, "MAX_PORTS": MaxPorts, "MAX_LOCAL": MaxLocal,
 		"MAX_UDP_PORTS": MaxUDPPorts, "MAX_VNIS": MaxVNIs, "MAX_PEER_ADDRESSES": MaxPeers, "MAX_ROUTES": MaxRoutes,
+		"MAX_HOPS": MaxHops, "MAX_DIRECT_PEERS": MaxDirectPeers,
 	} {
 		m := regexp.MustCompile(`(?m)^#define ` + name + ` (\d+)\s`).FindSubmatch(header)
 		if m == nil {

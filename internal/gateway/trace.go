@@ -28,9 +28,12 @@ func (g *Gateway) Trace(_ context.Context, r *sluicev1.TraceRequest) (*sluicev1.
 		}
 		out.Verdicts = append(out.Verdicts, verdict.String())
 		out.Steps = append(out.Steps, &sluicev1.TraceStep{Stage: "xdp", Text: verdict.String() + ": " + verdict.Explain()})
-		if verdict < xdp.DivertGeneve || verdict.Drop() {
+		if verdict < xdp.DivertGeneve || verdict.Direct() || verdict.Drop() {
 			text := "the kernel gets the packet, untouched; no worker sees it"
-			if verdict.Drop() {
+			switch {
+			case verdict.Direct():
+				text = "the XDP program sends the packet on by itself; no worker sees it"
+			case verdict.Drop():
 				text = "the packet ends here"
 			}
 			out.Steps = append(out.Steps, &sluicev1.TraceStep{Stage: "verdict", Text: text})

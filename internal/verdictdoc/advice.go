@@ -41,9 +41,14 @@ var advice = map[string]string{
 	"divert_routed":        nothing,
 	"divert_handshake":     nothing,
 	"divert_transport":     nothing,
+	"divert_direct":        "Nothing while it is a small part of `direct_to_site`. Else see what these packets need: options, long packets, a neighbour that is not resolved (`sluice capture`).",
+	"direct_to_peer":       nothing,
+	"direct_to_site":       nothing,
 	"drop_bad_wireguard":   "Scans and junk from the Internet: nothing. From a peer: something on the way breaks packets.",
 	"drop_handshake_rate":  "A flood, or very many peers behind one address that start at once: the latter settles by itself; for the former ask the provider to filter the source.",
 	"drop_handshake_flood": "A flood from many or forged addresses, or very many peers that call from unknown addresses at once: the latter settles by itself; known peers are not held up. `wireguard.handshakeRate.strangers` is the limit.",
+	"drop_bad_direct":      "From the other gateway: it is no Sluice, or something on the way breaks packets. Capture it on the WAN.",
+	"drop_direct_stranger": "Somebody who is no peer with `encryption: none` sends to the port of such peers. If it should be one, check its address; else filter the port in front of the gateway.",
 
 	// Workers: good.
 	"to_peer":     nothing,

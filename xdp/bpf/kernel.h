@@ -48,6 +48,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_LPM_TRIE = 11,
 	BPF_MAP_TYPE_XSKMAP = 17,
+	BPF_MAP_TYPE_DEVMAP_HASH = 25,
 };
 
 #define BPF_ANY 0
@@ -88,6 +89,8 @@ struct arp {
 
 /* IPv4, RFC 791; IPv6, RFC 8200. */
 #define IPPROTO_HOPOPTS 0
+#define IPPROTO_ICMP 1
+#define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define IPPROTO_ROUTING 43
 #define IPPROTO_FRAGMENT 44
@@ -148,6 +151,22 @@ struct udp {
 	__be16 dst;
 	__be16 length;
 	__sum16 check;
+};
+
+/* TCP, RFC 9293 section 3.1. */
+#define TCP_SYN 0x02
+#define TCP_MSS 0x0204 /* option of kind 2, 4 bytes long */
+
+struct tcp {
+	__be16 src;
+	__be16 dst;
+	__be32 seq;
+	__be32 ack;
+	__u8 words;		/* length of the header in 32-bit words: the high four bits */
+	__u8 flags;
+	__be16 window;
+	__sum16 check;
+	__be16 urgent;
 };
 
 /* Geneve, RFC 8926 section 3.4. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The maps, and the lookups in them. Go writes all of them but counters, handshake_sources and stranger_handshakes. */
+/* The maps, and the lookups in them. Go writes all but counters, hop_counts, handshake_sources and stranger_handshakes. */
 #ifndef SLUICE_MAPS_H
 #define SLUICE_MAPS_H
 
@@ -56,7 +56,7 @@ struct {
 	__uint(max_entries, 2 * MAX_ROUTES);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct route4_key);
-	__type(value, enum destination);
+	__type(value, struct route);
 } routes4 SEC(".maps");
 
 struct {
@@ -64,7 +64,7 @@ struct {
 	__uint(max_entries, 2 * MAX_ROUTES);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct route6_key);
-	__type(value, enum destination);
+	__type(value, struct route);
 } routes6 SEC(".maps");
 
 struct {
@@ -90,6 +90,38 @@ struct {
 	__type(value, __u32);
 } peer_addresses SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * MAX_DIRECT_PEERS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct address);
+	__type(value, __u32);
+} direct_peers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * MAX_HOPS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct hop);
+} hops SEC(".maps");
+
+/* By the key of the hop, which is in 1 to 2 * MAX_HOPS. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2 * MAX_HOPS + 1);
+	__type(key, __u32);
+	__type(value, struct hop_count);
+} hop_counts SEC(".maps");
+
+/* The interfaces that hops leave through, by their index. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(max_entries, 2 * MAX_INTERFACES);
+	__type(key, __u32);
+	__type(value, __u32);
+} egress SEC(".maps");
+
 static __always_inline void count(enum verdict verdict)
 {
 	__u32 index = verdict;
@@ -112,22 +144,26 @@ static __always_inline enum vni_flags find_vni(__u32 vni)
 	return flags ? *flags : 0;
 }
 
-/* One lookup tells remote prefixes, the site's own and gateway addresses apart: the longest prefix wins. */
-static __always_inline enum destination find_route(__u32 vni, const struct address *dst)
+/* The longest prefix wins; NULL: none. One lookup tells remote prefixes, the site's own and gateway addresses apart. */
+static __always_inline const struct route *find_route(__u32 vni, const struct address *dst)
 {
-	enum destination *destination;
-
 	if (dst->family == IPV4) {
 		struct route4_key key = { 64, bpf_htonl(vni), dst->word[0] };
 
-		destination = bpf_map_lookup_elem(&routes4, &key);
+		return bpf_map_lookup_elem(&routes4, &key);
 	} else {
 		struct route6_key key = { 160, bpf_htonl(vni),
 					  { dst->word[0], dst->word[1], dst->word[2], dst->word[3] } };
 
-		destination = bpf_map_lookup_elem(&routes6, &key);
+		return bpf_map_lookup_elem(&routes6, &key);
 	}
-	return destination ? *destination : NOWHERE;
+}
+
+static __always_inline enum destination find_destination(__u32 vni, const struct address *dst)
+{
+	const struct route *route = find_route(vni, dst);
+
+	return route ? route->destination : NOWHERE;
 }
 
 #endif

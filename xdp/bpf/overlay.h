@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* Geneve and VXLAN: the tunnel header, then whom the inner packet is for. */
+/* Geneve and VXLAN from the site: the tunnel header, then whom the inner packet is for. */
 #ifndef SLUICE_OVERLAY_H
 #define SLUICE_OVERLAY_H
 
 #include "maps.h"
 #include "parse.h"
+#include "way.h"
 
 static __always_inline bool is_gateway(__u32 vni, const struct address *address)
 {
-	return find_route(vni, address) == GATEWAY;
+	return find_destination(vni, address) == GATEWAY;
 }
 
 /* What the VNI of a packet is, whether its hosts' announcements are wanted, and their questions for remote addresses. */
@@ -34,7 +35,7 @@ static __always_inline enum verdict classify_arp(struct cursor *c, const struct 
 	__builtin_memcpy(&sender, arp->sender, sizeof(sender));
 	if (vpc->learn && sender == target.word[0]) /* gratuitous, as request or as reply (RFC 5227, section 3) */
 		return DIVERT_NEIGHBOUR;
-	destination = find_route(vpc->vni, &target);
+	destination = find_destination(vpc->vni, &target);
 	if (destination == GATEWAY)
 		return DIVERT_NEIGHBOUR;
 	if (vpc->bounce && destination == REMOTE && arp->operation == bpf_htons(1))
@@ -71,26 +72,34 @@ static __always_inline bool is_neighbour(struct cursor *c, const struct ip *ip, 
 
 /* `hit` is the verdict for packets that are bound for another site. */
 static __always_inline enum verdict classify_inner_ip(struct cursor *c, __be16 type, const struct vpc *vpc,
-						      enum verdict hit)
+						      enum verdict hit, struct way *way)
 {
 	enum destination destination;
+	const struct route *route;
+	void *start = c->pos;
 	struct ip ip;
 
 	if (!parse_ip(c, type, &ip))
 		return PASS_BAD_INNER;
 	if (is_neighbour(c, &ip, vpc))
 		return DIVERT_NEIGHBOUR;
-	destination = find_route(vpc->vni, &ip.dst);
+	route = find_route(vpc->vni, &ip.dst);
+	destination = route ? route->destination : NOWHERE;
 	if (destination == GATEWAY)
 		return DIVERT_GATEWAY;
 	if (destination == GROUP)
 		return hit;
 	if (is_link_scope(&ip.dst))
 		return PASS_INNER_LINK_SCOPE;
-	return destination == REMOTE ? hit : PASS_INNER_NO_ROUTE;
+	if (destination != REMOTE)
+		return PASS_INNER_NO_ROUTE;
+	if (route->hop)
+		set_way(way, route->hop, vpc->vni, start - c->start, ip.dst.family);
+	return hit;
 }
 
-static __always_inline enum verdict classify_inner_frame(struct cursor *c, const struct vpc *vpc, enum verdict hit)
+static __always_inline enum verdict classify_inner_frame(struct cursor *c, const struct vpc *vpc, enum verdict hit,
+							 struct way *way)
 {
 	struct ethernet *ethernet = take(c, sizeof(*ethernet));
 
@@ -102,7 +111,7 @@ static __always_inline enum verdict classify_inner_frame(struct cursor *c, const
 		return classify_arp(c, vpc);
 	if (!is_ip(ethernet->type))
 		return PASS_INNER_OTHER;
-	return classify_inner_ip(c, ethernet->type, vpc, hit);
+	return classify_inner_ip(c, ethernet->type, vpc, hit, way);
 }
 
 /* Reads the 24 bits of a tunnel header; false: none of ours. */
@@ -118,7 +127,7 @@ static __always_inline bool find_vpc(struct vpc *vpc, __be32 header)
 }
 
 /* Options are skipped, whatever they are: also critical ones are the relay's to judge (RFC 8926, 3.4 and 3.5). */
-static __always_inline enum verdict classify_geneve(struct cursor *c)
+static __always_inline enum verdict classify_geneve(struct cursor *c, struct way *way)
 {
 	struct geneve *geneve = take(c, sizeof(*geneve));
 	struct vpc vpc;
@@ -131,15 +140,16 @@ static __always_inline enum verdict classify_geneve(struct cursor *c)
 		return PASS_GENEVE_CONTROL;
 	if (!find_vpc(&vpc, geneve->vni))
 		return PASS_UNKNOWN_VNI;
+	way->relay = geneve->version_words | geneve->flags;
 	if (geneve->protocol == bpf_htons(ETH_P_TEB))
-		return classify_inner_frame(c, &vpc, DIVERT_GENEVE);
+		return classify_inner_frame(c, &vpc, DIVERT_GENEVE, way);
 	if (!is_ip(geneve->protocol))
 		return PASS_INNER_OTHER;
-	return classify_inner_ip(c, geneve->protocol, &vpc, DIVERT_GENEVE);
+	return classify_inner_ip(c, geneve->protocol, &vpc, DIVERT_GENEVE, way);
 }
 
 /* All flags but I are ignored, as are the reserved fields (RFC 7348, section 5). */
-static __always_inline enum verdict classify_vxlan(struct cursor *c)
+static __always_inline enum verdict classify_vxlan(struct cursor *c, struct way *way)
 {
 	struct vxlan *vxlan = take(c, sizeof(*vxlan));
 	struct vpc vpc;
@@ -148,7 +158,7 @@ static __always_inline enum verdict classify_vxlan(struct cursor *c)
 		return PASS_BAD_VXLAN;
 	if (!find_vpc(&vpc, vxlan->vni))
 		return PASS_UNKNOWN_VNI;
-	return classify_inner_frame(c, &vpc, DIVERT_VXLAN);
+	return classify_inner_frame(c, &vpc, DIVERT_VXLAN, way);
 }
 
 #endif

@@ -17,6 +17,7 @@ const volatile bool multi_buffer = false;
  * verifier, `left` is what keeps us from taking padding for a header.
  */
 struct cursor {
+	void *start;
 	void *pos;
 	void *end;
 	__u32 left;
@@ -99,6 +100,7 @@ static __always_inline bool parse_ethernet(struct cursor *c, struct frame *frame
 
 struct ip {
 	struct address src, dst;
+	__u8 tos;		/* DSCP and ECN */
 	__u8 protocol;
 	__u8 hop_limit;
 	bool fragment;
@@ -143,6 +145,7 @@ static __always_inline bool parse_ip4(struct cursor *c, struct ip *out)
 
 	out->src = (struct address){ IPV4, { ip->src } };
 	out->dst = (struct address){ IPV4, { ip->dst } };
+	out->tos = ip->tos;
 	out->protocol = ip->protocol;
 	out->hop_limit = ip->ttl;
 	out->fragment = ip->fragment & bpf_htons(IP4_FRAGMENT);
@@ -159,6 +162,7 @@ static __always_inline bool parse_ip6(struct cursor *c, struct ip *out)
 
 	out->src = (struct address){ IPV6, { ip->src[0], ip->src[1], ip->src[2], ip->src[3] } };
 	out->dst = (struct address){ IPV6, { ip->dst[0], ip->dst[1], ip->dst[2], ip->dst[3] } };
+	out->tos = bpf_ntohl(ip->version_flow) >> 20;
 	out->protocol = ip->next;
 	out->hop_limit = ip->hop_limit;
 	out->fragment = ip->next == IPPROTO_FRAGMENT;
@@ -173,11 +177,9 @@ static __always_inline bool parse_ip(struct cursor *c, __be16 type, struct ip *o
 }
 
 /* An IPv6 extension header, of those that stand between the IPv6 header and a payload in clear (IANA's registry). */
-static __always_inline bool is_extension(const struct ip *ip)
+static __always_inline bool is_extension_header(__u8 protocol)
 {
-	if (ip->dst.family != IPV6)
-		return false;
-	switch (ip->protocol) {
+	switch (protocol) {
 	case IPPROTO_HOPOPTS:
 	case IPPROTO_ROUTING:
 	case IPPROTO_AH:
@@ -188,6 +190,11 @@ static __always_inline bool is_extension(const struct ip *ip)
 		return true;
 	}
 	return false;
+}
+
+static __always_inline bool is_extension(const struct ip *ip)
+{
+	return ip->dst.family == IPV6 && is_extension_header(ip->protocol);
 }
 
 /*

@@ -46,13 +46,20 @@ enum verdict {
 	DIVERT_ROUTED,		/* routed: destination is remote */
 	DIVERT_HANDSHAKE,	/* WireGuard, type 1 to 3 */
 	DIVERT_TRANSPORT,	/* WireGuard, type 4 */
+	DIVERT_DIRECT,		/* from a direct peer, and more than the program does by itself */
+
+	DIRECT_TO_PEER,		/* rewritten and sent on to a direct peer */
+	DIRECT_TO_SITE,		/* from a direct peer: rewritten and sent on to its place at the site */
 
 	DROP_BAD_WIREGUARD,	/* for a WireGuard port, but no WireGuard message */
 	DROP_HANDSHAKE_RATE,	/* WireGuard, type 1 to 3, from a source that sends too many */
 	DROP_HANDSHAKE_FLOOD,	/* WireGuard, type 1 to 3, from no known peer's address, and all such sources send too many */
+	DROP_BAD_DIRECT,	/* for the port of direct peers, but no Geneve with an IP packet in it */
+	DROP_DIRECT_STRANGER,	/* for the port of direct peers, from the address of none */
 
 	VERDICTS,
 	FIRST_DIVERT = DIVERT_GENEVE,
+	FIRST_DIRECT = DIRECT_TO_PEER,
 	FIRST_DROP = DROP_BAD_WIREGUARD,
 };
 
@@ -68,6 +75,8 @@ enum verdict {
 #define MAX_VNIS 4096
 #define MAX_ROUTES 100000	/* of each address family; prefixes and gateway addresses together */
 #define MAX_PEER_ADDRESSES 16384
+#define MAX_DIRECT_PEERS 4096
+#define MAX_HOPS 8192
 #define MAX_HANDSHAKE_SOURCES 8192 /* about 700 KiB; the least recently seen is forgotten */
 
 enum family { IPV4 = 4, IPV6 = 6 };
@@ -87,6 +96,7 @@ struct port_key {
 enum port_flags {
 	PORT_OVERLAY = 1,	/* Geneve and VXLAN packets are looked into */
 	PORT_ROUTED = 2,	/* plain IP packets for remote prefixes of vni are diverted */
+	PORT_VIRTUAL = 4,	/* transport checksums may be unfinished */
 };
 
 struct port {
@@ -108,7 +118,7 @@ enum vni_flags {
 	VNI_BOUNCE = 4,		/* ARP requests for remote addresses are diverted */
 };
 
-enum service { GENEVE = 1, VXLAN = 2, WIREGUARD = 3 };
+enum service { GENEVE = 1, VXLAN = 2, WIREGUARD = 3, DIRECT = 4 };
 
 /* Keys of the longest-prefix match: prefix_len counts the 32 bits of the VNI as well. */
 struct route4_key {
@@ -128,6 +138,44 @@ enum destination {
 	REMOTE = 1,	/* another site has it */
 	GATEWAY = 2,	/* a host route: the relay answers for it */
 	GROUP = 3,	/* multicast groups that are carried to other sites */
+};
+
+/* What the longest prefix says. */
+struct route {
+	enum destination destination;
+	__u32 hop;		/* key of `hops`; 0: the relay's */
+	__u32 peer;		/* REMOTE with a hop: the direct peer that it leads to */
+};
+
+/* What is written in front of an inner IP packet. The values are the sizes, which differ. */
+enum headers {
+	TO_ROUTED = 14,		/* Ethernet */
+	TO_PEER4 = 50,		/* Ethernet, IPv4, UDP, Geneve */
+	TO_VTEP4 = 64,		/* Ethernet, IPv4, UDP, Geneve or VXLAN, Ethernet */
+	TO_PEER6 = 70,
+	TO_VTEP6 = 84,
+};
+
+#define MAX_HEADERS 88		/* TO_VTEP6, to a multiple of 8 */
+
+/* A place that packets of one VPC are sent on to. */
+struct hop {
+	__u8 headers[MAX_HEADERS]; /* without what differs from packet to packet: that is zero */
+	__u32 ifindex;		/* key of `egress`; 0: not resolved, the relay's */
+	__u32 vni;		/* of the VPC, in this site's numbering */
+	__u32 mtu;		/* the longest inner packet */
+	__u16 mss;		/* what a SYN may announce at most, whatever mtu says; 0: SYNs are left alone */
+	__sum16 sum;		/* not folded into a checksum yet: TO_x4: of the IPv4 header; TO_VTEP6: of all under UDP's checksum */
+	enum headers size;
+	__u32 zero;
+};
+
+/* What was sent on to a hop and came from it: inner packets and their bytes. */
+struct hop_count {
+	__u64 to_packets;
+	__u64 to_bytes;
+	__u64 from_packets;
+	__u64 from_bytes;
 };
 
 /* A token bucket, told by the time at which it will be full again (CLOCK_MONOTONIC, ns). */

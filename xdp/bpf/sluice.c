@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
  * The program on a gateway's ports. It picks out the packets that the relay handles and leaves all others to the kernel,
- * untouched: overlay packets bound for another site, plain IP packets bound for another site, WireGuard.
+ * untouched: overlay packets bound for another site, plain IP packets bound for another site, WireGuard. What travels
+ * between direct peers it sends on by itself.
  * Each packet gets exactly one verdict (shared.h), reached by the first test that settles it.
  */
 #include "kernel.h"
@@ -10,6 +11,8 @@
 #include "parse.h"
 #include "overlay.h"
 #include "wireguard.h"
+#include "direct.h"
+#include "forward.h"
 
 static __always_inline bool is_ours(const struct port *port, const struct ethernet *ethernet)
 {
@@ -47,7 +50,7 @@ static __always_inline enum verdict classify_fragment(struct cursor *c, const st
 }
 
 /* For one of our outer addresses. */
-static __always_inline enum verdict classify_local(struct cursor *c, const struct port *port, struct ip *ip)
+static __always_inline enum verdict classify_local(struct cursor *c, const struct port *port, struct ip *ip, struct way *way)
 {
 	struct udp_port_key key = {};
 	enum service *service;
@@ -68,26 +71,36 @@ static __always_inline enum verdict classify_local(struct cursor *c, const struc
 		return PASS_LOCAL;
 	if (*service == WIREGUARD)
 		return classify_wireguard(c, &ip->src, port->slot);
+	way->tos = ip->tos;
+	if (*service == DIRECT)
+		return classify_direct(c, &ip->src, way);
 	if (!(port->flags & PORT_OVERLAY))
 		return PASS_LOCAL;
-	return *service == GENEVE ? classify_geneve(c) : classify_vxlan(c);
+	return *service == GENEVE ? classify_geneve(c, way) : classify_vxlan(c, way);
 }
 
 /* Not for us: to be routed. Fragments, options and extension headers do not matter, nor does the TTL: the relay answers. */
-static __always_inline enum verdict classify_routed(const struct port *port, const struct ip *ip)
+static __always_inline enum verdict classify_routed(const struct cursor *c, const void *start, const struct port *port,
+						    const struct ip *ip, struct way *way)
 {
 	enum destination destination;
+	const struct route *route;
 
 	if (!(port->flags & PORT_ROUTED))
 		return PASS_NOT_OURS;
-	destination = find_route(port->vni, &ip->dst);
+	route = find_route(port->vni, &ip->dst);
+	destination = route ? route->destination : NOWHERE;
 	if (destination == GATEWAY)
 		return DIVERT_GATEWAY;
 	if (destination == GROUP)
 		return DIVERT_ROUTED;
 	if (is_link_scope(&ip->dst))
 		return PASS_LINK_SCOPE;
-	return destination == REMOTE ? DIVERT_ROUTED : PASS_NO_ROUTE;
+	if (destination != REMOTE)
+		return PASS_NO_ROUTE;
+	if (route->hop)
+		set_way(way, route->hop, port->vni, start - c->start, ip->dst.family);
+	return DIVERT_ROUTED;
 }
 
 /* For another MAC: only what is sent to a multicast group on a routed port may be of interest. */
@@ -97,16 +110,18 @@ static __always_inline enum verdict classify_group(struct cursor *c, const struc
 
 	if (!(frame->ethernet->dst[0] & 1) || !(port->flags & PORT_ROUTED) || !parse_ip(c, frame->type, &ip))
 		return PASS_OTHER_MAC;
-	return find_route(port->vni, &ip.dst) == GROUP ? DIVERT_ROUTED : PASS_OTHER_MAC;
+	return find_destination(port->vni, &ip.dst) == GROUP ? DIVERT_ROUTED : PASS_OTHER_MAC;
 }
 
-static __always_inline enum verdict classify(struct xdp_md *ctx, __u32 *slot)
+static __always_inline enum verdict classify(struct xdp_md *ctx, __u32 *slot, struct way *way)
 {
-	struct cursor c = { (void *)(long)ctx->data, (void *)(long)ctx->data_end, whole(ctx) };
+	void *data = (void *)(long)ctx->data;
+	struct cursor c = { data, data, (void *)(long)ctx->data_end, whole(ctx) };
 	struct port_key key = { ctx->ingress_ifindex };
 	struct frame frame;
 	struct port *port;
 	struct ip ip;
+	void *start;
 
 	if (!parse_ethernet(&c, &frame))
 		return PASS_BAD_ETHERNET;
@@ -118,14 +133,16 @@ static __always_inline enum verdict classify(struct xdp_md *ctx, __u32 *slot)
 	if (!port)
 		return frame.vlan ? PASS_UNKNOWN_VLAN : PASS_NO_PORT;
 	*slot = port->slot;
+	way->virtual = port->flags & PORT_VIRTUAL;
 
 	if (!is_ip(frame.type))
 		return PASS_NOT_IP;
 	if (!is_ours(port, frame.ethernet))
 		return classify_group(&c, port, &frame);
+	start = c.pos;
 	if (!parse_ip(&c, frame.type, &ip))
 		return PASS_BAD_IP;
-	return is_local(&ip.dst) ? classify_local(&c, port, &ip) : classify_routed(port, &ip);
+	return is_local(&ip.dst) ? classify_local(&c, port, &ip, way) : classify_routed(&c, start, port, &ip, way);
 }
 
 /* Not inlined: this is what brings enum verdict into the object's type information, where the Go test reads it. */
@@ -151,8 +168,18 @@ SEC("xdp")
 int sluice(struct xdp_md *ctx)
 {
 	__u32 slot = 0;
-	enum verdict verdict = classify(ctx, &slot);
+	struct way way = {};
+	enum verdict verdict = classify(ctx, &slot, &way);
 
+	if (way.hop && !way.relay) {
+		switch (forward(ctx, &way)) {
+		case SENT:
+			count(way.peer ? DIRECT_TO_SITE : DIRECT_TO_PEER);
+			return XDP_REDIRECT;
+		case BROKEN:
+			verdict = DROP_BAD_DIRECT;
+		}
+	}
 	return act(ctx, verdict, slot);
 }
 
