@@ -79,7 +79,7 @@ func referenceWay(s State, ifindex int, b []byte, v Verdict) (w referenceFound, 
 		}
 		rest = rest[8:]
 		if kind == 0x6558 {
-			kind, rest = be16(rest[12:]), rest[14:]
+			rest = rest[14:]
 		}
 		if v == DivertDirect {
 			for _, p := range s.DirectPeers {

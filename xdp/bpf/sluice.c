@@ -46,7 +46,7 @@ static __always_inline enum verdict classify_fragment(struct cursor *c, const st
 		return PASS_FRAGMENT;
 	key.port = udp->dst;
 	service = bpf_map_lookup_elem(&udp_ports, &key);
-	return service && *service != WIREGUARD ? PASS_OVERLAY_FRAGMENT : PASS_FRAGMENT;
+	return service && (*service == GENEVE || *service == VXLAN) ? PASS_OVERLAY_FRAGMENT : PASS_FRAGMENT;
 }
 
 /* For one of our outer addresses. */
