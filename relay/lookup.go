@@ -26,30 +26,66 @@ func (w *worker) inner(f *frame) {
 
 // found is what the VPC's table says about a packet.
 type found struct {
-	hop     fib.NextHop
-	routed  bool // there is a route to the destination
-	allowed bool // the source is one that the packet may have
+	to, back *fib.Route // to the destination, and back to the source where that is asked; nil: none
+	hop      fib.NextHop
+	allowed  bool // the source is one that the packet may have
 }
 
 // routeAll looks up everything that was collected, and then takes it on packet
-// by packet. It does not matter that some lookups are for packets that end
-// before they need them; it matters that nothing else is between them: in a large
-// table a lookup is a chain of cache misses, and the processor works on the
-// chains of several packets at once only if they are close together.
+// by packet. It does not matter that some lookups are for packets that end before
+// they need them; it matters that nothing else is between them: in a large table a
+// lookup is a chain of cache misses, and the processor works on the chains of
+// several packets at once only if they are close together.
 func (w *worker) routeAll() {
 	for i, f := range w.routing {
-		r := &w.found[i]
-		r.hop, r.routed = w.nextHop(f)
-		if f.origin == fromPeer {
-			r.allowed = w.admit(f)
-		} else {
-			r.allowed = w.ofSite(f)
-		}
+		w.lookUp(f, &w.found[i])
+	}
+	if w.state.large {
+		w.touchRoutes()
 	}
 	for i, f := range w.routing {
-		w.check(f, &w.found[i])
+		r := &w.found[i]
+		w.follow(f, r)
+		w.check(f, r)
 	}
 	w.routing = w.routing[:0]
+}
+
+// largeTable is from how many routes on those of a batch's packets are not in the
+// first-level caches.
+const largeTable = 1024
+
+// touchRoutes reads what follow is about to need: the last miss of each chain, and
+// here only a few instructions are between those of all packets.
+func (w *worker) touchRoutes() {
+	sum := w.touched
+	for i := range w.routing {
+		if r := w.found[i].to; r != nil {
+			sum += r.Counter + r.NextHops[0].ID
+		}
+	}
+	w.touched = sum
+}
+
+// lookUp finds the routes of a packet's addresses.
+func (w *worker) lookUp(f *frame, r *found) {
+	b := f.data()
+	f.flow = packet.FlowHash(b, &f.ip)
+	r.to = w.routes.route(w.state.vpcs, f.vpc, f.ip.DstBytes(b))
+	r.back = nil
+	if f.origin == fromPeer || w.state.vpcs[f.vpc].sources != SourceOff {
+		r.back = w.routes.route(w.state.vpcs, f.vpc, f.ip.SrcBytes(b))
+	}
+}
+
+// follow reads the routes that lookUp has found.
+func (w *worker) follow(f *frame, r *found) {
+	r.hop = w.nextHop(f, r.to)
+	if f.origin == fromPeer {
+		r.allowed = w.admit(f, r.back)
+	} else {
+		r.allowed = w.ofSite(f, r.back)
+	}
 }
 
 // check ends a packet that must not travel, and forwards any other.
@@ -88,22 +124,21 @@ func (w *worker) check(f *frame, r *found) {
 	}
 	packet.DecrementTTL(b)
 	f.ip.TTL--
-	w.forward(f, r.hop, r.routed)
+	w.forward(f, r.hop, r.to != nil)
 }
 
 // route looks one packet up and forwards it: a parked one, or one of our own.
 func (w *worker) route(f *frame) {
-	hop, routed := w.nextHop(f)
-	w.forward(f, hop, routed)
-}
-
-// nextHop is the flow's next hop of the route to the destination.
-func (w *worker) nextHop(f *frame) (hop fib.NextHop, routed bool) {
 	b := f.data()
 	f.flow = packet.FlowHash(b, &f.ip)
-	r := w.routes.route(w.state.vpcs, f.vpc, f.ip.DstBytes(b))
+	to := w.routes.route(w.state.vpcs, f.vpc, f.ip.DstBytes(b))
+	w.forward(f, w.nextHop(f, to), to != nil)
+}
+
+// nextHop is the flow's next hop of the route r to its destination; nil: there is none.
+func (w *worker) nextHop(f *frame, r *fib.Route) (hop fib.NextHop) {
 	if r != nil {
-		f.route, hop, routed = r.Counter, r.NextHops[0], true
+		f.route, hop = r.Counter, r.NextHops[0]
 		if len(r.NextHops) > 1 {
 			hop = pick(r.NextHops, f.flow)
 		}
@@ -111,7 +146,7 @@ func (w *worker) nextHop(f *frame) (hop fib.NextHop, routed bool) {
 	if w.trace != nil {
 		w.trace.found(f, r, hop)
 	}
-	return hop, routed
+	return hop
 }
 
 // forward hands a packet to its next hop.

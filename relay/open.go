@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"github.com/sluicegw/sluice/internal/fib"
 	"github.com/sluicegw/sluice/internal/packet"
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
@@ -126,20 +127,18 @@ func (w *worker) geneveFromPeer(f *frame) bool {
 }
 
 // admit is the cryptokey check: the route back to the inner source, in this
-// VPC, must lead to the peer that sent the packet. So no peer can pretend to
+// VPC (nil: none), must lead to the peer that sent the packet. So no peer can pretend to
 // be another, to be a host of ours, or us. A peer's tunnel addresses are its own
 // without a route.
-func (w *worker) admit(f *frame) bool {
-	b := f.data()
+func (w *worker) admit(f *frame, back *fib.Route) bool {
 	if w.state.vpcs[f.vpc].ours && w.isOurs(f) {
 		return false
 	}
-	route := w.routes.route(w.state.vpcs, f.vpc, f.ip.SrcBytes(b))
-	if route != nil && leadsTo(route, f.peer) {
-		f.source = route.Counter
+	if back != nil && leadsTo(back, f.peer) {
+		f.source = back.Counter
 		return true
 	}
-	return w.ownTunnel(f, f.ip.Src(b))
+	return w.ownTunnel(f, f.ip.Src(f.data()))
 }
 
 func (w *worker) ownTunnel(f *frame, src netip.Addr) bool {

@@ -22,17 +22,16 @@ const (
 )
 
 // ofSite says whether a packet that came through an attachment may have its
-// source: the route back must lead to this site.
-func (w *worker) ofSite(f *frame) bool {
+// source: the route back (nil: none) must lead to this site.
+func (w *worker) ofSite(f *frame, back *fib.Route) bool {
 	check := w.state.vpcs[f.vpc].sources
 	if check == SourceOff {
 		return true
 	}
-	route := w.routes.route(w.state.vpcs, f.vpc, f.ip.SrcBytes(f.data()))
-	if route == nil {
+	if back == nil {
 		return false
 	}
-	for _, h := range route.NextHops {
+	for _, h := range back.NextHops {
 		if h.Kind == fib.Local && (check == SourceLoose || w.state.deliveries[h.ID].ifindex == w.queues[f.slot].ifindex) {
 			return true
 		}

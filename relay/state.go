@@ -39,6 +39,7 @@ type state struct {
 	metered     bool // something limits what comes from peers
 	trusted     []trusted
 	longACL     bool // some access list is worth a cache
+	large       bool // some VPC has largeTable routes
 }
 
 type portState struct {
@@ -263,6 +264,7 @@ func (c *compiler) vpcs() {
 		vs.policy, vs.sources, vs.ours = c.policy(&v), v.Sources, c.claimsOurs(&v, vs.routes)
 		vs.translate = c.translation(&v)
 		vs.groups, vs.flood = v.Groups, v.Flood
+		c.out.large = c.out.large || vs.routes.Len() >= largeTable
 		c.out.vpcs = append(c.out.vpcs, vs)
 		for _, a := range v.Attachments {
 			c.attachment(index, v.Name, a)

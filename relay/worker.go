@@ -49,6 +49,7 @@ type worker struct {
 	routes      routeCache
 	routing     []*frame
 	found       [batchSize]found // by index in routing
+	touched     uint32           // see touchRoutes
 	opening     []*frame
 	openPackets []wireguard.Packet
 	sealing     []*frame
