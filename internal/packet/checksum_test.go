@@ -83,6 +83,22 @@ func TestTTLAndTOSChangesKeepTheHeaderValid(t *testing.T) {
 	}
 }
 
+// Changes to a header leave the sum that a fresh computation gives, also where one's complement has two zeros.
+func TestChangesOfAHeaderGiveTheSumOfAFreshOne(t *testing.T) {
+	for id := range 1 << 16 {
+		b := make([]byte, IPv4Len)
+		PutIPv4(b, 0, 20, 64, ProtoUDP, [4]byte{10, byte(id >> 8), byte(id), 4}, [4]byte{10, 5, 6, 7})
+		for what, change := range map[string]func(){"TTL": func() { DecrementTTL(b) }, "TOS": func() { SetTOS(b, uint8(id)) }} {
+			change()
+			fresh := bytes.Clone(b)
+			fresh[10], fresh[11] = 0, 0
+			if got, want := binary.BigEndian.Uint16(b[10:]), ^Sum(0, fresh); got != want {
+				t.Fatalf("%s of %x: %#04x, want %#04x", what, fresh, got, want)
+			}
+		}
+	}
+}
+
 // built is a packet by gopacket, with whatever transport.
 func built(t testing.TB, version int, transport gopacket.SerializableLayer, proto layers.IPProtocol, payload []byte) []byte {
 	t.Helper()

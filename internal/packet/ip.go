@@ -196,7 +196,8 @@ func (ip *IP) DstBytes(b []byte) []byte {
 
 // DecrementTTL lowers the TTL or hop limit of the IP packet b, which is at least
 // 1, by one and updates the IPv4 checksum (RFC 1141: the TTL is the high byte
-// of its word, so the sum grows by 0x0100).
+// of its word, so the sum grows by 0x0100). Of the two zeros of one's complement
+// it writes the one that a computed sum has (RFC 1624 section 3).
 func DecrementTTL(b []byte) {
 	if b[0]>>4 == 6 {
 		b[7]--
@@ -204,7 +205,7 @@ func DecrementTTL(b []byte) {
 	}
 	b[8]--
 	sum := uint32(binary.BigEndian.Uint16(b[10:12])) + 0x0100
-	binary.BigEndian.PutUint16(b[10:12], uint16(sum+sum>>16))
+	binary.BigEndian.PutUint16(b[10:12], uint16(sum+(sum+1)>>16))
 }
 
 // SetTOS writes DSCP and ECN of the IP packet b and updates the IPv4 checksum.
