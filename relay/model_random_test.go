@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -62,6 +63,8 @@ func (r *randomPacket) destination(far int) netip.Addr {
 		return r.pick("10.99.1.1", "fd99:99::1")
 	case 1:
 		return r.pick("224.0.0.251", "ff02::fb")
+	case 7:
+		return r.pick("239.1.2.3", "ff08::2:3")
 	case 2:
 		return r.pick("255.255.255.255", "fe80::1")
 	case 3, 4:
@@ -104,12 +107,17 @@ func (r *randomPacket) inner(src, dst netip.Addr) []byte {
 		tos = byte(r.Uint32())
 	}
 	var b []byte
-	switch payload := r.bytes(r.size()); r.IntN(6) {
+	kind := r.IntN(8)
+	if dst.IsMulticast() && (kind == 1 || kind == 4) {
+		kind = 5 // there is no TCP to a group
+	}
+	switch payload := r.bytes(r.size()); kind {
 	case 0:
 		b = echoPacket(src, dst, uint16(r.Uint32()), uint16(r.Uint32()), payload)
 	case 1:
 		b = tcpPacket(src, dst, payload)
 	case 2: // an ICMP error, which must not be answered with one
+		payload = r.quote(src, dst, payload)
 		if r.version == 4 {
 			ip, _, _ := ipLayer(src, dst, layers.IPProtocolICMPv4, ttl, tos)
 			b = serialize(ip, &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(3, 1)}, gopacket.Payload(payload))
@@ -122,6 +130,8 @@ func (r *randomPacket) inner(src, dst netip.Addr) []byte {
 	case 3: // GRE, say
 		ip, _, _ := ipLayer(src, dst, layers.IPProtocolGRE, ttl, tos)
 		b = serialize(ip, gopacket.Payload(append([]byte{0, 0, 8, 0}, payload...)))
+	case 4: // a connection is opened, or accepted
+		b = synPacket(src, dst, r.one(2), false, uint16(r.IntN(9000)))
 	default:
 		b = udpPacket(src, dst, ttl, tos, 20000+uint16(r.IntN(20000)), 1+uint16(r.IntN(4000)), payload)
 	}
@@ -135,6 +145,19 @@ func (r *randomPacket) inner(src, dst netip.Addr) []byte {
 		fixIPv4(b)
 	}
 	return b
+}
+
+// quote is what an ICMP error to dst says it is about: a packet of dst's, maybe only its front.
+func (r *randomPacket) quote(src, dst netip.Addr, payload []byte) []byte {
+	switch r.IntN(4) {
+	case 0:
+		return payload
+	case 1:
+		payload = tcpPacket(dst, src, payload)
+	default:
+		payload = udpPacket(dst, src, 3, 0, 1, 2, payload)
+	}
+	return payload[:min(len(payload), 28+40*r.IntN(30))]
 }
 
 func (r *randomPacket) options() (options []*layers.GeneveOption) {
@@ -187,64 +210,192 @@ func (o outcome) equal(other outcome) bool {
 	return maps.Equal(o.verdicts, other.verdicts) && maps.EqualFunc(o.sent, other.sent, frames) && slices.EqualFunc(o.sealed, other.sealed, messages)
 }
 
+// exchange puts a random packet to site 1 and to the model, and returns what the relay makes of it and what it was. The
+// peer knows the addresses of VPCs with translations by others.
+func (p *pair) exchange(t *testing.T, r *randomPacket, want *model) (got outcome, what string) {
+	translated := len(p.a.snap.VPCs[r.vpc].Translate) > 0
+	if r.one(2) {
+		place := 1 + r.IntN(places-1)
+		src, dst := r.source(1), r.destination(2)
+		if translated && r.one(20) {
+			src = want.outside(r.vpc, src)
+		}
+		if translated && r.one(10) {
+			dst = want.outside(r.vpc, dst)
+		}
+		inner := r.inner(src, dst)
+		var options []*layers.GeneveOption
+		if place == atGeneve4 || place == atGeneve6 {
+			options = r.options()
+		}
+		port, frame := fromHost(r.vpc, 1, place, inner, options...)
+		if port == sitePort {
+			setTrafficClass(frame[14:], byte(r.Uint32()))
+		}
+		want.fromPort(port, frame)
+		return outcomeOf(p, t, func() {
+			if !p.a.queues[0][port].Inject(frame) {
+				t.Fatal("no frame")
+			}
+			p.a.turn()
+		}), fmt.Sprintf("at port %d: %v", port, gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default))
+	}
+	src, dst := r.source(2), r.destination(1)
+	if r.one(15) {
+		src = r.source(1) // that the peer may not have
+	}
+	if translated && !r.one(10) {
+		dst = want.outside(r.vpc, dst)
+	}
+	plain := r.inner(src, dst)
+	if r.vpc != defaultVPC {
+		plain = tunnelled(r.vpc.vni(1), etherTypeOfPacket(plain), plain, r.options()...)
+		setTrafficClass(plain, byte(r.Uint32()))
+	}
+	want.fromPeer(plain, 0)
+	return outcomeOf(p, t, func() {
+		p.sealTo(t, plain)
+		p.a.turn()
+	}), fmt.Sprintf("from the peer: %v", decode(plain))
+}
+
+// tallyOf is how often each verdict was met.
+type tallyOf map[string]int
+
+func (seen tallyOf) add(o outcome) {
+	for v := range o.verdicts {
+		seen[v]++
+	}
+}
+
+func (seen tallyOf) atLeast(t *testing.T, n int, verdicts ...Verdict) {
+	t.Helper()
+	for _, v := range verdicts {
+		if seen[v.String()] < n {
+			t.Errorf("verdict %v was met %d times only: %v", v, seen[v.String()], seen)
+		}
+	}
+}
+
 func TestRandomPacketsFareAsTheSlowModelSays(t *testing.T) {
 	p := newPair(t, gatewayOptions{tune: func(o *Options) { o.ErrorRate = 1 << 30 }})
 	p.connect(t)
-	seen, pieces := make(map[string]int), 0
-	for i := range uint64(10_000) {
+	seen, pieces := make(tallyOf), 0
+	for i := range uint64(20_000) {
 		r := newRandomPacket(rand.New(rand.NewPCG(*seed, i)))
-		want := newModel()
-		var got outcome
-		var what string
-		if r.one(2) {
-			place := 1 + r.IntN(places-1)
-			inner := r.inner(r.source(1), r.destination(2))
-			var options []*layers.GeneveOption
-			if place == atGeneve4 || place == atGeneve6 {
-				options = r.options()
-			}
-			port, frame := fromHost(r.vpc, 1, place, inner, options...)
-			if port == sitePort {
-				setTrafficClass(frame[14:], byte(r.Uint32()))
-			}
-			what = fmt.Sprintf("at port %d: %v", port, gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default))
-			want.fromPort(port, frame)
-			got = outcomeOf(p, t, func() {
-				if !p.a.queues[0][port].Inject(frame) {
-					t.Fatal("no frame")
-				}
-				p.a.turn()
-			})
-		} else {
-			plain := r.inner(r.source(2), r.destination(1))
-			if r.one(15) {
-				plain = r.inner(r.source(1), r.destination(1)) // a source that the peer may not have
-			}
-			if r.vpc != defaultVPC {
-				plain = tunnelled(r.vpc.vni(1), etherTypeOfPacket(plain), plain, r.options()...)
-				setTrafficClass(plain, byte(r.Uint32()))
-			}
-			what = fmt.Sprintf("from the peer: %v", decode(plain))
-			want.fromPeer(plain, 0)
-			got = outcomeOf(p, t, func() {
-				p.sealTo(t, plain)
-				p.a.turn()
-			})
-		}
+		want := newModel(p.a.snap, nil)
+		got, what := p.exchange(t, r, want)
 		if !got.equal(want.outcome) {
 			t.Fatalf("packet %d %s\n got %v\nwant %v", i, what, got, want.outcome)
 		}
-		for v := range got.verdicts {
-			seen[v]++
-		}
+		seen.add(got)
 		pieces += want.pieces
 	}
 	if pieces < 20 {
 		t.Errorf("%d fragments", pieces)
 	}
-	for _, v := range []Verdict{ToPeer, ToSite, Answered, Originated, Martian, Multicast, CongestionLost, SourceNotAllowed, NotForTransit, GatewayOnly, TTLExpired, NoRoute, TooBig, CriticalOption} {
-		if seen[v.String()] < 20 {
-			t.Errorf("verdict %v was met %d times only: %v", v, seen[v.String()], seen)
+	seen.atLeast(t, 20, ToPeer, ToSite, Answered, Originated, Martian, Multicast, CongestionLost, SourceNotAllowed, NotForTransit, GatewayOnly, TTLExpired, NoRoute, TooBig, CriticalOption)
+}
+
+// policies changes the VPCs of a snapshot: access lists, source checks, groups, translations and segment sizes.
+func (r *randomPacket) policies(s *Snapshot) {
+	for i := range s.VPCs {
+		v, name := &s.VPCs[i], vpcName(i)
+		v.Sources = SourceCheck(r.IntN(3))
+		v.MSS = [...]int{0, 0, -1, 1000, 60}[r.IntN(5)]
+		v.ACL, v.Groups, v.Flood, v.Translate = ACL{}, nil, nil, nil
+		if r.one(2) {
+			v.ACL = r.accessList(name)
+		}
+		if r.one(2) {
+			v.Groups = prefixes("239.1.0.0/16", "ff08::/16")
+			for id := range s.Deliveries {
+				if s.Deliveries[id].VNI == v.VNI {
+					v.Flood = append(v.Flood, uint32(id))
+				}
+			}
+		}
+		if r.one(2) {
+			for _, prefix := range name.prefixes(1) {
+				v.Translate = append(v.Translate, Translation{Prefix: prefix, As: netip.PrefixFrom(seenAs(1, prefix.Addr()), prefix.Bits())})
+			}
 		}
 	}
+	s.Peers[0].MSS = [...]int{0, 0, -1, 900}[r.IntN(4)]
+}
+
+// accessList is randomACL about addresses that there are.
+func (r *randomPacket) accessList(v vpcName) ACL {
+	l := randomACL(r.Rand)
+	l.Default = [...]ACLAction{Allow, Allow, Allow, Deny, Reject}[r.IntN(5)]
+	for i := range l.Rules {
+		for _, list := range [][]netip.Prefix{l.Rules[i].Source, l.Rules[i].Destination} {
+			for at := range list {
+				version := 4 + 2*r.IntN(2)
+				bits := map[int][]int{4: {0, 16, 24, 32}, 6: {0, 32, 48, 128}}[version][r.IntN(4)]
+				list[at] = netip.PrefixFrom(v.host(1+r.IntN(2), 1+r.IntN(places-1), version), bits).Masked()
+			}
+		}
+	}
+	return *l
+}
+
+// The same with everything that a VPC may have: another set of policies for every 250 packets.
+func TestRandomPacketsFareAsTheSlowModelSaysUnderPolicies(t *testing.T) {
+	p := newPair(t, gatewayOptions{tune: func(o *Options) { o.ErrorRate = 1 << 30 }})
+	p.connect(t)
+	seen := make(tallyOf)
+	clamped := p.a.relay.Counters().Clamped
+	for i := range uint64(10_000) {
+		r := newRandomPacket(rand.New(rand.NewPCG(*seed, 1<<32+i)))
+		if i%250 == 0 {
+			p.a.change(r.policies)
+		}
+		want := newModel(p.a.snap, nil)
+		got, what := p.exchange(t, r, want)
+		if !got.equal(want.outcome) {
+			t.Fatalf("packet %d in %v %s\n got %v\nwant %v\nunder %+v", i, r.vpc, what, got, want.outcome, p.a.snap.VPCs[r.vpc])
+		}
+		seen.add(got)
+	}
+	if n := p.a.relay.Counters().Clamped - clamped; n < 100 {
+		t.Errorf("%d segment sizes were lowered", n)
+	}
+	seen.atLeast(t, 20, ToPeer, ToSite, Answered, Originated, ACLDenied, InsideAddress, OutsideAddress, SpoofedSource, Multicast, TooBig, NotForTransit, CriticalOption)
+	seen.atLeast(t, 3, TinyFragment)
+}
+
+// The same under limits of packets, with time that passes in whole milliseconds.
+func TestRandomPacketsFareAsTheSlowModelSaysUnderLimits(t *testing.T) {
+	clock := newFakeClock()
+	p := newPair(t, gatewayOptions{now: clock.now, tune: func(o *Options) { o.ErrorRate = 1 << 30 }})
+	p.connect(t)
+	var buckets slowBuckets
+	seen := make(tallyOf)
+	for i := range uint64(6000) {
+		r := newRandomPacket(rand.New(rand.NewPCG(*seed, 2<<32+i)))
+		if i%1500 == 0 {
+			p.a.change(func(s *Snapshot) {
+				limit := func() Limit { return Limit{Packets: [...]uint64{0, 0, 200, 400}[r.IntN(4)]} }
+				for v := range s.VPCs {
+					s.VPCs[v].Limits = Limits{FromSite: limit(), ToSite: limit()}
+				}
+				s.Peers[0].Limits = Limits{FromSite: limit(), ToSite: limit()}
+				s.Ports[wanPort-firstPort].ToPeers = limit()
+			})
+			clock.advance(time.Second) // all buckets are full
+			buckets = make(slowBuckets)
+		}
+		if r.one(20) {
+			clock.advance(5 * time.Millisecond)
+			buckets.pass(5)
+		}
+		want := newModel(p.a.snap, buckets)
+		got, what := p.exchange(t, r, want)
+		if !got.equal(want.outcome) {
+			t.Fatalf("packet %d in %v %s\n got %v\nwant %v\nwith %v", i, r.vpc, what, got, want.outcome, buckets)
+		}
+		seen.add(got)
+	}
+	seen.atLeast(t, 200, ToPeer, ToSite, RateLimited)
 }

@@ -17,7 +17,9 @@ import (
 // parking and neighbours are not its business; malformed packets are the verdict tests'.
 type model struct {
 	outcome
-	pieces int // fragments made
+	pieces  int // fragments made
+	snap    *Snapshot
+	buckets slowBuckets // of its limits
 }
 
 // outcome is what becomes of one packet.
@@ -44,8 +46,8 @@ const (
 	maxTestInner = wireMTU - overlayInner - 8 // of what the generator makes
 )
 
-func newModel() *model {
-	return &model{outcome: outcome{verdicts: make(map[string]uint64), sent: make(map[uint32][][]byte)}}
+func newModel(s *Snapshot, b slowBuckets) *model {
+	return &model{outcome: outcome{verdicts: make(map[string]uint64), sent: make(map[uint32][][]byte)}, snap: s, buckets: b}
 }
 
 // travelling is a packet inside its VPC.
@@ -55,6 +57,7 @@ type travelling struct {
 	fromSite int    // place it came from; 0: from the peer
 	port     uint32 // port it came from; 0: from the peer
 	ours     bool   // made by the gateway
+	flooded  bool   // to a multicast group
 	options  []*layers.GeneveOption
 }
 
@@ -71,7 +74,7 @@ func (m *model) fromPort(port uint32, frame []byte) {
 			}
 		}
 		t.ip = bytes.Clone(unpadded(p.LinkLayer().LayerPayload()))
-		m.route(t)
+		m.enter(t)
 		return
 	}
 	vni, inner := innerOf(port, frame)
@@ -87,6 +90,13 @@ func (m *model) fromPort(port uint32, frame []byte) {
 	}
 	t.ip = bytes.Clone(unpadded(inner))
 	if m.congestion(t, outerTOS) {
+		m.enter(t)
+	}
+}
+
+// enter takes an inner packet that has come into its VPC.
+func (m *model) enter(t *travelling) {
+	if m.translateIn(t) {
 		m.route(t)
 	}
 }
@@ -111,7 +121,7 @@ func (m *model) fromPeer(plain []byte, tos byte) {
 			return
 		}
 	}
-	m.route(t)
+	m.enter(t)
 }
 
 func destinationOf(b []byte) netip.Addr {
@@ -154,16 +164,21 @@ func (m *model) route(t *travelling) {
 	case t.port == 0 && !t.vpc.at(2, src):
 		m.end(SourceNotAllowed)
 		return
-	case src.IsMulticast() || src.IsLoopback() || src.IsUnspecified() || src.Is6() && src.IsLinkLocalUnicast():
+	case isMartian(src):
 		m.end(Martian)
 		return
-	case t.port != 0 && t.vpc.placeOf(src) == 0:
+	case t.port != 0 && !m.genuine(t, src):
 		m.end(SpoofedSource)
 		return
+	case m.carried(t.vpc, dst):
 	case dst.IsMulticast() || dst.IsLoopback() || dst.IsUnspecified() || dst.IsLinkLocalUnicast() || dst == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		m.end(Multicast)
 		return
-	case dst == t.vpc.gateways(1)[0] || dst == t.vpc.gateways(1)[1]:
+	}
+	if !m.police(t) {
+		return
+	}
+	if dst == t.vpc.gateways(1)[0] || dst == t.vpc.gateways(1)[1] {
 		m.toGateway(t)
 		return
 	}
@@ -176,6 +191,10 @@ func (m *model) route(t *travelling) {
 		fixIPv4(t.ip)
 	}
 	m.forward(t)
+}
+
+func isMartian(src netip.Addr) bool {
+	return src.IsMulticast() || src.IsLoopback() || src.IsUnspecified() || src.Is6() && src.IsLinkLocalUnicast()
 }
 
 // at says whether an address belongs to a site.
@@ -203,6 +222,8 @@ func (m *model) forward(t *travelling) {
 	dst := destinationOf(t.ip)
 	place := t.vpc.placeOf(dst)
 	switch {
+	case dst.IsMulticast():
+		m.flood(t)
 	case place != 0:
 		m.deliver(t, place)
 	case !t.vpc.at(2, dst):
@@ -232,7 +253,7 @@ func optionsLen(options []*layers.GeneveOption) (n int) {
 
 // tooBig cuts what may be cut, and sends every piece on by again; it refuses what may not.
 func (m *model) tooBig(t *travelling, limit int, again func(*travelling)) {
-	if t.ip[0]>>4 == 4 && t.ip[6]&0x40 == 0 {
+	if t.ip[0]>>4 == 4 && t.ip[6]&0x40 == 0 && !t.flooded {
 		for _, piece := range slowFragments(t.ip, limit) {
 			c := *t
 			c.ip = piece
@@ -245,24 +266,31 @@ func (m *model) tooBig(t *travelling, limit int, again func(*travelling)) {
 }
 
 func (m *model) toPeer(t *travelling) {
+	back := t.backLeg() // while the source is still the site's own
+	m.translateOut(t)
 	plain, tos := t.ip, trafficClass(t.ip)
 	if t.vpc == defaultVPC {
 		if critical(t.options) {
 			m.end(CriticalOption)
 			return
 		}
+		m.clamp(t, sealedLimit, back, m.snap.Peers[0].MSS)
 		if len(plain) > sealedLimit {
 			m.tooBig(t, sealedLimit, m.toPeer)
 			return
 		}
 	} else {
-		limit := sealedLimit - tunnelHeader - optionsLen(t.options)
+		limit := t.peerLeg()
+		m.clamp(t, limit, back, m.snap.Peers[0].MSS)
 		if len(plain) > limit {
 			m.tooBig(t, limit, m.toPeer)
 			return
 		}
 		plain = overUDP(tunnelAddrs(1)[0], tunnelAddrs(2)[0], tos, 6081, false,
 			&layers.Geneve{Protocol: etherTypeOfPacket(plain), VNI: t.vpc.vni(2), Options: t.options, CriticalOption: critical(t.options)}, gopacket.Payload(plain))
+	}
+	if !m.within(&m.snap.Peers[0].Limits.FromSite, t) || !m.within(&m.snap.Ports[wanPort-firstPort].ToPeers, t) {
+		return
 	}
 	m.sealed = append(m.sealed, sealedPacket{tos, normalPlain(plain)})
 	m.end(t.good(ToPeer))
@@ -295,42 +323,50 @@ func overUDP(src, dst netip.Addr, tos byte, port uint16, checksum bool, inside .
 }
 
 func (m *model) deliver(t *travelling, place int) {
+	mac := hostMAC(1, t.vpc, place)
+	if t.flooded {
+		mac = groupMAC(destinationOf(t.ip))
+	}
+	sender := 0
+	if t.port == 0 && !t.ours {
+		sender = m.snap.Peers[0].MSS
+	}
 	if place == atRouted {
 		if critical(t.options) {
 			m.end(CriticalOption)
 			return
 		}
+		m.clamp(t, wireMTU, t.backLeg(), sender)
 		if len(t.ip) > wireMTU {
 			m.tooBig(t, wireMTU, func(c *travelling) { m.deliver(c, place) })
 			return
 		}
 		port := t.vpc.routedPort()
-		m.send(port, framed(ethernet(portMAC(1, port), hostMAC(1, t.vpc, place), etherTypeOfPacket(t.ip)), gopacket.Payload(t.ip)))
+		m.send(port, framed(ethernet(portMAC(1, port), mac, etherTypeOfPacket(t.ip)), gopacket.Payload(t.ip)))
 		m.end(t.good(ToSite))
 		return
 	}
 	vtep, own := vtepAddr(1, place), siteAddr(1, 4)
-	limit := overlayMTU - 20 - overlayInner
 	if vtep.Is6() {
 		own = siteAddr(1, 6)
-		limit = overlayMTU - 40 - overlayInner
 	}
 	port := uint16(4789)
 	var header gopacket.SerializableLayer = &layers.VXLAN{ValidIDFlag: true, VNI: t.vpc.vni(1)}
 	if place == atGeneve4 || place == atGeneve6 {
 		port = 6081
 		header = &layers.Geneve{Protocol: layers.EthernetTypeTransparentEthernetBridging, VNI: t.vpc.vni(1), Options: t.options, CriticalOption: critical(t.options)}
-		limit -= optionsLen(t.options)
 	} else if critical(t.options) {
 		m.end(CriticalOption)
 		return
 	}
+	limit := t.placeLeg(place)
+	m.clamp(t, limit, t.backLeg(), sender)
 	if len(t.ip) > limit {
 		m.tooBig(t, limit, func(c *travelling) { m.deliver(c, place) })
 		return
 	}
 	packet := overUDP(own, vtep, trafficClass(t.ip), port, vtep.Is6(), header,
-		gopacket.Payload(framed(ethernet(t.vpc.mac(), hostMAC(1, t.vpc, place), etherTypeOfPacket(t.ip)), gopacket.Payload(t.ip))))
+		gopacket.Payload(framed(ethernet(t.vpc.mac(), mac, etherTypeOfPacket(t.ip)), gopacket.Payload(t.ip))))
 	m.send(sitePort, framed(ethernet(portMAC(1, sitePort), nodeMAC(1, place), etherTypeOfPacket(packet)), gopacket.Payload(packet)))
 	m.end(t.good(ToSite))
 }
@@ -379,7 +415,7 @@ func laterFragment(b []byte) bool {
 // refuse ends a packet with a verdict, and tells its source why.
 func (m *model) refuse(t *travelling, v Verdict, four layers.ICMPv4TypeCode, six layers.ICMPv6TypeCode, word uint32) {
 	m.end(v)
-	if t.ours || laterFragment(t.ip) || isICMPError(t.ip) {
+	if t.ours || laterFragment(t.ip) || isICMPError(t.ip) || destinationOf(t.ip).IsMulticast() {
 		return
 	}
 	version := int(t.ip[0] >> 4)
@@ -401,6 +437,7 @@ func (m *model) refuse(t *travelling, v Verdict, four layers.ICMPv4TypeCode, six
 		body := binary.BigEndian.AppendUint32(nil, word)
 		b = serialize(ip, icmp, gopacket.Payload(append(body, t.ip[:min(len(t.ip), quote6)]...)))
 	}
+	slowTranslate(b, false, func(a netip.Addr) netip.Addr { return m.inside(t.vpc, a) }) // it may be about one that was translated already
 	m.forward(&travelling{vpc: t.vpc, ip: b, ours: true})
 }
 

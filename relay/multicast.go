@@ -105,6 +105,10 @@ func (w *worker) alloc(f *frame) bool {
 // neighbour to ask for: the group is the Ethernet address (RFC 1112 section 6.4,
 // RFC 2464 section 7).
 func (w *worker) deliverGroup(f *frame, d *deliveryState) {
+	if f.critical {
+		w.drop(f, CriticalOption)
+		return
+	}
 	slot := w.slotOf(d.ifindex)
 	if slot < 0 || w.queues[slot].port < 0 {
 		w.drop(f, NoPort)

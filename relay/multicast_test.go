@@ -135,3 +135,23 @@ func TestABatchOfPacketsToAGroupIsCopiedWhole(t *testing.T) {
 		t.Errorf("%d and %d copies: %v", n, m, nonzero(p.b.relay.Counters()))
 	}
 }
+
+// An option marked critical stays with the packet, or the packet is lost (RFC 8926 section 3.5.1): out of a routed port or
+// over VXLAN it cannot go along.
+func TestAGroupsPacketWithACriticalOptionGoesOnlyWhereTheOptionCan(t *testing.T) {
+	p := newPair(t, gatewayOptions{})
+	p.connect(t)
+	p.groups(t)
+	option := &layers.GeneveOption{Class: 0x0102, Type: 0x81, Length: 8, Data: make([]byte, 4)}
+	inner := udpPacket(red.host(2, atRouted, 6), group(6), 9, 0, 1, 2, nil)
+	got := p.a.verdicts(func() {
+		p.sealTo(t, tunnelled(red.vni(1), layers.EthernetTypeIPv6, inner, option))
+		p.a.turn()
+	})
+	if want := map[string]uint64{"to_site": 2, "critical_option": places - 3}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if n := len(p.a.got(redPort)); n != 0 {
+		t.Errorf("%d packets left through the routed port", n)
+	}
+}

@@ -34,7 +34,7 @@ func (w *worker) translateIn(f *frame, t *translation) bool {
 	case f.origin == fromPeer && t.out.Has(ip.DstBytes(b)):
 		w.drop(f, InsideAddress)
 	case f.origin == fromSite && t.in.Has(ip.DstBytes(b)):
-		w.unreachable(f, OutsideAddress)
+		w.outsideFromSite(f)
 	default:
 		if f.origin == fromPeer {
 			t.in.Destination(b, ip)
@@ -45,6 +45,20 @@ func (w *worker) translateIn(f *frame, t *translation) bool {
 		return true
 	}
 	return false
+}
+
+// outsideFromSite ends a packet of the site to an address that only other sites
+// use. The source is told, if it is one that check would let pass: an
+// error to a group or to somebody else's address must not leave.
+func (w *worker) outsideFromSite(f *frame) {
+	switch {
+	case martian(f.ip.Version, f.data()):
+		w.drop(f, Martian)
+	case !w.ofSite(f):
+		w.drop(f, SpoofedSource)
+	default:
+		w.unreachable(f, OutsideAddress)
+	}
 }
 
 // translateError turns an ICMP error of ours around that is about a packet

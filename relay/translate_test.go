@@ -342,3 +342,37 @@ func TestATraceTellsOfTheTranslation(t *testing.T) {
 		})
 	}
 }
+
+// A packet to an outside address whose source cannot be told the truth ends without a word: the error would go to a group
+// or to another site.
+func TestNobodyElseIsToldOfAPacketToAnOutsideAddress(t *testing.T) {
+	p := newPair(t, gatewayOptions{})
+	p.connect(t)
+	p.groups(t)
+	p.a.withVPC(red, func(v *VPC) { v.Translate = sameTranslations(1) })
+	for _, version := range []int{4, 6} {
+		outside := seenAs(1, red.host(1, atRouted, version))
+		for _, c := range []struct {
+			name string
+			src  netip.Addr
+			want map[string]uint64
+		}{
+			{"a host's", red.host(1, atRouted, version), map[string]uint64{"outside_address": 1, "originated": 1}},
+			{"a group's", group(version), map[string]uint64{"martian": 1}},
+			{"another site's", red.host(2, atRouted, version), map[string]uint64{"spoofed_source": 1}},
+		} {
+			_, frame := fromHost(red, 1, atRouted, udpPacket(c.src, outside, 64, 0, 1, 2, nil))
+			got := p.a.verdicts(func() {
+				p.a.queues[0][redPort].Inject(frame)
+				p.a.turn()
+			})
+			if !maps.Equal(got, c.want) {
+				t.Errorf("IPv%d, the source is %s: got %v, want %v", version, c.name, got, c.want)
+			}
+			if n := len(p.a.got(wanPort)); n != 0 {
+				t.Errorf("IPv%d, the source is %s: %d packets to the peer", version, c.name, n)
+			}
+			p.a.got(redPort)
+		}
+	}
+}
