@@ -134,7 +134,8 @@
 //	a, err := p.Attach(2, xdp.Auto) // a.Mode() says which mode it became, a.NativeError() why
 //
 // Direct traffic needs no process: after Handover, or a crash, with PinPath, the program goes on forwarding by the last
-// State; only what is the relay's passes to the kernel.
+// State; only what is the relay's passes to the kernel. RemovePins ends that
+// from outside.
 //
 // An upgrade without a gap: the new process loads, sets state and sockets and attaches with the same PinPath, which
 // replaces the program on the pinned links; then the old one closes, which does not touch what was taken over. Where the

@@ -78,8 +78,10 @@ func mountBPFFS(dir string) error {
 
 // link is the path of the link on an interface. The mode is in the name, for the kernel does not tell it.
 func (p *pins) link(ifindex int, mode Mode) string {
-	return filepath.Join(p.dir, fmt.Sprintf("link-%d-%s", ifindex, mode))
+	return filepath.Join(p.dir, fmt.Sprintf("%s%d-%s", linkPrefix, ifindex, mode))
 }
+
+const linkPrefix = "link-"
 
 // links are the paths of all pinned links, of whatever process.
 func (p *pins) links() ([]string, error) {
@@ -89,7 +91,7 @@ func (p *pins) links() ([]string, error) {
 	}
 	var paths []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "link-") {
+		if strings.HasPrefix(e.Name(), linkPrefix) {
 			paths = append(paths, filepath.Join(p.dir, e.Name()))
 		}
 	}
