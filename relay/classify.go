@@ -25,6 +25,10 @@ func (w *worker) take(f *frame, d afxdp.Desc, slot int) {
 func (w *worker) classify(f *frame) {
 	q := &w.queues[f.slot]
 	if q.port < 0 {
+		if q.port == kernelPort {
+			w.fromHost(f)
+			return
+		}
 		w.drop(f, NotServed)
 		return
 	}

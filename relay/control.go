@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sluicegw/sluice/internal/fib"
 	"github.com/sluicegw/sluice/internal/packet"
 )
 
@@ -100,6 +101,9 @@ func (w *worker) toPeer(f *frame, id uint32) {
 	f.flow = packet.FlowHash(f.data(), &f.ip)
 	adj := w.peerAdjacency(id)
 	switch {
+	case adj.state != ready && f.origin == fromKernel:
+		w.notReady(f, adj)
+		return
 	case adj.state == unresolved && f.origin == fromControl:
 		w.parkForNeighbour(f, adj.key)
 		return
@@ -109,7 +113,11 @@ func (w *worker) toPeer(f *frame, id uint32) {
 	}
 	limit := adj.plaintext()
 	if f.ip.Len > limit {
-		w.drop(f, TooBig)
+		if f.origin == fromKernel {
+			w.tooLong(f, limit, fib.NextHop{Kind: fib.Remote, ID: id})
+		} else {
+			w.drop(f, TooBig)
+		}
 		return
 	}
 	if f.origin == fromProbe {
@@ -138,7 +146,7 @@ func (w *worker) toTunnelAddress(f *frame) {
 	b := f.data()
 	m, bad := packet.ParseICMP(b[f.ip.HeaderLen:])
 	if bad != packet.Fine || !f.ip.First {
-		w.gateway(f)
+		w.toHost(f)
 		return
 	}
 	request, reply := f.ip.Proto == packet.ProtoICMP && m.Type == packet.Echo, f.ip.Proto == packet.ProtoICMP && m.Type == packet.EchoReply
@@ -151,7 +159,7 @@ func (w *worker) toTunnelAddress(f *frame) {
 	case reply:
 		w.echoReply(f)
 	default:
-		w.gateway(f)
+		w.toHost(f)
 	}
 }
 
@@ -198,5 +206,5 @@ func (w *worker) echoReply(f *frame) {
 			return
 		}
 	}
-	w.gateway(f)
+	w.toHost(f)
 }

@@ -18,6 +18,8 @@
 // asks open.go whether this peer may be the source of that address in that VPC;
 // deliver.go puts the packet into its attachment's format; send.go.
 //
+// What the host's own kernel says to peers, and they to it, is in kernel.go.
+//
 // Packets that control code makes for a peer, and what peers send to our tunnel
 // addresses, are in control.go.
 //

@@ -71,9 +71,12 @@ func (w *worker) fragment(f *frame, limit int, hop fib.NextHop) bool {
 
 // again sends a piece where the packet was on its way to.
 func (w *worker) again(f *frame, hop fib.NextHop) {
-	if hop.Kind == fib.Local {
+	switch {
+	case f.origin == fromKernel:
+		w.toPeer(f, hop.ID)
+	case hop.Kind == fib.Local:
 		w.deliver(f, hop.ID)
-	} else {
+	default:
 		w.encap(f, hop.ID)
 	}
 }

@@ -10,6 +10,7 @@ type origin uint8
 const (
 	fromSite    origin = iota // an attachment
 	fromPeer                  // a tunnel
+	fromKernel                // the host's own kernel, through the TUN device
 	fromRelay                 // this relay made it
 	fromEngine                // the WireGuard engine made it
 	fromControl               // control code made it, for a peer

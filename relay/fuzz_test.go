@@ -38,11 +38,16 @@ func FuzzPipeline(f *testing.F) {
 		reply[20+20*(version/6)] = []byte{4: packet.EchoReply, 6: packet.EchoReply6}[version]
 		f.Add(uint8(wanPort), true, reply)
 	}
+	for _, version := range []int{4, 6} {
+		f.Add(uint8(tunPort-firstPort), false, tcpPacket(tunnelAddr(1, version), tunnelAddr(2, version), []byte("from the kernel")))
+		f.Add(uint8(tunPort-firstPort), false, udpPacket(tunnelAddr(1, version), tunnelAddr(2, version), 64, 0, 1, 2, make([]byte, 1440)))
+	}
 	p := newPair(f, gatewayOptions{virtual: true, tune: func(o *Options) { o.ErrorRate = 1 << 30 }})
 	p.connect(f)
 	if _, err := p.a.relay.ListenEcho(77, make(chan EchoReply, 1)); err != nil {
 		f.Fatal(err)
 	}
+	p.a.addKernel()
 	p.a.translateBlue()
 	p.a.mixed()
 	for i, inside := range []netip.Addr{addr("10.9.0.1"), addr("fd10:9::1")} {
@@ -68,7 +73,7 @@ func FuzzPipeline(f *testing.F) {
 		before := p.a.relay.Counters()
 		if seal {
 			p.sealTo(t, b)
-		} else if !p.a.queues[0][firstPort+uint32(port)%(lastPort-firstPort+1)].Inject(b) {
+		} else if !p.a.queues[0][firstPort+uint32(port)%(tunPort-firstPort+1)].Inject(b) {
 			t.Fatal("no frame")
 		}
 		p.a.turn()
@@ -81,8 +86,8 @@ func FuzzPipeline(f *testing.F) {
 		if verdicts+after.Parked != in+before.Parked {
 			t.Errorf("%d packets have %d verdicts: %v", in, verdicts, nonzero(after))
 		}
-		for ifindex := uint32(firstPort); ifindex <= lastPort; ifindex++ {
-			p.a.queues[0][ifindex].Discard()
+		for _, q := range p.a.queues[0] {
+			q.Discard()
 		}
 		p.a.turn()
 		held := 0

@@ -94,9 +94,14 @@ func (w *worker) icmpError(f *frame, v Verdict, typ, code uint8, word uint32) {
 // originate starts a packet of our own, an inner one in its VPC, on its way.
 func (w *worker) originate(f *frame) {
 	w.made++
+	toKernel := f.origin == fromKernel
 	f.origin, f.optsLen, f.critical, f.deadline, f.slot = fromRelay, 0, false, 0, -1
 	if bad := f.ip.Parse(f.data()); bad != packet.Fine {
 		w.drop(f, BadInnerIP)
+		return
+	}
+	if toKernel {
+		w.tellKernel(f)
 		return
 	}
 	if t := w.state.vpcs[f.vpc].translate; t != nil {
@@ -108,6 +113,9 @@ func (w *worker) originate(f *frame) {
 // errorSource is the address that errors about f come from: the port's own
 // towards routed hosts, else the VPC's.
 func (w *worker) errorSource(f *frame) (netip.Addr, bool) {
+	if f.origin == fromKernel { // as if it came from where the packet was going: a kernel takes none from itself
+		return f.ip.Dst(f.data()), true
+	}
 	vpc := &w.state.vpcs[f.vpc]
 	four, six := vpc.icmp4, vpc.icmp6
 	if f.slot >= 0 && f.origin == fromSite {

@@ -89,7 +89,7 @@ func (w *worker) tunnelled(f *frame) {
 		return
 	}
 	if udp.Dst != packet.PortGeneve {
-		w.gateway(f)
+		w.toHost(f)
 		return
 	}
 	f.tos = ip.TOS

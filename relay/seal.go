@@ -45,7 +45,9 @@ func (w *worker) sealed(f *frame, p *wireguard.Packet) {
 	f.end = f.off + len(p.Buf)
 	v := ToPeer
 	if f.origin > fromPeer {
-		v = Originated
+		if v = Originated; f.origin == fromKernel {
+			v = KernelSent
+		}
 	} else {
 		w.vpcCount(f).toPeer(f.ip.Len)
 		w.routeCount(f)

@@ -39,6 +39,12 @@ type Snapshot struct {
 	// default one runs.
 	Tunnel []netip.Addr
 
+	// TunPort is the ifindex of the TUN device that leads to the host's own kernel;
+	// it is no element of Ports, and its queues carry bare IP packets. What peers send
+	// to our tunnel addresses goes there, and what comes from there goes to the peers'
+	// ones. 0: there is none.
+	TunPort uint32
+
 	// WireGuardPort is the UDP port we listen on; 0 means no WireGuard at all.
 	WireGuardPort uint16
 

@@ -22,6 +22,8 @@ type state struct {
 	tunnel      addrSet // ours inside the tunnels
 	tunnel4     netip.Addr
 	tunnel6     netip.Addr
+	tun         uint32                // ifindex of the port to the host's kernel, 0: none
+	tunnelPeers map[netip.Addr]uint32 // with it: who has which tunnel address
 	wireguard   uint16
 	direct      uint16                // UDP port of direct peers; 0: there are none
 	directs     map[netip.Addr]uint32 // address of a direct peer -> peer
@@ -194,6 +196,7 @@ func (c *compiler) tunnels() {
 	}
 	c.out.tunnel = newAddrSet(c.in.Tunnel)
 	c.out.tunnel4, c.out.tunnel6 = firstOfEach(c.in.Tunnel)
+	c.out.tun = c.in.TunPort
 }
 
 func (c *compiler) peers() {
@@ -222,6 +225,9 @@ func (c *compiler) peers() {
 			vnis[uint64(v.VNI)] = int32(v.RemoteVNI)
 		}
 		ps.vnis = newNumberMap(vnis)
+	}
+	if c.out.tun != 0 {
+		c.out.tunnelPeers = tunnelOwners(c.out.peers)
 	}
 }
 

@@ -34,6 +34,9 @@ func (s Stage) String() string {
 
 // tapReceived shows a received packet, before anything has touched it, to the taps.
 func (w *worker) tapReceived(f *frame) {
+	if w.queues[f.slot].port == kernelPort { // no Ethernet: it is shown as an inner packet
+		return
+	}
 	b := f.data()
 	m := tapMeta{stage: StageSiteIn, ifindex: w.queues[f.slot].ifindex, inbound: true}
 	if w.forPeers(b) {
@@ -67,6 +70,7 @@ func (w *worker) tapSent(f *frame, slot int32, v Verdict) {
 	if w.sendingToPeer || v == EngineSent {
 		m.stage = StageSealed
 	}
+	m.raw = slot == w.kernel
 	w.record(m, f.vpc, f.data())
 }
 
@@ -82,7 +86,7 @@ func (w *worker) tapDropped(f *frame, v Verdict) {
 		m.ifindex = w.queues[f.slot].ifindex
 	}
 	b := f.data()
-	m.raw = (f.vpc >= 0 || f.origin > fromEngine) && len(b) >= f.ip.Len && len(b) > 0 && b[0]>>4 == f.ip.Version
+	m.raw = (f.vpc >= 0 || f.origin > fromEngine || f.origin == fromKernel) && len(b) >= f.ip.Len && len(b) > 0 && b[0]>>4 == f.ip.Version
 	if !m.raw {
 		b = f.chunk[min(f.start, f.end):f.end]
 	}

@@ -313,6 +313,7 @@ func fragmentsOf(b []byte, size int) (fragments [][]byte) {
 func (g *gateway) translateBlue() {
 	g.t.Helper()
 	s := testSnapshot(gatewayOptions{site: 1, virtual: true}, g.peer)
+	s.TunPort = g.snap.TunPort
 	for i := range s.VPCs {
 		if s.VPCs[i].Name == blue.String() {
 			s.VPCs[i].Translate = sameTranslations(1)

@@ -22,6 +22,8 @@ const (
 	Originated
 	EngineSent
 	EchoHeard
+	ToKernel
+	KernelSent
 
 	// The frame as it came in.
 	MultiBuffer
@@ -120,6 +122,8 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	Originated: {"originated", "made by the gateway itself (an answer, an ICMP error) and sent"},
 	EngineSent: {"engine_sent", "datagram of the WireGuard engine, sent"},
 	EchoHeard:  {"echo_heard", "a peer's answer to a probe of the gateway's own"},
+	ToKernel:   {"to_kernel", "from a peer to our tunnel address, handed to the host's kernel (wireguard.tun)"},
+	KernelSent: {"kernel_sent", "from the host's kernel to a peer's tunnel address, sealed and sent (wireguard.tun)"},
 
 	MultiBuffer:   {"multi_buffer", "of several descriptors, and either longer than 16 KiB or the worker had no buffer left for it"},
 	ShortFrame:    {"short_frame", "shorter than its Ethernet header"},
@@ -215,7 +219,7 @@ func (v Verdict) Explain() string {
 }
 
 // Good says that the packet went where it should; all others are drops.
-func (v Verdict) Good() bool { return v >= ToPeer && v <= EchoHeard }
+func (v Verdict) Good() bool { return v >= ToPeer && v <= KernelSent }
 
 // Verdicts returns all verdicts that are counted, in the order above.
 func Verdicts() []Verdict {

@@ -76,6 +76,8 @@ type worker struct {
 	rules      *aclCache // nil until a list is long
 	credits    []credit  // by limiter
 
+	kernel int32 // the queue that leads to the host's kernel, -1: none
+
 	taps          []*tap // of captures; set by Do
 	sendingToPeer bool   // what is sent now is for a peer
 	trace         *trace // nil: live
@@ -223,6 +225,7 @@ func (w *worker) bindPorts() {
 			}
 		}
 	}
+	w.bindKernel()
 }
 
 // slotOf is the index of the queue of an interface, or -1.

@@ -61,6 +61,8 @@ var advice = map[string]string{
 	"originated":  nothing,
 	"engine_sent": nothing,
 	"echo_heard":  nothing,
+	"to_kernel":   nothing,
+	"kernel_sent": nothing,
 
 	// Workers: the frame.
 	"multi_buffer":   "Lower the port's MTU to at most what Sluice takes, or, when it comes in bursts, add workers.",
