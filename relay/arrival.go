@@ -124,7 +124,7 @@ func (w *worker) arrive(f *frame, a *Arrival) bool {
 	f.slot = int32(w.slotOf(a.Ifindex))
 	w.arrivedFrom(f, a)
 	switch {
-	case f.slot < 0:
+	case f.slot < 0 || f.slot == w.kernel:
 		w.drop(f, NotServed) // the interface is no port, or is one no more
 	case !w.mayShakeHands(a.Data):
 		w.drop(f, HandshakeRate)

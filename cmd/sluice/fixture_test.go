@@ -56,6 +56,8 @@ func (f fixture) Status(context.Context, *sluicev1.StatusRequest) (*sluicev1.Sta
 		},
 		Peers: f.peers(), Config: f.revision(), Workers: 2, PublicKey: "gN65BkIKy1eCE9pP1wdc8ROUtkHLF2PfAqYdyYBz6EA=",
 		ListenPort: 51820, VpcCount: 2, RouteCount: 1,
+		Tun: &sluicev1.TunPort{Name: "sluice0", Ifindex: 9, Mtu: 1420, Addresses: []string{"100.64.0.1", "fd64::1"}, Peers: []string{"100.64.0.2", "fd64::2"},
+			ToKernelPackets: 12, ToKernelBytes: 3400, FromKernelPackets: 10, FromKernelBytes: 1 << 20, Lost: 1},
 		Limits: []*sluicev1.Limit{
 			{Name: "vpc red", Direction: "fromSite", Rate: 100_000_000, Refused: []*sluicev1.ClassCount{{}, {Packets: 1, Bytes: 100}, {Packets: 4711, Bytes: 5e6}, {}}},
 			{Name: "port wan0", Direction: "fromSite", Rate: 2_500_000_000, PacketRate: 1500, Refused: []*sluicev1.ClassCount{{}, {}, {}, {}}},

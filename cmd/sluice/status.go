@@ -45,6 +45,12 @@ func writeStatus(w io.Writer, s *sluicev1.StatusResponse, now time.Time) error {
 	if err := portTable(s.GetPorts()).write(&b); err != nil {
 		return err
 	}
+	if s.GetTun() != nil {
+		b.WriteByte('\n')
+		if err := tunTable(s.GetTun()).write(&b); err != nil {
+			return err
+		}
+	}
 	if len(s.GetPeers()) > 0 {
 		b.WriteByte('\n')
 		if err := peerTable(s.GetPeers(), now).write(&b); err != nil {
@@ -59,6 +65,13 @@ func writeStatus(w io.Writer, s *sluicev1.StatusResponse, now time.Time) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func tunTable(p *sluicev1.TunPort) *table {
+	t := newTable("TUN", ">MTU", ">TO KERNEL", ">FROM KERNEL", ">LOST", ">PEERS", "ADDRESSES")
+	t.add(p.GetName(), fmt.Sprint(p.GetMtu()), traffic(p.GetToKernelPackets(), p.GetToKernelBytes()), traffic(p.GetFromKernelPackets(), p.GetFromKernelBytes()),
+		fmt.Sprint(p.GetLost()), fmt.Sprint(len(p.GetPeers())), dash(strings.Join(p.GetAddresses(), " ")))
+	return t
 }
 
 // limitTable has a column of refused packets for every class.

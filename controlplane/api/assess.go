@@ -23,6 +23,9 @@ func Assess(s *sluicev1.StatusResponse, now time.Time) {
 			dead++
 		}
 	}
+	if text := s.GetTun().GetProblem(); text != "" {
+		s.Problems = append(s.Problems, "tun "+s.GetTun().GetName()+": "+text)
+	}
 	for _, p := range s.GetPeers() {
 		if text := peerProblem(p, now); text != "" {
 			s.Problems = append(s.Problems, "peer "+p.GetName()+": "+text)

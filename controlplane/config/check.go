@@ -89,8 +89,7 @@ func (c *checker) absolutePath(path, file string) {
 func (c *checker) checkPorts() {
 	for i, p := range c.Ports {
 		path := element("ports", i) + ".name"
-		// What dev_valid_name of the kernel (net/core/dev.c) accepts, in IFNAMSIZ.
-		if len(p.Name) > 15 || p.Name == "." || p.Name == ".." || strings.ContainsAny(p.Name, "/: \t\n\r\v\f") {
+		if badInterfaceName(p.Name) {
 			c.add(path, "%q is not an interface name: at most 15 bytes without slash, colon or space", p.Name)
 			continue
 		}
@@ -109,11 +108,17 @@ func (c *checker) checkPorts() {
 	}
 }
 
+// badInterfaceName is what dev_valid_name of the kernel (net/core/dev.c) refuses, and more than IFNAMSIZ holds.
+func badInterfaceName(name string) bool {
+	return len(name) > 15 || name == "." || name == ".." || strings.ContainsAny(name, "/: \t\n\r\v\f")
+}
+
 func (c *checker) checkWireGuard() {
 	w := c.WireGuard
 	c.absolutePath("wireguard.keyFile", w.KeyFile)
 	c.udp[w.ListenPort] = udpUse{"WireGuard", "wireguard.listenPort"}
 	c.checkTunnelAddresses("wireguard.tunnelAddresses", w.TunnelAddresses)
+	c.checkTUN()
 }
 
 // checkTunnelAddresses checks the tunnel addresses of this gateway or of a peer.

@@ -123,6 +123,9 @@ type WireGuard struct {
 	// required as soon as a peer carries such a VPC.
 	TunnelAddresses []netip.Addr `yaml:"tunnelAddresses,omitempty" jsonschema:"maxItems=2"`
 
+	// A TUN device by which this gateway's own kernel has the tunnel addresses.
+	TUN TUN `yaml:"tun"`
+
 	// How many handshake messages a second the XDP program lets through from one
 	// source address (IPv6: from one /64), and from all addresses together that no
 	// peer is known to have, on each port. More is dropped before it costs anything.

@@ -96,6 +96,7 @@ func (g *Gateway) reconcile() {
 	}
 	g.reconcilePorts(g.cfg, g.kernel.Links())
 	g.listen()
+	g.reconcileTUN(g.cfg)
 	g.speak(g.kernel.Links())
 	g.publish()
 }
@@ -157,6 +158,7 @@ func (g *Gateway) change(ctx context.Context, data []byte, name string, how chan
 		}
 		g.reconcilePorts(g.cfg, g.links)
 		g.listen()
+		g.reconcileTUN(g.cfg)
 		g.publish()
 		g.log.Info("configuration in force", "revision", g.nextRevision, "changes", changes)
 	})
@@ -227,6 +229,9 @@ func describeChanges(old, new *config.Config) []string {
 	}
 	if old.Direct.Port != new.Direct.Port {
 		lines = append(lines, fmt.Sprintf("direct: peers with encryption none send to UDP port %d", new.Direct.Port))
+	}
+	if old.WireGuard.TUN != new.WireGuard.TUN {
+		lines = append(lines, "wireguard: tun device changed")
 	}
 	lines = append(lines, diff("port", old.Ports, new.Ports, func(p config.Port) string { return p.Name })...)
 	lines = append(lines, diff("bgp neighbour", old.BGP.Neighbours, new.BGP.Neighbours, func(n config.BGPNeighbour) string { return n.Name })...)

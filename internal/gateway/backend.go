@@ -56,6 +56,7 @@ func (g *Gateway) Status(context.Context, *sluicev1.StatusRequest) (*sluicev1.St
 	case !g.ready.Load():
 		s.Health = sluicev1.Health_HEALTH_STARTING
 	}
+	s.Tun = v.tun.status()
 	s.Limits = g.limits(v)
 	s.HostProblems = g.learner.Problems()
 	api.Assess(s, now)

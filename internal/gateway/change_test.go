@@ -20,6 +20,13 @@ import (
 // edit replaces text in the configuration and reloads it.
 func (s *site) edit(t testing.TB, old, new string) {
 	t.Helper()
+	s.rewrite(t, old, new)
+	s.reload(t)
+}
+
+// rewrite replaces text in the configuration.
+func (s *site) rewrite(t testing.TB, old, new string) {
+	t.Helper()
 	text, err := os.ReadFile(s.config())
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +37,6 @@ func (s *site) edit(t testing.TB, old, new string) {
 	if err := os.WriteFile(s.config(), bytes.Replace(text, []byte(old), []byte(new), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.reload(t)
 }
 
 func (s *site) reload(t testing.TB) {

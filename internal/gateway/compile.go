@@ -51,6 +51,9 @@ func compile(cfg *config.Config, links *neigh.Links, peers map[string]peerRef, l
 		WireGuardPort: cfg.WireGuard.ListenPort,
 	}}}
 	c.plan.xdp.WireGuard = []uint16{cfg.WireGuard.ListenPort}
+	if link := links.LinkByName(cfg.WireGuard.TUN.Name); link != nil {
+		c.plan.snapshot.TunPort = link.Ifindex
+	}
 	c.local()
 	c.ports()
 	c.peerTable()
@@ -87,6 +90,9 @@ type member struct {
 func (c *compiler) local() {
 	var own, others []netip.Addr
 	for link := range c.links.All() {
+		if link.Name == c.cfg.WireGuard.TUN.Name {
+			continue // these are inside the tunnels
+		}
 		for _, p := range link.Addrs {
 			switch a := p.Addr().WithZone(""); {
 			case a.IsLoopback() || a.IsMulticast():

@@ -333,3 +333,27 @@ func TestMizarsSubnetsHaveSeveralPlacesAndItsQuestionsAreDiverted(t *testing.T) 
 		t.Errorf("the XDP program would refuse: %v", err)
 	}
 }
+
+func TestCompileKeepsTheTUNDeviceInsideTheTunnels(t *testing.T) {
+	cfg := example(t)
+	refs := map[string]peerRef{"bergen-1": {wireguard: new(wireguard.Peer)}}
+	cfg.WireGuard.TUN.Name = "sluice0"
+	p, err := compile(cfg, links("lo", "eth0", "eth1", "eth2"), refs, nil)
+	if err != nil || p.snapshot.TunPort != 0 {
+		t.Errorf("without the device: port %d, %v", p.snapshot.TunPort, err)
+	}
+	inside := netip.MustParseAddr("100.64.0.1")
+	all := []*neigh.Link{{Ifindex: 9, Name: "sluice0", NoLink: true, MTU: 1420, Up: true, Addrs: []netip.Prefix{netip.PrefixFrom(inside, 32)}}}
+	for link := range links("lo", "eth0", "eth1", "eth2").All() {
+		all = append(all, link)
+	}
+	if p, err = compile(cfg, neigh.NewLinks(all), refs, nil); err != nil {
+		t.Fatal(err)
+	}
+	if p.snapshot.TunPort != 9 {
+		t.Errorf("port %d", p.snapshot.TunPort)
+	}
+	if slices.Contains(p.snapshot.Local, inside) || slices.Contains(p.xdp.Local, inside) {
+		t.Error("the tunnel address is taken for an outer one")
+	}
+}

@@ -62,6 +62,7 @@ type Gateway struct {
 	peers        map[string]*peer
 	ports        map[string]*port
 	portProblems map[string]string
+	tun          *tunPort
 	nextRevision uint64
 	numbers      *routeNumbers
 	listener     *listener // nil: could not be opened yet
@@ -227,6 +228,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 			g.log.Warn("close port", "port", name, "error", err)
 		}
 	}
+	g.closeTUN()
 	g.stopListening()
 	stopParts()
 	return errors.Join(group.Wait(), g.close())
@@ -243,7 +245,7 @@ func named(part string, err error) error {
 func (g *Gateway) loop(ctx, running context.Context) {
 	retry := time.NewTicker(retryInterval)
 	defer retry.Stop()
-	links := g.kernel.Links()
+	links := g.links // a change since the plan was made is news
 	for {
 		select {
 		case <-ctx.Done():
@@ -262,7 +264,7 @@ func (g *Gateway) loop(ctx, running context.Context) {
 		case work := <-g.requests:
 			work()
 		case <-retry.C:
-			if len(g.portProblems) > 0 || g.listener == nil {
+			if len(g.portProblems) > 0 || g.listener == nil || g.tun.failed() {
 				g.reconcile()
 			}
 			g.resolveNames(running)

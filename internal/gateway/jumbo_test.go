@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -50,12 +51,17 @@ func TestJumboFramesCross(t *testing.T) {
 
 // copyOver sends n bytes by TCP from the host of one site to the other's and compares them.
 func copyOver(ctx context.Context, from, to *site, n int) error {
+	return copyBetween(ctx, from.host, to.host, to.addr4(), n)
+}
+
+// copyBetween sends n bytes by TCP from one host to an address of another and compares them.
+func copyBetween(ctx context.Context, from, to *netnstest.Host, addr netip.Addr, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	data := bytes.Repeat([]byte("0123456789abcdef-and-seventeen-more"), n/35+1)[:n]
 	var listener net.Listener
-	err := to.host.Do(func() (err error) {
-		listener, err = net.Listen("tcp4", net.JoinHostPort(to.addr4().String(), "7000"))
+	err := to.Do(func() (err error) {
+		listener, err = net.Listen("tcp", netip.AddrPortFrom(addr, 7000).String())
 		return err
 	})
 	if err != nil {
@@ -80,8 +86,8 @@ func copyOver(ctx context.Context, from, to *site, n int) error {
 		}
 		received <- errors.Join(err, readErr)
 	}()
-	err = from.host.Do(func() error {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp4", listener.Addr().String())
+	err = from.Do(func() error {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", listener.Addr().String())
 		if err != nil {
 			return err
 		}

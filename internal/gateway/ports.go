@@ -154,6 +154,9 @@ func (g *Gateway) setQueues(opening *port) error {
 		if opening != nil {
 			queues = append(queues, relay.PortQueue{Ifindex: opening.ifindex, Queue: opening.sockets[worker]})
 		}
+		if g.tun.open() {
+			queues = append(queues, relay.PortQueue{Ifindex: g.tun.port.Ifindex(), Queue: g.tun.port.Queue(worker)})
+		}
 		errs = append(errs, g.relay.SetQueues(worker, queues))
 	}
 	return errors.Join(errs...)

@@ -16,6 +16,7 @@ type view struct {
 	links    *neigh.Links
 	peers    []peerView // in the order of the configuration
 	ports    []portView
+	tun      *tunPort                       // nil: none is wanted
 	bases    map[uint32]relay.RouteCounters // of route counters that were another route's before
 }
 
@@ -44,6 +45,10 @@ func (g *Gateway) publish() {
 	v.ports = make([]portView, 0, len(g.cfg.Ports))
 	for _, c := range g.cfg.Ports {
 		v.ports = append(v.ports, portView{cfg: c, port: g.ports[c.Name], problem: g.portProblems[c.Name]})
+	}
+	if g.tun != nil {
+		shown := *g.tun
+		v.tun = &shown
 	}
 	g.view.Store(&v)
 }

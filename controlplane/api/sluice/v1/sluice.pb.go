@@ -515,7 +515,10 @@ type StatusResponse struct {
 	// address, one that does not stay, no room for more.
 	HostProblems []string `protobuf:"bytes,40,rep,name=host_problems,json=hostProblems,proto3" json:"host_problems,omitempty"`
 	// Limits in force, and what each has refused.
-	Limits        []*Limit `protobuf:"bytes,41,rep,name=limits,proto3" json:"limits,omitempty"`
+	Limits []*Limit `protobuf:"bytes,41,rep,name=limits,proto3" json:"limits,omitempty"`
+	// The device by which the gateway's own kernel speaks inside the tunnels; unset
+	// when none is configured.
+	Tun           *TunPort `protobuf:"bytes,44,opt,name=tun,proto3" json:"tun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -669,6 +672,147 @@ func (x *StatusResponse) GetLimits() []*Limit {
 	return nil
 }
 
+func (x *StatusResponse) GetTun() *TunPort {
+	if x != nil {
+		return x.Tun
+	}
+	return nil
+}
+
+// TunPort is the TUN device with the gateway's tunnel addresses.
+type TunPort struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Interface name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Interface index; 0 when there is no such device now.
+	Ifindex uint32 `protobuf:"varint,2,opt,name=ifindex,proto3" json:"ifindex,omitempty"`
+	// MTU of the device.
+	Mtu uint32 `protobuf:"varint,3,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	// Our tunnel addresses that it has.
+	Addresses []string `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Tunnel addresses of peers that the kernel has a route to.
+	Peers []string `protobuf:"bytes,5,rep,name=peers,proto3" json:"peers,omitempty"`
+	// Packets and bytes from peers to the kernel.
+	ToKernelPackets uint64 `protobuf:"varint,6,opt,name=to_kernel_packets,json=toKernelPackets,proto3" json:"to_kernel_packets,omitempty"`
+	ToKernelBytes   uint64 `protobuf:"varint,7,opt,name=to_kernel_bytes,json=toKernelBytes,proto3" json:"to_kernel_bytes,omitempty"`
+	// Packets and bytes from the kernel to peers.
+	FromKernelPackets uint64 `protobuf:"varint,8,opt,name=from_kernel_packets,json=fromKernelPackets,proto3" json:"from_kernel_packets,omitempty"`
+	FromKernelBytes   uint64 `protobuf:"varint,9,opt,name=from_kernel_bytes,json=fromKernelBytes,proto3" json:"from_kernel_bytes,omitempty"`
+	// Writes that the kernel refused, and reads that could not be used.
+	Lost uint64 `protobuf:"varint,10,opt,name=lost,proto3" json:"lost,omitempty"`
+	// Why it does not work; empty when it does.
+	Problem       string `protobuf:"bytes,11,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunPort) Reset() {
+	*x = TunPort{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunPort) ProtoMessage() {}
+
+func (x *TunPort) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunPort.ProtoReflect.Descriptor instead.
+func (*TunPort) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TunPort) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TunPort) GetIfindex() uint32 {
+	if x != nil {
+		return x.Ifindex
+	}
+	return 0
+}
+
+func (x *TunPort) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+func (x *TunPort) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *TunPort) GetPeers() []string {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *TunPort) GetToKernelPackets() uint64 {
+	if x != nil {
+		return x.ToKernelPackets
+	}
+	return 0
+}
+
+func (x *TunPort) GetToKernelBytes() uint64 {
+	if x != nil {
+		return x.ToKernelBytes
+	}
+	return 0
+}
+
+func (x *TunPort) GetFromKernelPackets() uint64 {
+	if x != nil {
+		return x.FromKernelPackets
+	}
+	return 0
+}
+
+func (x *TunPort) GetFromKernelBytes() uint64 {
+	if x != nil {
+		return x.FromKernelBytes
+	}
+	return 0
+}
+
+func (x *TunPort) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *TunPort) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 // Limit is one token bucket.
 type Limit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -689,7 +833,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[2]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +845,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[2]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +858,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{2}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Limit) GetName() string {
@@ -763,7 +907,7 @@ type ClassCount struct {
 
 func (x *ClassCount) Reset() {
 	*x = ClassCount{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[3]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +919,7 @@ func (x *ClassCount) String() string {
 func (*ClassCount) ProtoMessage() {}
 
 func (x *ClassCount) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[3]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +932,7 @@ func (x *ClassCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassCount.ProtoReflect.Descriptor instead.
 func (*ClassCount) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ClassCount) GetPackets() uint64 {
@@ -826,7 +970,7 @@ type ConfigRevision struct {
 
 func (x *ConfigRevision) Reset() {
 	*x = ConfigRevision{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[4]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +982,7 @@ func (x *ConfigRevision) String() string {
 func (*ConfigRevision) ProtoMessage() {}
 
 func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[4]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +995,7 @@ func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRevision.ProtoReflect.Descriptor instead.
 func (*ConfigRevision) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{4}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ConfigRevision) GetRevision() uint64 {
@@ -930,7 +1074,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[5]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1086,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[5]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1099,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Port) GetName() string {
@@ -1080,7 +1224,7 @@ type PeersRequest struct {
 
 func (x *PeersRequest) Reset() {
 	*x = PeersRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[6]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1236,7 @@ func (x *PeersRequest) String() string {
 func (*PeersRequest) ProtoMessage() {}
 
 func (x *PeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[6]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1249,7 @@ func (x *PeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersRequest.ProtoReflect.Descriptor instead.
 func (*PeersRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PeersRequest) GetName() string {
@@ -1124,7 +1268,7 @@ type PeersResponse struct {
 
 func (x *PeersResponse) Reset() {
 	*x = PeersResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[7]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1280,7 @@ func (x *PeersResponse) String() string {
 func (*PeersResponse) ProtoMessage() {}
 
 func (x *PeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[7]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1293,7 @@ func (x *PeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersResponse.ProtoReflect.Descriptor instead.
 func (*PeersResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{7}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PeersResponse) GetPeers() []*Peer {
@@ -1193,7 +1337,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[8]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1349,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[8]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1362,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{8}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Peer) GetName() string {
@@ -1347,7 +1491,7 @@ type PeerVPC struct {
 
 func (x *PeerVPC) Reset() {
 	*x = PeerVPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[9]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1359,7 +1503,7 @@ func (x *PeerVPC) String() string {
 func (*PeerVPC) ProtoMessage() {}
 
 func (x *PeerVPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[9]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1372,7 +1516,7 @@ func (x *PeerVPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerVPC.ProtoReflect.Descriptor instead.
 func (*PeerVPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{9}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PeerVPC) GetVpc() string {
@@ -1404,7 +1548,7 @@ type VPCsRequest struct {
 
 func (x *VPCsRequest) Reset() {
 	*x = VPCsRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1560,7 @@ func (x *VPCsRequest) String() string {
 func (*VPCsRequest) ProtoMessage() {}
 
 func (x *VPCsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1573,7 @@ func (x *VPCsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPCsRequest.ProtoReflect.Descriptor instead.
 func (*VPCsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{10}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{11}
 }
 
 type VPCsResponse struct {
@@ -1441,7 +1585,7 @@ type VPCsResponse struct {
 
 func (x *VPCsResponse) Reset() {
 	*x = VPCsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +1597,7 @@ func (x *VPCsResponse) String() string {
 func (*VPCsResponse) ProtoMessage() {}
 
 func (x *VPCsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +1610,7 @@ func (x *VPCsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPCsResponse.ProtoReflect.Descriptor instead.
 func (*VPCsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{11}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *VPCsResponse) GetVpcs() []*VPC {
@@ -1502,7 +1646,7 @@ type VPC struct {
 
 func (x *VPC) Reset() {
 	*x = VPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1658,7 @@ func (x *VPC) String() string {
 func (*VPC) ProtoMessage() {}
 
 func (x *VPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1671,7 @@ func (x *VPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPC.ProtoReflect.Descriptor instead.
 func (*VPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VPC) GetName() string {
@@ -1637,7 +1781,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1793,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1806,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Attachment) GetType() string {
@@ -1705,7 +1849,7 @@ type RoutesRequest struct {
 
 func (x *RoutesRequest) Reset() {
 	*x = RoutesRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1717,7 +1861,7 @@ func (x *RoutesRequest) String() string {
 func (*RoutesRequest) ProtoMessage() {}
 
 func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1730,7 +1874,7 @@ func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesRequest.ProtoReflect.Descriptor instead.
 func (*RoutesRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RoutesRequest) GetVpc() string {
@@ -1756,7 +1900,7 @@ type RoutesResponse struct {
 
 func (x *RoutesResponse) Reset() {
 	*x = RoutesResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +1912,7 @@ func (x *RoutesResponse) String() string {
 func (*RoutesResponse) ProtoMessage() {}
 
 func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +1925,7 @@ func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesResponse.ProtoReflect.Descriptor instead.
 func (*RoutesResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RoutesResponse) GetRoutes() []*Route {
@@ -1812,7 +1956,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +1968,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +1981,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Route) GetVpc() string {
@@ -1917,7 +2061,7 @@ type NextHop struct {
 
 func (x *NextHop) Reset() {
 	*x = NextHop{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1929,7 +2073,7 @@ func (x *NextHop) String() string {
 func (*NextHop) ProtoMessage() {}
 
 func (x *NextHop) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1942,7 +2086,7 @@ func (x *NextHop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextHop.ProtoReflect.Descriptor instead.
 func (*NextHop) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *NextHop) GetPeer() string {
@@ -1997,7 +2141,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2153,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2166,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HostsRequest) GetVpc() string {
@@ -2042,7 +2186,7 @@ type ACLRequest struct {
 
 func (x *ACLRequest) Reset() {
 	*x = ACLRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2198,7 @@ func (x *ACLRequest) String() string {
 func (*ACLRequest) ProtoMessage() {}
 
 func (x *ACLRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2211,7 @@ func (x *ACLRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRequest.ProtoReflect.Descriptor instead.
 func (*ACLRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ACLRequest) GetVpc() string {
@@ -2086,7 +2230,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2242,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2255,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -2152,7 +2296,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2308,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2321,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Host) GetVpc() string {
@@ -2274,7 +2418,7 @@ type ACLResponse struct {
 
 func (x *ACLResponse) Reset() {
 	*x = ACLResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2286,7 +2430,7 @@ func (x *ACLResponse) String() string {
 func (*ACLResponse) ProtoMessage() {}
 
 func (x *ACLResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2299,7 +2443,7 @@ func (x *ACLResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLResponse.ProtoReflect.Descriptor instead.
 func (*ACLResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ACLResponse) GetAcls() []*ACL {
@@ -2328,7 +2472,7 @@ type ACL struct {
 
 func (x *ACL) Reset() {
 	*x = ACL{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +2484,7 @@ func (x *ACL) String() string {
 func (*ACL) ProtoMessage() {}
 
 func (x *ACL) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +2497,7 @@ func (x *ACL) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACL.ProtoReflect.Descriptor instead.
 func (*ACL) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ACL) GetVpc() string {
@@ -2418,7 +2562,7 @@ type ACLRule struct {
 
 func (x *ACLRule) Reset() {
 	*x = ACLRule{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2430,7 +2574,7 @@ func (x *ACLRule) String() string {
 func (*ACLRule) ProtoMessage() {}
 
 func (x *ACLRule) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2443,7 +2587,7 @@ func (x *ACLRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRule.ProtoReflect.Descriptor instead.
 func (*ACLRule) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ACLRule) GetName() string {
@@ -2491,7 +2635,7 @@ type CountersRequest struct {
 
 func (x *CountersRequest) Reset() {
 	*x = CountersRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2647,7 @@ func (x *CountersRequest) String() string {
 func (*CountersRequest) ProtoMessage() {}
 
 func (x *CountersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2660,7 @@ func (x *CountersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
 func (*CountersRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CountersRequest) GetComponent() string {
@@ -2537,7 +2681,7 @@ type CountersResponse struct {
 
 func (x *CountersResponse) Reset() {
 	*x = CountersResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2549,7 +2693,7 @@ func (x *CountersResponse) String() string {
 func (*CountersResponse) ProtoMessage() {}
 
 func (x *CountersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2562,7 +2706,7 @@ func (x *CountersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersResponse.ProtoReflect.Descriptor instead.
 func (*CountersResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CountersResponse) GetTime() *timestamppb.Timestamp {
@@ -2602,7 +2746,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2614,7 +2758,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2627,7 +2771,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Counter) GetComponent() string {
@@ -2714,7 +2858,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2726,7 +2870,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2739,7 +2883,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CaptureRequest) GetStages() []CaptureStage {
@@ -2816,7 +2960,7 @@ type CaptureResponse struct {
 
 func (x *CaptureResponse) Reset() {
 	*x = CaptureResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2828,7 +2972,7 @@ func (x *CaptureResponse) String() string {
 func (*CaptureResponse) ProtoMessage() {}
 
 func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2841,7 +2985,7 @@ func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureResponse.ProtoReflect.Descriptor instead.
 func (*CaptureResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CaptureResponse) GetPackets() []*CapturedPacket {
@@ -2883,7 +3027,7 @@ type CapturedPacket struct {
 
 func (x *CapturedPacket) Reset() {
 	*x = CapturedPacket{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2895,7 +3039,7 @@ func (x *CapturedPacket) String() string {
 func (*CapturedPacket) ProtoMessage() {}
 
 func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2908,7 +3052,7 @@ func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapturedPacket.ProtoReflect.Descriptor instead.
 func (*CapturedPacket) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CapturedPacket) GetTime() *timestamppb.Timestamp {
@@ -3012,7 +3156,7 @@ type TraceRequest struct {
 
 func (x *TraceRequest) Reset() {
 	*x = TraceRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3024,7 +3168,7 @@ func (x *TraceRequest) String() string {
 func (*TraceRequest) ProtoMessage() {}
 
 func (x *TraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3037,7 +3181,7 @@ func (x *TraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
 func (*TraceRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TraceRequest) GetPacket() []byte {
@@ -3138,7 +3282,7 @@ type TraceResponse struct {
 
 func (x *TraceResponse) Reset() {
 	*x = TraceResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3150,7 +3294,7 @@ func (x *TraceResponse) String() string {
 func (*TraceResponse) ProtoMessage() {}
 
 func (x *TraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3163,7 +3307,7 @@ func (x *TraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceResponse.ProtoReflect.Descriptor instead.
 func (*TraceResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TraceResponse) GetSteps() []*TraceStep {
@@ -3197,7 +3341,7 @@ type TraceStep struct {
 
 func (x *TraceStep) Reset() {
 	*x = TraceStep{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3209,7 +3353,7 @@ func (x *TraceStep) String() string {
 func (*TraceStep) ProtoMessage() {}
 
 func (x *TraceStep) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3222,7 +3366,7 @@ func (x *TraceStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceStep.ProtoReflect.Descriptor instead.
 func (*TraceStep) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TraceStep) GetStage() string {
@@ -3249,7 +3393,7 @@ type TracedFrame struct {
 
 func (x *TracedFrame) Reset() {
 	*x = TracedFrame{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3261,7 +3405,7 @@ func (x *TracedFrame) String() string {
 func (*TracedFrame) ProtoMessage() {}
 
 func (x *TracedFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3274,7 +3418,7 @@ func (x *TracedFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TracedFrame.ProtoReflect.Descriptor instead.
 func (*TracedFrame) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TracedFrame) GetPort() string {
@@ -3307,7 +3451,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3319,7 +3463,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3332,7 +3476,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Problem) GetLine() uint32 {
@@ -3377,7 +3521,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +3533,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +3546,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ApplyRequest) GetConfig() []byte {
@@ -3440,7 +3584,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3452,7 +3596,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3465,7 +3609,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ApplyResponse) GetProblems() []*Problem {
@@ -3497,7 +3641,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3509,7 +3653,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3522,7 +3666,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
 }
 
 type ReloadResponse struct {
@@ -3539,7 +3683,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3551,7 +3695,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3564,7 +3708,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReloadResponse) GetProblems() []*Problem {
@@ -3593,7 +3737,7 @@ var File_sluice_v1_sluice_proto protoreflect.FileDescriptor
 const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\n" +
 	"\x16sluice/v1/sluice.proto\x12\tsluice.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rStatusRequest\"\xf0\x04\n" +
+	"\rStatusRequest\"\x96\x05\n" +
 	"\x0eStatusResponse\x12\x12\n" +
 	"\x04site\x18\x01 \x01(\tR\x04site\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x18\n" +
@@ -3615,7 +3759,21 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\vroute_count\x18\x0f \x01(\rR\n" +
 	"routeCount\x12#\n" +
 	"\rhost_problems\x18( \x03(\tR\fhostProblems\x12(\n" +
-	"\x06limits\x18) \x03(\v2\x10.sluice.v1.LimitR\x06limits\"\x9f\x01\n" +
+	"\x06limits\x18) \x03(\v2\x10.sluice.v1.LimitR\x06limits\x12$\n" +
+	"\x03tun\x18, \x01(\v2\x12.sluice.v1.TunPortR\x03tun\"\xdb\x02\n" +
+	"\aTunPort\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aifindex\x18\x02 \x01(\rR\aifindex\x12\x10\n" +
+	"\x03mtu\x18\x03 \x01(\rR\x03mtu\x12\x1c\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses\x12\x14\n" +
+	"\x05peers\x18\x05 \x03(\tR\x05peers\x12*\n" +
+	"\x11to_kernel_packets\x18\x06 \x01(\x04R\x0ftoKernelPackets\x12&\n" +
+	"\x0fto_kernel_bytes\x18\a \x01(\x04R\rtoKernelBytes\x12.\n" +
+	"\x13from_kernel_packets\x18\b \x01(\x04R\x11fromKernelPackets\x12*\n" +
+	"\x11from_kernel_bytes\x18\t \x01(\x04R\x0ffromKernelBytes\x12\x12\n" +
+	"\x04lost\x18\n" +
+	" \x01(\x04R\x04lost\x12\x18\n" +
+	"\aproblem\x18\v \x01(\tR\aproblem\"\x9f\x01\n" +
 	"\x05Limit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tdirection\x18\x02 \x01(\tR\tdirection\x12\x12\n" +
@@ -3928,7 +4086,7 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
 	(PeerState)(0),                // 1: sluice.v1.PeerState
@@ -3939,117 +4097,119 @@ var file_sluice_v1_sluice_proto_goTypes = []any{
 	(CaptureStage)(0),             // 6: sluice.v1.CaptureStage
 	(*StatusRequest)(nil),         // 7: sluice.v1.StatusRequest
 	(*StatusResponse)(nil),        // 8: sluice.v1.StatusResponse
-	(*Limit)(nil),                 // 9: sluice.v1.Limit
-	(*ClassCount)(nil),            // 10: sluice.v1.ClassCount
-	(*ConfigRevision)(nil),        // 11: sluice.v1.ConfigRevision
-	(*Port)(nil),                  // 12: sluice.v1.Port
-	(*PeersRequest)(nil),          // 13: sluice.v1.PeersRequest
-	(*PeersResponse)(nil),         // 14: sluice.v1.PeersResponse
-	(*Peer)(nil),                  // 15: sluice.v1.Peer
-	(*PeerVPC)(nil),               // 16: sluice.v1.PeerVPC
-	(*VPCsRequest)(nil),           // 17: sluice.v1.VPCsRequest
-	(*VPCsResponse)(nil),          // 18: sluice.v1.VPCsResponse
-	(*VPC)(nil),                   // 19: sluice.v1.VPC
-	(*Attachment)(nil),            // 20: sluice.v1.Attachment
-	(*RoutesRequest)(nil),         // 21: sluice.v1.RoutesRequest
-	(*RoutesResponse)(nil),        // 22: sluice.v1.RoutesResponse
-	(*Route)(nil),                 // 23: sluice.v1.Route
-	(*NextHop)(nil),               // 24: sluice.v1.NextHop
-	(*HostsRequest)(nil),          // 25: sluice.v1.HostsRequest
-	(*ACLRequest)(nil),            // 26: sluice.v1.ACLRequest
-	(*HostsResponse)(nil),         // 27: sluice.v1.HostsResponse
-	(*Host)(nil),                  // 28: sluice.v1.Host
-	(*ACLResponse)(nil),           // 29: sluice.v1.ACLResponse
-	(*ACL)(nil),                   // 30: sluice.v1.ACL
-	(*ACLRule)(nil),               // 31: sluice.v1.ACLRule
-	(*CountersRequest)(nil),       // 32: sluice.v1.CountersRequest
-	(*CountersResponse)(nil),      // 33: sluice.v1.CountersResponse
-	(*Counter)(nil),               // 34: sluice.v1.Counter
-	(*CaptureRequest)(nil),        // 35: sluice.v1.CaptureRequest
-	(*CaptureResponse)(nil),       // 36: sluice.v1.CaptureResponse
-	(*CapturedPacket)(nil),        // 37: sluice.v1.CapturedPacket
-	(*TraceRequest)(nil),          // 38: sluice.v1.TraceRequest
-	(*TraceResponse)(nil),         // 39: sluice.v1.TraceResponse
-	(*TraceStep)(nil),             // 40: sluice.v1.TraceStep
-	(*TracedFrame)(nil),           // 41: sluice.v1.TracedFrame
-	(*Problem)(nil),               // 42: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 43: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 44: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 45: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 46: sluice.v1.ReloadResponse
-	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 48: google.protobuf.Duration
+	(*TunPort)(nil),               // 9: sluice.v1.TunPort
+	(*Limit)(nil),                 // 10: sluice.v1.Limit
+	(*ClassCount)(nil),            // 11: sluice.v1.ClassCount
+	(*ConfigRevision)(nil),        // 12: sluice.v1.ConfigRevision
+	(*Port)(nil),                  // 13: sluice.v1.Port
+	(*PeersRequest)(nil),          // 14: sluice.v1.PeersRequest
+	(*PeersResponse)(nil),         // 15: sluice.v1.PeersResponse
+	(*Peer)(nil),                  // 16: sluice.v1.Peer
+	(*PeerVPC)(nil),               // 17: sluice.v1.PeerVPC
+	(*VPCsRequest)(nil),           // 18: sluice.v1.VPCsRequest
+	(*VPCsResponse)(nil),          // 19: sluice.v1.VPCsResponse
+	(*VPC)(nil),                   // 20: sluice.v1.VPC
+	(*Attachment)(nil),            // 21: sluice.v1.Attachment
+	(*RoutesRequest)(nil),         // 22: sluice.v1.RoutesRequest
+	(*RoutesResponse)(nil),        // 23: sluice.v1.RoutesResponse
+	(*Route)(nil),                 // 24: sluice.v1.Route
+	(*NextHop)(nil),               // 25: sluice.v1.NextHop
+	(*HostsRequest)(nil),          // 26: sluice.v1.HostsRequest
+	(*ACLRequest)(nil),            // 27: sluice.v1.ACLRequest
+	(*HostsResponse)(nil),         // 28: sluice.v1.HostsResponse
+	(*Host)(nil),                  // 29: sluice.v1.Host
+	(*ACLResponse)(nil),           // 30: sluice.v1.ACLResponse
+	(*ACL)(nil),                   // 31: sluice.v1.ACL
+	(*ACLRule)(nil),               // 32: sluice.v1.ACLRule
+	(*CountersRequest)(nil),       // 33: sluice.v1.CountersRequest
+	(*CountersResponse)(nil),      // 34: sluice.v1.CountersResponse
+	(*Counter)(nil),               // 35: sluice.v1.Counter
+	(*CaptureRequest)(nil),        // 36: sluice.v1.CaptureRequest
+	(*CaptureResponse)(nil),       // 37: sluice.v1.CaptureResponse
+	(*CapturedPacket)(nil),        // 38: sluice.v1.CapturedPacket
+	(*TraceRequest)(nil),          // 39: sluice.v1.TraceRequest
+	(*TraceResponse)(nil),         // 40: sluice.v1.TraceResponse
+	(*TraceStep)(nil),             // 41: sluice.v1.TraceStep
+	(*TracedFrame)(nil),           // 42: sluice.v1.TracedFrame
+	(*Problem)(nil),               // 43: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 44: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 45: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 46: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 47: sluice.v1.ReloadResponse
+	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 49: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	47, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	48, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	48, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	49, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
-	12, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
-	15, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
-	11, // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
-	9,  // 6: sluice.v1.StatusResponse.limits:type_name -> sluice.v1.Limit
-	10, // 7: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
-	47, // 8: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	47, // 9: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
-	15, // 10: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
-	1,  // 11: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	47, // 12: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	48, // 13: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	48, // 14: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
-	16, // 15: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
-	19, // 16: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
-	20, // 17: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
-	23, // 18: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
-	2,  // 19: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
-	24, // 20: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
-	28, // 21: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
-	3,  // 22: sluice.v1.Host.state:type_name -> sluice.v1.HostState
-	4,  // 23: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
-	48, // 24: sluice.v1.Host.since:type_name -> google.protobuf.Duration
-	48, // 25: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
-	30, // 26: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
-	31, // 27: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
-	47, // 28: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
-	34, // 29: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
-	5,  // 30: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
-	6,  // 31: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
-	48, // 32: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
-	37, // 33: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
-	47, // 34: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
-	6,  // 35: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
-	40, // 36: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
-	41, // 37: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
-	42, // 38: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	11, // 39: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	42, // 40: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	11, // 41: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	7,  // 42: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	13, // 43: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	17, // 44: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	21, // 45: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	25, // 46: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
-	26, // 47: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
-	32, // 48: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	35, // 49: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
-	38, // 50: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
-	43, // 51: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	45, // 52: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	8,  // 53: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	14, // 54: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	18, // 55: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	22, // 56: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	27, // 57: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
-	29, // 58: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
-	33, // 59: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	36, // 60: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
-	39, // 61: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
-	44, // 62: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	46, // 63: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	53, // [53:64] is the sub-list for method output_type
-	42, // [42:53] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	13, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
+	16, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
+	12, // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
+	10, // 6: sluice.v1.StatusResponse.limits:type_name -> sluice.v1.Limit
+	9,  // 7: sluice.v1.StatusResponse.tun:type_name -> sluice.v1.TunPort
+	11, // 8: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
+	48, // 9: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	48, // 10: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	16, // 11: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
+	1,  // 12: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
+	48, // 13: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	49, // 14: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	49, // 15: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	17, // 16: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
+	20, // 17: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
+	21, // 18: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
+	24, // 19: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
+	2,  // 20: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
+	25, // 21: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
+	29, // 22: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
+	3,  // 23: sluice.v1.Host.state:type_name -> sluice.v1.HostState
+	4,  // 24: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
+	49, // 25: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	49, // 26: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	31, // 27: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
+	32, // 28: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
+	48, // 29: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	35, // 30: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
+	5,  // 31: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
+	6,  // 32: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
+	49, // 33: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
+	38, // 34: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
+	48, // 35: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
+	6,  // 36: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
+	41, // 37: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
+	42, // 38: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
+	43, // 39: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	12, // 40: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	43, // 41: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	12, // 42: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	7,  // 43: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	14, // 44: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	18, // 45: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	22, // 46: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	26, // 47: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	27, // 48: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
+	33, // 49: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	36, // 50: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
+	39, // 51: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
+	44, // 52: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	46, // 53: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	8,  // 54: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	15, // 55: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	19, // 56: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	23, // 57: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	28, // 58: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	30, // 59: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
+	34, // 60: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	37, // 61: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
+	40, // 62: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
+	45, // 63: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	47, // 64: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	54, // [54:65] is the sub-list for method output_type
+	43, // [43:54] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -4057,14 +4217,14 @@ func file_sluice_v1_sluice_proto_init() {
 	if File_sluice_v1_sluice_proto != nil {
 		return
 	}
-	file_sluice_v1_sluice_proto_msgTypes[27].OneofWrappers = []any{}
+	file_sluice_v1_sluice_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   40,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
