@@ -54,7 +54,7 @@ func (w *worker) outsideFromSite(f *frame) {
 	switch {
 	case martian(f.ip.Version, f.data()):
 		w.drop(f, Martian)
-	case !w.ofSite(f):
+	case !w.ofSite(f, w.routes.route(w.state.vpcs, f.vpc, f.ip.SrcBytes(f.data()))):
 		w.drop(f, SpoofedSource)
 	default:
 		w.unreachable(f, OutsideAddress)
