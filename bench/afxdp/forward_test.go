@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,7 +125,8 @@ func (w *wire) compare(b *testing.B, ours, theirs *contestant) {
 // wire is the way that packets take: generator host, gateway, sink host.
 type wire struct {
 	gateway     *netnstest.Host
-	left, right *ebpf.Map // XSKMAPs of the gateway's two ports
+	target      *netnstest.Link // the sink's
+	left, right *ebpf.Map       // XSKMAPs of the gateway's two ports
 	generator   *traffic.Generator
 	sink        *traffic.Sink
 }
@@ -135,16 +135,16 @@ func newWire(b *testing.B, size int) *wire {
 	b.Helper()
 	s := netnstest.New(b)
 	left, gateway, right := s.NewHost("generator"), s.NewHost("gateway"), s.NewHost("sink")
-	source, leftPort := s.Connect(netnstest.End{Host: left, Name: "eth0"}, netnstest.End{Host: gateway, Name: "left"})
+	from, leftPort := s.Connect(netnstest.End{Host: left, Name: "eth0"}, netnstest.End{Host: gateway, Name: "left"})
 	rightPort, target := s.Connect(netnstest.End{Host: gateway, Name: "right"}, netnstest.End{Host: right, Name: "eth0"})
-	w := &wire{gateway: gateway, left: attachRedirect(b, leftPort), right: attachRedirect(b, rightPort)}
+	w := &wire{gateway: gateway, target: target, left: attachRedirect(b, leftPort), right: attachRedirect(b, rightPort)}
 	var err error
 	if w.sink, err = traffic.NewSink(traffic.SinkOptions{Host: right, Link: target.Name}); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { w.sink.Close() })
-	w.generator, err = traffic.NewGenerator(traffic.Options{Host: left, Link: source.Name, CPU: generatorCPU, Flow: traffic.Flow{
-		Inner: traffic.Layer{Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2")},
+	w.generator, err = traffic.NewGenerator(traffic.Options{Host: left, Link: from.Name, CPU: generatorCPU, Flow: traffic.Flow{
+		Inner: traffic.Layer{Src: source, Dst: sink},
 		Size:  size - ethernetLen,
 	}})
 	if err != nil {

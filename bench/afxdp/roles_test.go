@@ -52,15 +52,24 @@ func forward(args []string) error {
 	if err := pin(args[4]); err != nil {
 		return err
 	}
-	umem, err := afxdp.NewUMEM(afxdp.UMEMOptions{Frames: 8192})
+	name := os.Getenv(variantVariable)
+	v := variants[name]
+	memory := afxdp.UMEMOptions{Frames: 8192}
+	if v.umem != nil {
+		v.umem(&memory)
+	}
+	umem, err := afxdp.NewUMEM(memory)
 	if err != nil {
 		return err
 	}
-	left, err := openPort(umem, args[0], args[1])
+	left, err := openPort(umem, args[0], args[1], v)
 	if err != nil {
 		return err
 	}
-	right, err := openPort(umem, args[2], args[3])
+	if name == "udp-gso" {
+		return forwardSegments(umem, left)
+	}
+	right, err := openPort(umem, args[2], args[3], v)
 	if err != nil {
 		return err
 	}
@@ -89,7 +98,7 @@ func move(umem *afxdp.UMEM, batch []afxdp.Desc, in, out *afxdp.Socket) error {
 	return err
 }
 
-func openPort(umem *afxdp.UMEM, name, mapID string) (*afxdp.Socket, error) {
+func openPort(umem *afxdp.UMEM, name, mapID string, v variant) (*afxdp.Socket, error) {
 	port, err := net.InterfaceByName(name)
 	if err != nil {
 		return nil, err
@@ -103,7 +112,11 @@ func openPort(umem *afxdp.UMEM, name, mapID string) (*afxdp.Socket, error) {
 		return nil, err
 	}
 	defer xsks.Close()
-	s, err := afxdp.Open(umem, afxdp.SocketOptions{Ifindex: port.Index, Mode: afxdp.Copy})
+	options := afxdp.SocketOptions{Ifindex: port.Index, Mode: afxdp.Copy}
+	if v.socket != nil {
+		v.socket(&options)
+	}
+	s, err := afxdp.Open(umem, options)
 	if err != nil {
 		return nil, err
 	}

@@ -14,8 +14,7 @@ func All() []scenario.Driver {
 }
 
 // Elsewhere are those that need what setup.sh cannot install: a kernel with more in it, or packages that Debian does not
-// have. They are part of every run, and
-// say what is missing when they are started.
+// have. They are part of every run, and say what is missing when they are started.
 func Elsewhere() []scenario.Driver {
 	return []scenario.Driver{KernelWireGuard{}, XFRM{}, VPP{}}
 }

@@ -48,7 +48,7 @@ func (b *bench) meet(ctx context.Context, other scenario.Driver, s method.Scenar
 
 // start starts a contestant and notes its version.
 func (b *bench) start(ctx context.Context, d scenario.Driver, s method.Scenario) (method.Run, error) {
-	if !b.deadline.IsZero() && time.Now().After(b.deadline) {
+	if b.over() {
 		return nil, errTime
 	}
 	run, err := scenario.Contestant{Driver: d, NICs: b.nics}.Start(ctx, s)

@@ -33,6 +33,9 @@ func (b *bench) memory(ctx context.Context) error {
 }
 
 func (b *bench) memoryPair(ctx context.Context, pair [2]string, o memory.Options) error {
+	if b.over() {
+		return errTime
+	}
 	c, err := memory.Compare(ctx, pair[0], pair[1], o)
 	if err != nil {
 		return err

@@ -113,12 +113,12 @@ type renewing struct {
 
 // grow starts a contestant and leaves its session to grow old. Its packets flow in the seconds around the renewal only.
 func (b *bench) grow(ctx context.Context, d scenario.Driver) (*renewing, error) {
+	if _, speaks := d.(scenario.WireGuard); !speaks {
+		return nil, fmt.Errorf("%s: %w: no WireGuard, no session that grows old", method.Rekey, method.ErrUnavailable)
+	}
 	run, recoverer, err := b.recoverer(ctx, d, method.Rekey)
 	if err != nil {
 		return nil, err
-	}
-	if _, ok := run.(*scenario.Run).Gateways.(scenario.Session); !ok {
-		return nil, errors.Join(fmt.Errorf("%s: %w: it has no session keys that can be asked for", method.Rekey, method.ErrUnavailable), run.Stop())
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	r := &renewing{name: d.Name(), run: run, cancel: cancel, done: make(chan struct{})}

@@ -106,6 +106,9 @@ func (b *bench) wants(part, item string) bool {
 	return len(b.parts) == 0 || slices.Contains(b.parts, part) || slices.Contains(b.parts, part+"/"+item)
 }
 
+// over says that the time of the part under way is over.
+func (b *bench) over() bool { return !b.deadline.IsZero() && time.Now().After(b.deadline) }
+
 // errTime is of what the run had no time for.
 var errTime = fmt.Errorf("%w in this run: its time was over (--within)", method.ErrUnavailable)
 
