@@ -112,7 +112,7 @@ func (p *devicePath) run(ctx context.Context, in *source, packets *store, n, kee
 	} else {
 		p.tun.slice = s
 	}
-	took, kept, err := s.run(ctx, packets, n, keep, func() { in.work <- s.in.Load() })
+	took, kept, err := s.run(ctx, packets, 0, n, keep, func() { in.work <- s.in.Load() })
 	if err != nil {
 		return 0, nil, fmt.Errorf("%s: %w", p.name, err)
 	}

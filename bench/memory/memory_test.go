@@ -13,6 +13,7 @@ import (
 	"github.com/sluicegw/sluice/bench/method"
 	"github.com/sluicegw/sluice/internal/packet"
 	"github.com/sluicegw/sluice/relay/wireguard"
+	"github.com/sluicegw/sluice/relay/wireguard/aead"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -103,6 +104,25 @@ func same(t *testing.T, got, want []byte, lowersTTL bool) {
 	}
 }
 
+func TestTwoWorkersShareTheWork(t *testing.T) {
+	p, err := newRelayPath("two workers", 64, aead.Generic(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for range 2 {
+		for what, run := range map[string]func(context.Context, int) (time.Duration, error){"seal": p.Seal, "open": p.Open} {
+			if _, err := run(t.Context(), 16384); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+		}
+	}
+}
+
 func TestPathEndsWithTheContext(t *testing.T) {
 	p := newPath(t, Relay, 64)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -139,4 +159,67 @@ func BenchmarkCompare(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkTwoWorkers is how many times as many packets two workers carry as one, by the clock on the wall. They share
+// one peer and its session. It takes two CPUs that do nothing else.
+//
+//	go test -run '^$' -bench TwoWorkers -benchtime 20x ./bench/memory
+func BenchmarkTwoWorkers(b *testing.B) {
+	const packets = 32768
+	for _, d := range []Direction{Seal, Open} {
+		for _, size := range []int{64, 1420} {
+			b.Run(fmt.Sprintf("%s/%d", d, size), func(b *testing.B) {
+				var sides [2]method.Side
+				for i := range sides {
+					name := fmt.Sprint(i+1, " workers")
+					p, err := newRelayPath(name, size, aead.Best(), i+1)
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer func() {
+						if err := p.Close(); err != nil {
+							b.Error(err)
+						}
+					}()
+					sides[i] = method.Side{Name: name, Measure: func(ctx context.Context) (method.Sample, error) {
+						wall, err := p.wall(ctx, d, packets)
+						return method.Sample{Values: map[method.Metric]float64{method.PPS: packets / wall.Seconds()}}, err
+					}}
+					if _, err := sides[i].Measure(b.Context()); err != nil { // cold caches
+						b.Fatal(err)
+					}
+				}
+				c, err := method.Compare(b.Context(), sides[1], sides[0], method.Plan{Quads: b.N})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(0, "ns/op") // an op is a quad
+				r := c.Ratios[method.PPS]
+				b.ReportMetric(c.FiguresB[method.PPS].Median/1e6, "one-Mpps")
+				b.ReportMetric(c.FiguresA[method.PPS].Median/1e6, "two-Mpps")
+				b.ReportMetric(r.Median, "ratio")
+				b.ReportMetric(r.Low, "ratio-low")
+				b.ReportMetric(r.High, "ratio-high")
+			})
+		}
+	}
+}
+
+// wall is how long n packets take by the clock on the wall, without what prepares them.
+func (p *relayPath) wall(ctx context.Context, d Direction, n int) (time.Duration, error) {
+	if err := p.far.connect(ctx); err != nil {
+		return 0, err
+	}
+	packets := p.plain
+	if d == Open {
+		var err error
+		if packets, err = p.far.messages(n); err != nil {
+			return 0, err
+		}
+	}
+	p.aim(d)
+	begin := time.Now()
+	_, _, err := p.run(ctx, packets, n, 0)
+	return time.Since(begin), err
 }

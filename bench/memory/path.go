@@ -42,9 +42,9 @@ const (
 func New(name string, size int) (Path, error) {
 	switch name {
 	case Relay:
-		return newRelayPath(name, size, aead.Generic())
+		return newRelayPath(name, size, aead.Generic(), 1)
 	case RelayBest:
-		return newRelayPath(name, size, aead.Best())
+		return newRelayPath(name, size, aead.Best(), 1)
 	case Session:
 		return newSessionPath(size, aead.Generic())
 	case Reference:
@@ -92,15 +92,15 @@ type slice struct {
 	out atomic.Pointer[tally]
 }
 
-// run feeds n packets and waits until they have come out. wake is called when they may be taken.
-func (s *slice) run(ctx context.Context, packets *store, n, keep int, wake func()) (took time.Duration, kept [][]byte, err error) {
+// run feeds n packets, from number first on, and waits until they have come out. wake is called when they may be taken.
+func (s *slice) run(ctx context.Context, packets *store, first, n, keep int, wake func()) (took time.Duration, kept [][]byte, err error) {
 	t := &tally{want: n, keepMax: keep, done: make(chan struct{})}
 	s.out.Store(t)
 	begin, err := method.ProcessTime()
 	if err != nil {
 		return 0, nil, err
 	}
-	s.in.Store(&feed{packets: packets, want: n})
+	s.in.Store(&feed{packets: packets, next: first, want: first + n})
 	wake()
 	timeout := time.NewTimer(defaultTimeout)
 	defer timeout.Stop()

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/sluicegw/sluice/afxdp"
+	"github.com/sluicegw/sluice/bench/method"
 	"github.com/sluicegw/sluice/internal/fib"
 	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/internal/packet"
@@ -21,21 +23,26 @@ const (
 	wanPort  = 3
 )
 
-// relayPath is a whole relay with one worker: from the receive ring of one port to
-// the transmit ring of the other.
+// relayPath is a whole relay: from the receive ring of one port to the transmit ring of the other. Each worker has a
+// lane of its own.
 type relayPath struct {
-	name      string
-	size      int
-	relay     *relay.Relay
-	site, wan *port
-	slice     slice
-	far       *far
-	plain     *store
-	stop      context.CancelFunc
-	done      chan error
+	name  string
+	size  int
+	relay *relay.Relay
+	lanes []*lane
+	far   *far
+	plain *store
+	stop  context.CancelFunc
+	done  chan error
 }
 
-func newRelayPath(name string, size int, cipher aead.Cipher) (_ *relayPath, err error) {
+// lane is a worker's two queues, and what passes through them.
+type lane struct {
+	site, wan *port
+	slice     slice
+}
+
+func newRelayPath(name string, size int, cipher aead.Cipher, workers int) (_ *relayPath, err error) {
 	p := &relayPath{name: name, size: size, plain: plaintexts(nearHost, farHost, size), done: make(chan error, 2)}
 	nearKey, farKey, err := keys()
 	if err != nil {
@@ -50,23 +57,17 @@ func newRelayPath(name string, size int, cipher aead.Cipher) (_ *relayPath, err 
 	if err != nil {
 		return nil, err
 	}
-	umem, err := afxdp.NewHeapUMEM(afxdp.UMEMOptions{Frames: 1024})
-	if err != nil {
-		return nil, err
-	}
-	p.site, p.wan = newPort(umem, &p.slice), newPort(umem, &p.slice)
-	p.site.offset, p.wan.offset = packet.EthernetLen, outerLen
-	p.wan.count = func(m []byte) bool {
-		if isData(m) {
-			return true
+	umems := make([]*afxdp.UMEM, workers)
+	for i := range umems {
+		if umems[i], err = afxdp.NewHeapUMEM(afxdp.UMEMOptions{Frames: 1024}); err != nil {
+			return nil, err
 		}
-		p.far.receive(m)
-		return false
+		p.lanes = append(p.lanes, p.newLane(umems[i]))
 	}
 	source := neigh.Static(
 		&neigh.Entry{Key: neigh.Key{Dst: farWAN}, State: neigh.Resolved, Egress: wanPort, Src: nearWAN, SrcMAC: nearMAC, DstMAC: farMAC, NextHop: farWAN, MTU: 1500},
 		&neigh.Entry{Key: neigh.Key{Dst: nearHost, Ifindex: sitePort}, State: neigh.Resolved, Egress: sitePort, SrcMAC: nearMAC, DstMAC: hostMAC, NextHop: nearHost, MTU: 1500})
-	p.relay, err = relay.New(relay.Options{Device: device, Neighbours: source, UMEMs: []*afxdp.UMEM{umem}})
+	p.relay, err = relay.New(relay.Options{Device: device, Neighbours: source, UMEMs: umems})
 	if err != nil {
 		return nil, err
 	}
@@ -74,15 +75,19 @@ func newRelayPath(name string, size int, cipher aead.Cipher) (_ *relayPath, err 
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(p.relay.Update(snapshot),
-		p.relay.SetQueues(0, []relay.PortQueue{{Ifindex: sitePort, Queue: p.site}, {Ifindex: wanPort, Queue: p.wan}})); err != nil {
+	if err := p.relay.Update(snapshot); err != nil {
 		return nil, err
+	}
+	for i, l := range p.lanes {
+		if err := p.relay.SetQueues(i, []relay.PortQueue{{Ifindex: sitePort, Queue: l.site}, {Ifindex: wanPort, Queue: l.wan}}); err != nil {
+			return nil, err
+		}
 	}
 	p.far, err = newFar(size, farKey, nearKey.PublicKey(), func(m []byte) {
 		b := make([]byte, outerLen+len(m))
 		copy(b[outerLen:], m)
 		wrap(b)
-		p.wan.post(b)
+		p.lanes[0].wan.post(b)
 		p.relay.Wake()
 	})
 	if err != nil {
@@ -93,6 +98,20 @@ func newRelayPath(name string, size int, cipher aead.Cipher) (_ *relayPath, err 
 	go func() { p.done <- device.Run(ctx) }()
 	go func() { p.done <- p.relay.Run(ctx) }()
 	return p, nil
+}
+
+func (p *relayPath) newLane(umem *afxdp.UMEM) *lane {
+	l := &lane{}
+	l.site, l.wan = newPort(umem, &l.slice), newPort(umem, &l.slice)
+	l.site.offset, l.wan.offset = packet.EthernetLen, outerLen
+	l.wan.count = func(m []byte) bool {
+		if isData(m) {
+			return true
+		}
+		p.far.receive(m)
+		return false
+	}
+	return l
 }
 
 func keys() (near, far wireguard.PrivateKey, err error) {
@@ -138,7 +157,7 @@ func (p *relayPath) seal(ctx context.Context, n, keep int) (time.Duration, [][]b
 	if err := p.far.connect(ctx); err != nil {
 		return 0, nil, err
 	}
-	p.aim(p.site, p.wan)
+	p.aim(Seal)
 	return p.run(ctx, p.plain, n, keep)
 }
 
@@ -156,25 +175,40 @@ func (p *relayPath) open(ctx context.Context, n, keep int) (time.Duration, [][]b
 	if err != nil {
 		return 0, nil, err
 	}
-	p.aim(p.wan, p.site)
+	p.aim(Open)
 	return p.run(ctx, messages, n, keep)
 }
 
-// aim sets the direction, on the worker's goroutine because ports are the worker's.
-func (p *relayPath) aim(in, out *port) {
-	p.relay.Do(0, func() {
-		p.slice.in.Store(nil)
-		p.site.takes, p.wan.takes = in == p.site, in == p.wan
-		p.site.counts, p.wan.counts = out == p.site, out == p.wan
-	})
+// aim sets the direction, on the workers' goroutines because ports are theirs.
+func (p *relayPath) aim(d Direction) {
+	for i, l := range p.lanes {
+		p.relay.Do(i, func() {
+			l.slice.in.Store(nil)
+			l.site.takes, l.wan.takes = d == Seal, d == Open
+			l.site.counts, l.wan.counts = d == Open, d == Seal
+		})
+	}
 }
 
-func (p *relayPath) run(ctx context.Context, packets *store, n, keep int) (time.Duration, [][]byte, error) {
-	took, kept, err := p.slice.run(ctx, packets, n, keep, p.relay.Wake)
+// run shares n packets out to the lanes. The time is that of all of them; what is kept is the first one's.
+func (p *relayPath) run(ctx context.Context, packets *store, n, keep int) (took time.Duration, kept [][]byte, err error) {
+	each := n / len(p.lanes)
+	errs := make([]error, len(p.lanes))
+	var wait sync.WaitGroup
+	for i, l := range p.lanes[1:] {
+		wait.Go(func() { _, _, errs[i+1] = l.slice.run(ctx, packets, (i+1)*each, each, 0, p.relay.Wake) })
+	}
+	begin, err := method.ProcessTime()
 	if err != nil {
+		return 0, nil, err
+	}
+	_, kept, errs[0] = p.lanes[0].slice.run(ctx, packets, 0, n-each*(len(p.lanes)-1), keep, p.relay.Wake)
+	wait.Wait()
+	end, err := method.ProcessTime()
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return 0, nil, fmt.Errorf("%s: %w (%v)", p.name, err, p.drops())
 	}
-	return took, kept, nil
+	return end - begin, kept, nil
 }
 
 // drops are the verdicts so far.
@@ -191,7 +225,11 @@ func (p *relayPath) drops() map[string]uint64 {
 // SystemCalls is an upper bound of how many there were so far, had the ports been sockets: each kick
 // is one (sendto), each sleep two (poll and a read of the eventfd).
 func (p *relayPath) SystemCalls() uint64 {
-	return p.site.kicks.Load() + p.wan.kicks.Load() + 2*p.relay.Counters().Sleeps
+	sum := 2 * p.relay.Counters().Sleeps
+	for _, l := range p.lanes {
+		sum += l.site.kicks.Load() + l.wan.kicks.Load()
+	}
+	return sum
 }
 
 // Close implements Path.
