@@ -152,8 +152,11 @@ func (b *bench) footprint(name string, r method.Run) error {
 }
 
 func (b *bench) tcp(ctx context.Context) error {
-	natives := []bool{false}
-	if b.native {
+	var natives []bool
+	if b.wants("tcp", "wire") {
+		natives = append(natives, false)
+	}
+	if b.native && b.wants("tcp", "native") {
 		natives = append(natives, true)
 	}
 	others := b.others()
