@@ -112,7 +112,7 @@ func (p *devicePath) run(ctx context.Context, in *source, packets *store, n, kee
 	} else {
 		p.tun.slice = s
 	}
-	took, kept, err := s.run(ctx, packets, 0, n, keep, func() { in.work <- s.in.Load() })
+	took, kept, err := s.run(ctx, packets, 0, 1, n, keep, func() { in.work <- s.in.Load() })
 	if err != nil {
 		return 0, nil, fmt.Errorf("%s: %w", p.name, err)
 	}
@@ -144,7 +144,7 @@ func newSource(closed chan struct{}) *source {
 func (s *source) read(bufs [][]byte, sizes []int, offset, skip int) (n int) {
 	for n < len(bufs) && s.feed != nil && s.feed.next < s.feed.want {
 		sizes[n] = copy(bufs[n][offset:], s.feed.packets.at(s.feed.next)[skip:])
-		s.feed.next++
+		s.feed.next += s.feed.step
 		n++
 	}
 	return n

@@ -61,6 +61,7 @@ func New(name string, size int) (Path, error) {
 type feed struct {
 	packets *store
 	next    int
+	step    int // several takers share the packets in turns, so that none is far ahead of a replay window
 	want    int
 }
 
@@ -92,15 +93,15 @@ type slice struct {
 	out atomic.Pointer[tally]
 }
 
-// run feeds n packets, from number first on, and waits until they have come out. wake is called when they may be taken.
-func (s *slice) run(ctx context.Context, packets *store, first, n, keep int, wake func()) (took time.Duration, kept [][]byte, err error) {
+// run feeds n packets, every step-th from number first on, and waits until they have come out. wake is called when they may be taken.
+func (s *slice) run(ctx context.Context, packets *store, first, step, n, keep int, wake func()) (took time.Duration, kept [][]byte, err error) {
 	t := &tally{want: n, keepMax: keep, done: make(chan struct{})}
 	s.out.Store(t)
 	begin, err := method.ProcessTime()
 	if err != nil {
 		return 0, nil, err
 	}
-	s.in.Store(&feed{packets: packets, next: first, want: first + n})
+	s.in.Store(&feed{packets: packets, next: first, step: step, want: first + step*n})
 	wake()
 	timeout := time.NewTimer(defaultTimeout)
 	defer timeout.Stop()

@@ -58,7 +58,7 @@ func (p *port) Receive(dst []afxdp.Desc) (n int) {
 		return n
 	}
 	for n < len(dst) && f.next < f.want && p.put(&dst[n], f.packets.at(f.next)) {
-		f.next++
+		f.next += f.step
 		n++
 	}
 	return n

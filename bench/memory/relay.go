@@ -190,19 +190,19 @@ func (p *relayPath) aim(d Direction) {
 	}
 }
 
-// run shares n packets out to the lanes. The time is that of all of them; what is kept is the first one's.
+// run shares n packets, a multiple of their number, out to the lanes. The time is that of all of them; what is kept is the first one's.
 func (p *relayPath) run(ctx context.Context, packets *store, n, keep int) (took time.Duration, kept [][]byte, err error) {
 	each := n / len(p.lanes)
 	errs := make([]error, len(p.lanes))
 	var wait sync.WaitGroup
 	for i, l := range p.lanes[1:] {
-		wait.Go(func() { _, _, errs[i+1] = l.slice.run(ctx, packets, (i+1)*each, each, 0, p.relay.Wake) })
+		wait.Go(func() { _, _, errs[i+1] = l.slice.run(ctx, packets, i+1, len(p.lanes), each, 0, p.relay.Wake) })
 	}
 	begin, err := method.ProcessTime()
 	if err != nil {
 		return 0, nil, err
 	}
-	_, kept, errs[0] = p.lanes[0].slice.run(ctx, packets, 0, n-each*(len(p.lanes)-1), keep, p.relay.Wake)
+	_, kept, errs[0] = p.lanes[0].slice.run(ctx, packets, 0, len(p.lanes), each, keep, p.relay.Wake)
 	wait.Wait()
 	end, err := method.ProcessTime()
 	if err := errors.Join(append(errs, err)...); err != nil {
