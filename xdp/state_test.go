@@ -127,6 +127,15 @@ func (h *harness) checkMaps(t *testing.T, s State) {
 	compareMap(t, h.objs.Vnis, want.vnis)
 	compareMap(t, h.objs.Routes4, want.routes4)
 	compareMap(t, h.objs.Routes6, want.routes6)
+	compareMap(t, h.objs.Hops, want.hops)
+	compareMap(t, h.objs.DirectPeers, want.direct)
+	egress := make(map[uint32]uint32)
+	for ifindex := range egressOf(s.Hops) {
+		if ifindex != 4711 { // not there
+			egress[ifindex] = ifindex
+		}
+	}
+	compareMap(t, h.objs.Egress, egress)
 }
 
 func compareMap[K, V comparable](t *testing.T, m *ebpf.Map, want map[K]V) {
@@ -149,12 +158,24 @@ func compareMap[K, V comparable](t *testing.T, m *ebpf.Map, want map[K]V) {
 func TestTheMapsFollowTheState(t *testing.T) {
 	h := newHarness(t, Options{}, State{})
 	random := rand.New(rand.NewPCG(1, 2))
-	all := testState()
+	all := directState()
 	for range 100 {
 		s := State{
 			Ports: some(random, all.Ports), Local: some(random, all.Local), Geneve: some(random, all.Geneve),
 			VXLAN: some(random, all.VXLAN), WireGuard: some(random, all.WireGuard), VNIs: some(random, all.VNIs),
 			Remote: some(random, all.Remote), Site: some(random, all.Site), Gateways: some(random, all.Gateways),
+		}
+		s.DirectPeers, s.Hops = all.DirectPeers, some(random, all.Hops)
+		for i := range s.Hops { // the next hop changes, or the place
+			s.Hops[i].DstMAC[5] ^= byte(random.IntN(2))
+			s.Hops[i].RemoteVNI ^= uint32(random.IntN(2))
+		}
+		for _, prefixes := range [][]Prefix{s.Remote, s.Site} {
+			for i, p := range prefixes {
+				if !slices.ContainsFunc(s.Hops, func(h Hop) bool { return h.ID == p.Hop }) {
+					prefixes[i].Hop = 0
+				}
+			}
 		}
 		s.Learn = some(random, s.VNIs)
 		s.Bounce = some(random, s.VNIs)

@@ -57,22 +57,7 @@ type receiver struct {
 
 func newReceiver(t *testing.T, ifindex int) *receiver {
 	t.Helper()
-	count, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = count.Close() })
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, Instructions: asm.Instructions{
-		asm.LoadMapValue(asm.R1, count.FD(), 0),
-		asm.Mov.Imm(asm.R2, 1),
-		asm.StoreXAdd(asm.R1, asm.R2, asm.DWord),
-		asm.Mov.Imm(asm.R0, 2), // XDP_PASS
-		asm.Return(),
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = program.Close() })
+	count, program := counting(t, 2) // XDP_PASS
 	l, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: ifindex, Flags: link.XDPDriverMode})
 	if err != nil {
 		t.Fatal(err)
@@ -91,6 +76,28 @@ func newReceiver(t *testing.T, ifindex int) *receiver {
 		t.Fatal(err)
 	}
 	return &receiver{fd: fd, count: count}
+}
+
+// counting is a program that counts packets and does one thing with them all.
+func counting(t testing.TB, action int32) (*ebpf.Map, *ebpf.Program) {
+	t.Helper()
+	count, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = count.Close() })
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, Instructions: asm.Instructions{
+		asm.LoadMapValue(asm.R1, count.FD(), 0),
+		asm.Mov.Imm(asm.R2, 1),
+		asm.StoreXAdd(asm.R1, asm.R2, asm.DWord),
+		asm.Mov.Imm(asm.R0, action),
+		asm.Return(),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = program.Close() })
+	return count, program
 }
 
 // receive says whether a frame arrives before the time is over; others are skipped.
