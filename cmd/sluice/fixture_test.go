@@ -31,6 +31,8 @@ func (f fixture) peers() []*sluicev1.Peer {
 		RxBytes: 1536, RxPackets: 12, TxBytes: 104857600, TxPackets: 73000,
 		PersistentKeepalive: durationpb.New(25 * time.Second), HasPresharedKey: true,
 		TunnelAddresses: []string{"100.64.0.2", "fd64::2"},
+		Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_UP, Rtt: durationpb.New(12345678), MinRtt: durationpb.New(11000000),
+			Jitter: durationpb.New(700000), Lost: 1, Probes: 64},
 		Vpcs: []*sluicev1.PeerVPC{
 			{Vpc: "default", AllowedPrefixes: []string{"172.16.2.0/24", "fd16:2::/64"}},
 			{Vpc: "red", Vni: 300, AllowedPrefixes: []string{"10.2.0.0/16"}},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/sluicegw/sluice/controlplane/api"
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
@@ -41,9 +42,9 @@ func newPeers() *cobra.Command {
 }
 
 func peerTable(peers []*sluicev1.Peer, now time.Time) *table {
-	t := newTable("PEER", "STATE", "ENDPOINT", "HANDSHAKE", ">RX", ">TX", "PUBLIC KEY")
+	t := newTable("PEER", "STATE", "ALIVE", "ENDPOINT", "HANDSHAKE", ">RX", ">TX", "PUBLIC KEY")
 	for _, p := range peers {
-		t.add(p.GetName(), api.Word(p.GetState()), dash(p.GetEndpoint()), agoText(p.GetLastHandshake(), now),
+		t.add(p.GetName(), api.Word(p.GetState()), aliveText(p.GetLiveness()), dash(p.GetEndpoint()), agoText(p.GetLastHandshake(), now),
 			traffic(p.GetRxPackets(), p.GetRxBytes()), traffic(p.GetTxPackets(), p.GetTxBytes()), dash(p.GetPublicKey()))
 	}
 	return t
@@ -77,6 +78,7 @@ func writePeers(w io.Writer, peers []*sluicev1.Peer, now time.Time) error {
 		line("received", traffic(p.GetRxPackets(), p.GetRxBytes()))
 		line("sent", traffic(p.GetTxPackets(), p.GetTxBytes()))
 		if encrypted {
+			line("alive", livenessText(p.GetLiveness()))
 			line("keepalive", keepaliveText(p))
 			line("tunnel addresses", dash(strings.Join(p.GetTunnelAddresses(), " ")))
 		}
@@ -86,6 +88,29 @@ func writePeers(w io.Writer, peers []*sluicev1.Peer, now time.Time) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// aliveText is what probes inside the tunnel have found, in a cell.
+func aliveText(l *sluicev1.Liveness) string {
+	switch l.GetState() {
+	case sluicev1.LiveState_LIVE_STATE_UP:
+		return "yes, " + l.GetRtt().AsDuration().Round(10*time.Microsecond).String()
+	case sluicev1.LiveState_LIVE_STATE_DOWN:
+		return "no"
+	}
+	return "-"
+}
+
+func livenessText(l *sluicev1.Liveness) string {
+	switch l.GetState() {
+	case sluicev1.LiveState_LIVE_STATE_UNSPECIFIED, sluicev1.LiveState_LIVE_STATE_OFF:
+		return "not probed"
+	case sluicev1.LiveState_LIVE_STATE_UNKNOWN:
+		return "not known: it has never answered a probe"
+	}
+	short := func(d *durationpb.Duration) time.Duration { return d.AsDuration().Round(10 * time.Microsecond) }
+	return fmt.Sprintf("%s, round trip %v (least %v, jitter %v), %d of %d probes lost",
+		api.Word(l.GetState()), short(l.GetRtt()), short(l.GetMinRtt()), short(l.GetJitter()), l.GetLost(), l.GetProbes())
 }
 
 func keepaliveText(p *sluicev1.Peer) string {

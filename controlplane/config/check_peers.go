@@ -49,6 +49,7 @@ func (c *checker) checkPeers() {
 		c.checkLimits(path+".limits", &p.Limits)
 		c.checkPeerVPCs(i)
 		c.checkTunnelFamilies(p, path)
+		c.checkProbe(path+".probe", &p.Probe)
 	}
 }
 

@@ -396,6 +396,9 @@ type Peer struct {
 	// a VPC other than the default one.
 	TunnelAddresses []netip.Addr `yaml:"tunnelAddresses,omitempty" jsonschema:"maxItems=2"`
 
+	// How it is found out whether the peer is alive. Both need tunnel addresses.
+	Probe Probe `yaml:"probe"`
+
 	// As `clampMSS` of a VPC, for the traffic of this peer: off if it is off at either.
 	ClampMSS bool `yaml:"clampMSS" jsonschema:"default=true"`
 

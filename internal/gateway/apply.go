@@ -63,6 +63,7 @@ func (g *Gateway) update() error {
 		return err
 	}
 	g.learner.SetAttachments(p.learned)
+	g.watchPeers()
 	if err := g.program.SetState(p.xdp); err != nil {
 		return err
 	}

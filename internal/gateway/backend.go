@@ -158,6 +158,7 @@ func (g *Gateway) peerStatus(p *peerView) *sluicev1.Peer {
 	default:
 		s.State = sluicev1.PeerState_PEER_STATE_IDLE
 	}
+	g.livenessStatus(s, p.id)
 	return s
 }
 

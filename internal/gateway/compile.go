@@ -19,6 +19,7 @@ import (
 type peerRef struct {
 	id        uint32
 	wireguard *wireguard.Peer // nil: encryption none
+	dead      bool            // it was alive and answers no probes any more
 	address   netip.Addr      // outer, as configured or resolved; invalid while unknown
 }
 
@@ -81,6 +82,7 @@ type compiler struct {
 // member is a peer in a VPC.
 type member struct {
 	id       uint32
+	dead     bool
 	prefixes []netip.Prefix
 }
 
@@ -180,7 +182,7 @@ func (c *compiler) peerTable() {
 			entry.Direct = c.direct(peer, ref.id)
 		}
 		for _, v := range peer.VPCs {
-			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, prefixes: v.Prefixes})
+			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, dead: ref.dead, prefixes: v.Prefixes})
 			if vni, ok := vnis[v.Name]; ok && v.VNI != vni {
 				entry.VPCs = append(entry.VPCs, relay.PeerVPC{VNI: vni, RemoteVNI: v.VNI})
 			}
@@ -213,7 +215,9 @@ func (c *compiler) vpc(vpc *config.VPC) {
 			if len(hops[p]) == 0 {
 				c.plan.xdp.Remote = append(c.plan.xdp.Remote, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
 			}
-			hops[p] = append(hops[p], fib.NextHop{Kind: fib.Remote, ID: m.id})
+			if !m.dead { // the program goes on diverting what is for it: it must not leave in the clear
+				hops[p] = append(hops[p], fib.NextHop{Kind: fib.Remote, ID: m.id})
+			}
 		}
 	}
 	if overlay {

@@ -357,3 +357,51 @@ func TestCompileKeepsTheTUNDeviceInsideTheTunnels(t *testing.T) {
 		t.Error("the tunnel address is taken for an outer one")
 	}
 }
+
+// What a dead peer had goes to others that live. XDP goes on diverting it: it must not leave in the clear.
+func TestCompileTakesADeadPeersRoutesAway(t *testing.T) {
+	cfg := example(t)
+	twin := cfg.Peers[0]
+	twin.Name = "bergen-2"
+	cfg.Peers = append(cfg.Peers, twin)
+	all := links("lo", "eth0", "eth1", "eth2")
+	refs := map[string]peerRef{"bergen-1": {id: 0, wireguard: new(wireguard.Peer)}, "bergen-2": {id: 1, wireguard: new(wireguard.Peer)}}
+	alive, err := compile(cfg, all, refs, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dead, want := range [][]fib.NextHop{0: {{Kind: fib.Remote, ID: 0}, {Kind: fib.Remote, ID: 1}}, 1: {{Kind: fib.Remote, ID: 1}}, 2: nil} {
+		for i, name := range []string{"bergen-1", "bergen-2"} {
+			ref := refs[name]
+			ref.dead = i < dead
+			refs[name] = ref
+		}
+		p, err := compile(cfg, all, refs, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.xdp.Validate(); err != nil {
+			t.Errorf("%d dead: %v", dead, err)
+		}
+		var got []fib.NextHop
+		if r := vpcOf(t, p, "red").Routes.Lookup(netip.MustParseAddr("10.2.9.9")); r != nil {
+			got = r.NextHops
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d dead: next hops %v, want %v", dead, got, want)
+		}
+		if diff := cmp.Diff(unique(alive.xdp.Remote), unique(p.xdp.Remote), compared); diff != "" {
+			t.Errorf("%d dead: the program diverts other prefixes:\n%s", dead, diff)
+		}
+	}
+}
+
+func unique(all []xdp.Prefix) []xdp.Prefix {
+	var out []xdp.Prefix
+	for _, p := range all {
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}

@@ -17,6 +17,7 @@ import (
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/internal/hosts"
+	"github.com/sluicegw/sluice/internal/liveness"
 	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/relay"
 	"github.com/sluicegw/sluice/relay/wireguard"
@@ -51,6 +52,7 @@ type Gateway struct {
 	device  *wireguard.Device
 	relay   *relay.Relay
 	learner *hosts.Learner
+	alive   *liveness.Prober
 	bgp     bgp
 	umems   []*afxdp.UMEM // by worker
 
@@ -68,6 +70,7 @@ type Gateway struct {
 	listener     *listener // nil: could not be opened yet
 
 	memory   memory
+	lives    chan struct{}   // a peer has died or come back
 	changed  chan struct{}   // the kernel's links or neighbours changed
 	resolved chan resolution // a peer's name was looked up
 	requests chan func()     // work that callers want done by Run's goroutine
@@ -93,6 +96,7 @@ func New(o Options) (*Gateway, error) {
 		numbers:  newRouteNumbers(),
 		ports:    make(map[string]*port),
 		changed:  make(chan struct{}, 1),
+		lives:    make(chan struct{}, 1),
 		resolved: make(chan resolution),
 		requests: make(chan func()),
 		done:     make(chan struct{}),
@@ -141,6 +145,9 @@ func (g *Gateway) open(data []byte) (err error) {
 	g.newBGP()
 	g.relay, err = relay.New(relay.Options{Device: g.device, Neighbours: g.kernel, Hosts: g.learner, UMEMs: g.umems, Logger: g.log})
 	if err != nil {
+		return err
+	}
+	if err := g.newLiveness(); err != nil {
 		return err
 	}
 	g.started = time.Now()
@@ -209,6 +216,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return g.runLearner(running) })
 	group.Go(func() error { return named("bgp", g.runBGP(running)) })
 	group.Go(func() error { return named("api", api.Serve(running, listener, g, g.log)) })
+	group.Go(func() error { return named("liveness", g.alive.Run(running)) })
 	group.Go(func() error { return named("metrics", g.serveMetrics(running, metrics)) })
 
 	g.reconcile()
@@ -259,6 +267,8 @@ func (g *Gateway) loop(ctx, running context.Context) {
 			}
 		case <-g.bgp.changed:
 			g.takeRoutes()
+		case <-g.lives:
+			g.applyLiveness()
 		case r := <-g.resolved:
 			g.applyResolution(r)
 		case work := <-g.requests:

@@ -41,6 +41,10 @@ var (
 	peerUpDesc        = desc("peer_up", "1 when there is a session that can send; of a peer with encryption none, when nothing is known against it.", "peer")
 	peerEncryptedDesc = desc("peer_encrypted", "0 for a peer with encryption none.", "peer")
 	peerHandshakeDesc = desc("peer_last_handshake_timestamp_seconds", "When the last handshake was completed; 0 if never.", "peer")
+	peerLiveDesc      = desc("peer_alive", "1 when the peer answers probes, 0 when it does no more, -1 when it never has or is not probed.", "peer")
+	peerRTTDesc       = desc("peer_rtt_seconds", "Round trip inside the tunnel, smoothed; 0 before the first answer.", "peer")
+	peerJitterDesc    = desc("peer_rtt_jitter_seconds", "Jitter of the round trip as in RFC 3550.", "peer")
+	peerLossDesc      = desc("peer_probe_loss_ratio", "Share of the last 64 probes that were not answered.", "peer")
 	peerSessionDesc   = desc("peer_session_age_seconds", "Age of the session; 0 without one.", "peer")
 
 	portUpDesc      = desc("port_up", "1 when the port works and its link is up.", "port")
@@ -53,7 +57,7 @@ var (
 // `sluice counters`.
 func (metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{infoDesc, healthDesc, revisionDesc, xdpDesc, relayDesc, batchDesc, turnDesc,
-		vpcPacketsDesc, vpcBytesDesc, vpcDroppedDesc, peerPacketsDesc, peerBytesDesc, peerUpDesc, peerEncryptedDesc, peerHandshakeDesc, peerSessionDesc,
+		vpcPacketsDesc, vpcBytesDesc, vpcDroppedDesc, peerPacketsDesc, peerBytesDesc, peerUpDesc, peerEncryptedDesc, peerHandshakeDesc, peerLiveDesc, peerRTTDesc, peerJitterDesc, peerLossDesc, peerSessionDesc,
 		portUpDesc, portPacketsDesc, portBytesDesc, umemDesc} {
 		out <- d
 	}
@@ -112,8 +116,23 @@ func (c collection) status(s *sluicev1.StatusResponse) {
 			handshake = float64(t.AsTime().UnixMilli()) / 1000
 		}
 		c.gauge(peerHandshakeDesc, handshake, p.GetName())
+		c.liveness(p.GetName(), p.GetLiveness())
 		c.gauge(peerSessionDesc, p.GetSessionAge().AsDuration().Seconds(), p.GetName())
 	}
+}
+
+func (c collection) liveness(peer string, l *sluicev1.Liveness) {
+	alive := -1.0
+	switch l.GetState() {
+	case sluicev1.LiveState_LIVE_STATE_UP:
+		alive = 1
+	case sluicev1.LiveState_LIVE_STATE_DOWN:
+		alive = 0
+	}
+	c.gauge(peerLiveDesc, alive, peer)
+	c.gauge(peerRTTDesc, l.GetRtt().AsDuration().Seconds(), peer)
+	c.gauge(peerJitterDesc, l.GetJitter().AsDuration().Seconds(), peer)
+	c.gauge(peerLossDesc, float64(l.GetLost())/float64(max(l.GetProbes(), 1)), peer)
 }
 
 func one(yes bool) float64 {

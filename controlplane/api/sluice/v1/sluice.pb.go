@@ -154,6 +154,66 @@ func (PeerState) EnumDescriptor() ([]byte, []int) {
 	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{1}
 }
 
+// LiveState says whether a peer answers the probes inside its tunnel.
+type LiveState int32
+
+const (
+	LiveState_LIVE_STATE_UNSPECIFIED LiveState = 0
+	// It is not probed: switched off, or no tunnel addresses of a common family.
+	LiveState_LIVE_STATE_OFF LiveState = 1
+	// It has never answered, and is used nevertheless.
+	LiveState_LIVE_STATE_UNKNOWN LiveState = 2
+	// It answers.
+	LiveState_LIVE_STATE_UP LiveState = 3
+	// It has answered and does so no more: its routes are taken away.
+	LiveState_LIVE_STATE_DOWN LiveState = 4
+)
+
+// Enum value maps for LiveState.
+var (
+	LiveState_name = map[int32]string{
+		0: "LIVE_STATE_UNSPECIFIED",
+		1: "LIVE_STATE_OFF",
+		2: "LIVE_STATE_UNKNOWN",
+		3: "LIVE_STATE_UP",
+		4: "LIVE_STATE_DOWN",
+	}
+	LiveState_value = map[string]int32{
+		"LIVE_STATE_UNSPECIFIED": 0,
+		"LIVE_STATE_OFF":         1,
+		"LIVE_STATE_UNKNOWN":     2,
+		"LIVE_STATE_UP":          3,
+		"LIVE_STATE_DOWN":        4,
+	}
+)
+
+func (x LiveState) Enum() *LiveState {
+	p := new(LiveState)
+	*p = x
+	return p
+}
+
+func (x LiveState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LiveState) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_sluice_proto_enumTypes[2].Descriptor()
+}
+
+func (LiveState) Type() protoreflect.EnumType {
+	return &file_sluice_v1_sluice_proto_enumTypes[2]
+}
+
+func (x LiveState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LiveState.Descriptor instead.
+func (LiveState) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{2}
+}
+
 // RouteKind says on which side of the gateway a route points.
 type RouteKind int32
 
@@ -190,11 +250,11 @@ func (x RouteKind) String() string {
 }
 
 func (RouteKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[2].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[3].Descriptor()
 }
 
 func (RouteKind) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[2]
+	return &file_sluice_v1_sluice_proto_enumTypes[3]
 }
 
 func (x RouteKind) Number() protoreflect.EnumNumber {
@@ -203,7 +263,7 @@ func (x RouteKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RouteKind.Descriptor instead.
 func (RouteKind) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{2}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
 }
 
 // HostState says whether packets can be sent to a host.
@@ -246,11 +306,11 @@ func (x HostState) String() string {
 }
 
 func (HostState) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[3].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[4].Descriptor()
 }
 
 func (HostState) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[3]
+	return &file_sluice_v1_sluice_proto_enumTypes[4]
 }
 
 func (x HostState) Number() protoreflect.EnumNumber {
@@ -259,7 +319,7 @@ func (x HostState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HostState.Descriptor instead.
 func (HostState) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{4}
 }
 
 // HostSource says how a host's place is known.
@@ -302,11 +362,11 @@ func (x HostSource) String() string {
 }
 
 func (HostSource) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[4].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[5].Descriptor()
 }
 
 func (HostSource) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[4]
+	return &file_sluice_v1_sluice_proto_enumTypes[5]
 }
 
 func (x HostSource) Number() protoreflect.EnumNumber {
@@ -315,7 +375,7 @@ func (x HostSource) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HostSource.Descriptor instead.
 func (HostSource) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{4}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
 }
 
 // CounterUnit is what a counter counts.
@@ -359,11 +419,11 @@ func (x CounterUnit) String() string {
 }
 
 func (CounterUnit) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[5].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[6].Descriptor()
 }
 
 func (CounterUnit) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[5]
+	return &file_sluice_v1_sluice_proto_enumTypes[6]
 }
 
 func (x CounterUnit) Number() protoreflect.EnumNumber {
@@ -372,7 +432,7 @@ func (x CounterUnit) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CounterUnit.Descriptor instead.
 func (CounterUnit) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
 }
 
 // CaptureStage is a place on a packet's way.
@@ -427,11 +487,11 @@ func (x CaptureStage) String() string {
 }
 
 func (CaptureStage) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[6].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[7].Descriptor()
 }
 
 func (CaptureStage) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[6]
+	return &file_sluice_v1_sluice_proto_enumTypes[7]
 }
 
 func (x CaptureStage) Number() protoreflect.EnumNumber {
@@ -440,7 +500,7 @@ func (x CaptureStage) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CaptureStage.Descriptor instead.
 func (CaptureStage) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{7}
 }
 
 type StatusRequest struct {
@@ -1330,7 +1390,9 @@ type Peer struct {
 	// The VPCs it carries and its allowed prefixes in each.
 	Vpcs []*PeerVPC `protobuf:"bytes,15,rep,name=vpcs,proto3" json:"vpcs,omitempty"`
 	// Why the peer does not work, one sentence; empty when it does.
-	Problem       string `protobuf:"bytes,16,opt,name=problem,proto3" json:"problem,omitempty"`
+	Problem string `protobuf:"bytes,16,opt,name=problem,proto3" json:"problem,omitempty"`
+	// What the probes inside its tunnel have found.
+	Liveness      *Liveness `protobuf:"bytes,24,opt,name=liveness,proto3" json:"liveness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1477,6 +1539,104 @@ func (x *Peer) GetProblem() string {
 	return ""
 }
 
+func (x *Peer) GetLiveness() *Liveness {
+	if x != nil {
+		return x.Liveness
+	}
+	return nil
+}
+
+// Liveness is what probes inside a peer's tunnel have found.
+type Liveness struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it answers.
+	State LiveState `protobuf:"varint,1,opt,name=state,proto3,enum=sluice.v1.LiveState" json:"state,omitempty"`
+	// Round trip, smoothed; 0 before the first answer.
+	Rtt *durationpb.Duration `protobuf:"bytes,2,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	// The shortest round trip.
+	MinRtt *durationpb.Duration `protobuf:"bytes,3,opt,name=min_rtt,json=minRtt,proto3" json:"min_rtt,omitempty"`
+	// Jitter of the round trip as in RFC 3550.
+	Jitter *durationpb.Duration `protobuf:"bytes,4,opt,name=jitter,proto3" json:"jitter,omitempty"`
+	// Probes without an answer, of the last ones.
+	Lost uint32 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`
+	// How many the last ones are: at most 64.
+	Probes        uint32 `protobuf:"varint,6,opt,name=probes,proto3" json:"probes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Liveness) Reset() {
+	*x = Liveness{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Liveness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Liveness) ProtoMessage() {}
+
+func (x *Liveness) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Liveness.ProtoReflect.Descriptor instead.
+func (*Liveness) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Liveness) GetState() LiveState {
+	if x != nil {
+		return x.State
+	}
+	return LiveState_LIVE_STATE_UNSPECIFIED
+}
+
+func (x *Liveness) GetRtt() *durationpb.Duration {
+	if x != nil {
+		return x.Rtt
+	}
+	return nil
+}
+
+func (x *Liveness) GetMinRtt() *durationpb.Duration {
+	if x != nil {
+		return x.MinRtt
+	}
+	return nil
+}
+
+func (x *Liveness) GetJitter() *durationpb.Duration {
+	if x != nil {
+		return x.Jitter
+	}
+	return nil
+}
+
+func (x *Liveness) GetLost() uint32 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *Liveness) GetProbes() uint32 {
+	if x != nil {
+		return x.Probes
+	}
+	return 0
+}
+
 // PeerVPC is a VPC as one peer carries it.
 type PeerVPC struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1491,7 +1651,7 @@ type PeerVPC struct {
 
 func (x *PeerVPC) Reset() {
 	*x = PeerVPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1663,7 @@ func (x *PeerVPC) String() string {
 func (*PeerVPC) ProtoMessage() {}
 
 func (x *PeerVPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1676,7 @@ func (x *PeerVPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerVPC.ProtoReflect.Descriptor instead.
 func (*PeerVPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{10}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PeerVPC) GetVpc() string {
@@ -1548,7 +1708,7 @@ type VPCsRequest struct {
 
 func (x *VPCsRequest) Reset() {
 	*x = VPCsRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1720,7 @@ func (x *VPCsRequest) String() string {
 func (*VPCsRequest) ProtoMessage() {}
 
 func (x *VPCsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1733,7 @@ func (x *VPCsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPCsRequest.ProtoReflect.Descriptor instead.
 func (*VPCsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{11}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
 }
 
 type VPCsResponse struct {
@@ -1585,7 +1745,7 @@ type VPCsResponse struct {
 
 func (x *VPCsResponse) Reset() {
 	*x = VPCsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1757,7 @@ func (x *VPCsResponse) String() string {
 func (*VPCsResponse) ProtoMessage() {}
 
 func (x *VPCsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1770,7 @@ func (x *VPCsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPCsResponse.ProtoReflect.Descriptor instead.
 func (*VPCsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VPCsResponse) GetVpcs() []*VPC {
@@ -1646,7 +1806,7 @@ type VPC struct {
 
 func (x *VPC) Reset() {
 	*x = VPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1658,7 +1818,7 @@ func (x *VPC) String() string {
 func (*VPC) ProtoMessage() {}
 
 func (x *VPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1671,7 +1831,7 @@ func (x *VPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPC.ProtoReflect.Descriptor instead.
 func (*VPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VPC) GetName() string {
@@ -1781,7 +1941,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +1953,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +1966,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Attachment) GetType() string {
@@ -1849,7 +2009,7 @@ type RoutesRequest struct {
 
 func (x *RoutesRequest) Reset() {
 	*x = RoutesRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1861,7 +2021,7 @@ func (x *RoutesRequest) String() string {
 func (*RoutesRequest) ProtoMessage() {}
 
 func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1874,7 +2034,7 @@ func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesRequest.ProtoReflect.Descriptor instead.
 func (*RoutesRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RoutesRequest) GetVpc() string {
@@ -1900,7 +2060,7 @@ type RoutesResponse struct {
 
 func (x *RoutesResponse) Reset() {
 	*x = RoutesResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2072,7 @@ func (x *RoutesResponse) String() string {
 func (*RoutesResponse) ProtoMessage() {}
 
 func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2085,7 @@ func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesResponse.ProtoReflect.Descriptor instead.
 func (*RoutesResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RoutesResponse) GetRoutes() []*Route {
@@ -1956,7 +2116,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1968,7 +2128,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1981,7 +2141,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Route) GetVpc() string {
@@ -2061,7 +2221,7 @@ type NextHop struct {
 
 func (x *NextHop) Reset() {
 	*x = NextHop{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2233,7 @@ func (x *NextHop) String() string {
 func (*NextHop) ProtoMessage() {}
 
 func (x *NextHop) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2246,7 @@ func (x *NextHop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextHop.ProtoReflect.Descriptor instead.
 func (*NextHop) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *NextHop) GetPeer() string {
@@ -2141,7 +2301,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2313,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2326,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HostsRequest) GetVpc() string {
@@ -2186,7 +2346,7 @@ type ACLRequest struct {
 
 func (x *ACLRequest) Reset() {
 	*x = ACLRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2358,7 @@ func (x *ACLRequest) String() string {
 func (*ACLRequest) ProtoMessage() {}
 
 func (x *ACLRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2371,7 @@ func (x *ACLRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRequest.ProtoReflect.Descriptor instead.
 func (*ACLRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ACLRequest) GetVpc() string {
@@ -2230,7 +2390,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +2402,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +2415,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -2296,7 +2456,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2308,7 +2468,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2321,7 +2481,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Host) GetVpc() string {
@@ -2418,7 +2578,7 @@ type ACLResponse struct {
 
 func (x *ACLResponse) Reset() {
 	*x = ACLResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2430,7 +2590,7 @@ func (x *ACLResponse) String() string {
 func (*ACLResponse) ProtoMessage() {}
 
 func (x *ACLResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2443,7 +2603,7 @@ func (x *ACLResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLResponse.ProtoReflect.Descriptor instead.
 func (*ACLResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ACLResponse) GetAcls() []*ACL {
@@ -2472,7 +2632,7 @@ type ACL struct {
 
 func (x *ACL) Reset() {
 	*x = ACL{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2484,7 +2644,7 @@ func (x *ACL) String() string {
 func (*ACL) ProtoMessage() {}
 
 func (x *ACL) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2497,7 +2657,7 @@ func (x *ACL) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACL.ProtoReflect.Descriptor instead.
 func (*ACL) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ACL) GetVpc() string {
@@ -2562,7 +2722,7 @@ type ACLRule struct {
 
 func (x *ACLRule) Reset() {
 	*x = ACLRule{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2734,7 @@ func (x *ACLRule) String() string {
 func (*ACLRule) ProtoMessage() {}
 
 func (x *ACLRule) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2747,7 @@ func (x *ACLRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRule.ProtoReflect.Descriptor instead.
 func (*ACLRule) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ACLRule) GetName() string {
@@ -2635,7 +2795,7 @@ type CountersRequest struct {
 
 func (x *CountersRequest) Reset() {
 	*x = CountersRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2647,7 +2807,7 @@ func (x *CountersRequest) String() string {
 func (*CountersRequest) ProtoMessage() {}
 
 func (x *CountersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2660,7 +2820,7 @@ func (x *CountersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
 func (*CountersRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CountersRequest) GetComponent() string {
@@ -2681,7 +2841,7 @@ type CountersResponse struct {
 
 func (x *CountersResponse) Reset() {
 	*x = CountersResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2693,7 +2853,7 @@ func (x *CountersResponse) String() string {
 func (*CountersResponse) ProtoMessage() {}
 
 func (x *CountersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2706,7 +2866,7 @@ func (x *CountersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersResponse.ProtoReflect.Descriptor instead.
 func (*CountersResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CountersResponse) GetTime() *timestamppb.Timestamp {
@@ -2746,7 +2906,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2758,7 +2918,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2771,7 +2931,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Counter) GetComponent() string {
@@ -2858,7 +3018,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +3030,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +3043,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CaptureRequest) GetStages() []CaptureStage {
@@ -2960,7 +3120,7 @@ type CaptureResponse struct {
 
 func (x *CaptureResponse) Reset() {
 	*x = CaptureResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3132,7 @@ func (x *CaptureResponse) String() string {
 func (*CaptureResponse) ProtoMessage() {}
 
 func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3145,7 @@ func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureResponse.ProtoReflect.Descriptor instead.
 func (*CaptureResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CaptureResponse) GetPackets() []*CapturedPacket {
@@ -3027,7 +3187,7 @@ type CapturedPacket struct {
 
 func (x *CapturedPacket) Reset() {
 	*x = CapturedPacket{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3199,7 @@ func (x *CapturedPacket) String() string {
 func (*CapturedPacket) ProtoMessage() {}
 
 func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3212,7 @@ func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapturedPacket.ProtoReflect.Descriptor instead.
 func (*CapturedPacket) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CapturedPacket) GetTime() *timestamppb.Timestamp {
@@ -3156,7 +3316,7 @@ type TraceRequest struct {
 
 func (x *TraceRequest) Reset() {
 	*x = TraceRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3328,7 @@ func (x *TraceRequest) String() string {
 func (*TraceRequest) ProtoMessage() {}
 
 func (x *TraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3341,7 @@ func (x *TraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
 func (*TraceRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TraceRequest) GetPacket() []byte {
@@ -3282,7 +3442,7 @@ type TraceResponse struct {
 
 func (x *TraceResponse) Reset() {
 	*x = TraceResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3294,7 +3454,7 @@ func (x *TraceResponse) String() string {
 func (*TraceResponse) ProtoMessage() {}
 
 func (x *TraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3307,7 +3467,7 @@ func (x *TraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceResponse.ProtoReflect.Descriptor instead.
 func (*TraceResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TraceResponse) GetSteps() []*TraceStep {
@@ -3341,7 +3501,7 @@ type TraceStep struct {
 
 func (x *TraceStep) Reset() {
 	*x = TraceStep{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3353,7 +3513,7 @@ func (x *TraceStep) String() string {
 func (*TraceStep) ProtoMessage() {}
 
 func (x *TraceStep) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3366,7 +3526,7 @@ func (x *TraceStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceStep.ProtoReflect.Descriptor instead.
 func (*TraceStep) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TraceStep) GetStage() string {
@@ -3393,7 +3553,7 @@ type TracedFrame struct {
 
 func (x *TracedFrame) Reset() {
 	*x = TracedFrame{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3405,7 +3565,7 @@ func (x *TracedFrame) String() string {
 func (*TracedFrame) ProtoMessage() {}
 
 func (x *TracedFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3418,7 +3578,7 @@ func (x *TracedFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TracedFrame.ProtoReflect.Descriptor instead.
 func (*TracedFrame) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TracedFrame) GetPort() string {
@@ -3451,7 +3611,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3463,7 +3623,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3476,7 +3636,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Problem) GetLine() uint32 {
@@ -3521,7 +3681,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3533,7 +3693,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3546,7 +3706,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ApplyRequest) GetConfig() []byte {
@@ -3584,7 +3744,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3596,7 +3756,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3609,7 +3769,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ApplyResponse) GetProblems() []*Problem {
@@ -3641,7 +3801,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3653,7 +3813,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3666,7 +3826,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
 }
 
 type ReloadResponse struct {
@@ -3683,7 +3843,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3695,7 +3855,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3708,7 +3868,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReloadResponse) GetProblems() []*Problem {
@@ -3817,7 +3977,7 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\fPeersRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"6\n" +
 	"\rPeersResponse\x12%\n" +
-	"\x05peers\x18\x01 \x03(\v2\x0f.sluice.v1.PeerR\x05peers\"\x8c\x05\n" +
+	"\x05peers\x18\x01 \x03(\v2\x0f.sluice.v1.PeerR\x05peers\"\xbd\x05\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -3839,7 +3999,15 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x11has_preshared_key\x18\r \x01(\bR\x0fhasPresharedKey\x12)\n" +
 	"\x10tunnel_addresses\x18\x0e \x03(\tR\x0ftunnelAddresses\x12&\n" +
 	"\x04vpcs\x18\x0f \x03(\v2\x12.sluice.v1.PeerVPCR\x04vpcs\x12\x18\n" +
-	"\aproblem\x18\x10 \x01(\tR\aproblem\"X\n" +
+	"\aproblem\x18\x10 \x01(\tR\aproblem\x12/\n" +
+	"\bliveness\x18\x18 \x01(\v2\x13.sluice.v1.LivenessR\bliveness\"\xf6\x01\n" +
+	"\bLiveness\x12*\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x14.sluice.v1.LiveStateR\x05state\x12+\n" +
+	"\x03rtt\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x122\n" +
+	"\amin_rtt\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06minRtt\x121\n" +
+	"\x06jitter\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06jitter\x12\x12\n" +
+	"\x04lost\x18\x05 \x01(\rR\x04lost\x12\x16\n" +
+	"\x06probes\x18\x06 \x01(\rR\x06probes\"X\n" +
 	"\aPeerVPC\x12\x10\n" +
 	"\x03vpc\x18\x01 \x01(\tR\x03vpc\x12\x10\n" +
 	"\x03vni\x18\x02 \x01(\rR\x03vni\x12)\n" +
@@ -4030,7 +4198,13 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x15PEER_STATE_CONNECTING\x10\x02\x12\x11\n" +
 	"\rPEER_STATE_UP\x10\x03\x12\x16\n" +
 	"\x12PEER_STATE_EXPIRED\x10\x04\x12\x1a\n" +
-	"\x16PEER_STATE_UNENCRYPTED\x10\x05*T\n" +
+	"\x16PEER_STATE_UNENCRYPTED\x10\x05*{\n" +
+	"\tLiveState\x12\x1a\n" +
+	"\x16LIVE_STATE_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eLIVE_STATE_OFF\x10\x01\x12\x16\n" +
+	"\x12LIVE_STATE_UNKNOWN\x10\x02\x12\x11\n" +
+	"\rLIVE_STATE_UP\x10\x03\x12\x13\n" +
+	"\x0fLIVE_STATE_DOWN\x10\x04*T\n" +
 	"\tRouteKind\x12\x1a\n" +
 	"\x16ROUTE_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ROUTE_KIND_LOCAL\x10\x01\x12\x15\n" +
@@ -4085,131 +4259,138 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_sluice_proto_rawDescData
 }
 
-var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
 	(PeerState)(0),                // 1: sluice.v1.PeerState
-	(RouteKind)(0),                // 2: sluice.v1.RouteKind
-	(HostState)(0),                // 3: sluice.v1.HostState
-	(HostSource)(0),               // 4: sluice.v1.HostSource
-	(CounterUnit)(0),              // 5: sluice.v1.CounterUnit
-	(CaptureStage)(0),             // 6: sluice.v1.CaptureStage
-	(*StatusRequest)(nil),         // 7: sluice.v1.StatusRequest
-	(*StatusResponse)(nil),        // 8: sluice.v1.StatusResponse
-	(*TunPort)(nil),               // 9: sluice.v1.TunPort
-	(*Limit)(nil),                 // 10: sluice.v1.Limit
-	(*ClassCount)(nil),            // 11: sluice.v1.ClassCount
-	(*ConfigRevision)(nil),        // 12: sluice.v1.ConfigRevision
-	(*Port)(nil),                  // 13: sluice.v1.Port
-	(*PeersRequest)(nil),          // 14: sluice.v1.PeersRequest
-	(*PeersResponse)(nil),         // 15: sluice.v1.PeersResponse
-	(*Peer)(nil),                  // 16: sluice.v1.Peer
-	(*PeerVPC)(nil),               // 17: sluice.v1.PeerVPC
-	(*VPCsRequest)(nil),           // 18: sluice.v1.VPCsRequest
-	(*VPCsResponse)(nil),          // 19: sluice.v1.VPCsResponse
-	(*VPC)(nil),                   // 20: sluice.v1.VPC
-	(*Attachment)(nil),            // 21: sluice.v1.Attachment
-	(*RoutesRequest)(nil),         // 22: sluice.v1.RoutesRequest
-	(*RoutesResponse)(nil),        // 23: sluice.v1.RoutesResponse
-	(*Route)(nil),                 // 24: sluice.v1.Route
-	(*NextHop)(nil),               // 25: sluice.v1.NextHop
-	(*HostsRequest)(nil),          // 26: sluice.v1.HostsRequest
-	(*ACLRequest)(nil),            // 27: sluice.v1.ACLRequest
-	(*HostsResponse)(nil),         // 28: sluice.v1.HostsResponse
-	(*Host)(nil),                  // 29: sluice.v1.Host
-	(*ACLResponse)(nil),           // 30: sluice.v1.ACLResponse
-	(*ACL)(nil),                   // 31: sluice.v1.ACL
-	(*ACLRule)(nil),               // 32: sluice.v1.ACLRule
-	(*CountersRequest)(nil),       // 33: sluice.v1.CountersRequest
-	(*CountersResponse)(nil),      // 34: sluice.v1.CountersResponse
-	(*Counter)(nil),               // 35: sluice.v1.Counter
-	(*CaptureRequest)(nil),        // 36: sluice.v1.CaptureRequest
-	(*CaptureResponse)(nil),       // 37: sluice.v1.CaptureResponse
-	(*CapturedPacket)(nil),        // 38: sluice.v1.CapturedPacket
-	(*TraceRequest)(nil),          // 39: sluice.v1.TraceRequest
-	(*TraceResponse)(nil),         // 40: sluice.v1.TraceResponse
-	(*TraceStep)(nil),             // 41: sluice.v1.TraceStep
-	(*TracedFrame)(nil),           // 42: sluice.v1.TracedFrame
-	(*Problem)(nil),               // 43: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 44: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 45: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 46: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 47: sluice.v1.ReloadResponse
-	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 49: google.protobuf.Duration
+	(LiveState)(0),                // 2: sluice.v1.LiveState
+	(RouteKind)(0),                // 3: sluice.v1.RouteKind
+	(HostState)(0),                // 4: sluice.v1.HostState
+	(HostSource)(0),               // 5: sluice.v1.HostSource
+	(CounterUnit)(0),              // 6: sluice.v1.CounterUnit
+	(CaptureStage)(0),             // 7: sluice.v1.CaptureStage
+	(*StatusRequest)(nil),         // 8: sluice.v1.StatusRequest
+	(*StatusResponse)(nil),        // 9: sluice.v1.StatusResponse
+	(*TunPort)(nil),               // 10: sluice.v1.TunPort
+	(*Limit)(nil),                 // 11: sluice.v1.Limit
+	(*ClassCount)(nil),            // 12: sluice.v1.ClassCount
+	(*ConfigRevision)(nil),        // 13: sluice.v1.ConfigRevision
+	(*Port)(nil),                  // 14: sluice.v1.Port
+	(*PeersRequest)(nil),          // 15: sluice.v1.PeersRequest
+	(*PeersResponse)(nil),         // 16: sluice.v1.PeersResponse
+	(*Peer)(nil),                  // 17: sluice.v1.Peer
+	(*Liveness)(nil),              // 18: sluice.v1.Liveness
+	(*PeerVPC)(nil),               // 19: sluice.v1.PeerVPC
+	(*VPCsRequest)(nil),           // 20: sluice.v1.VPCsRequest
+	(*VPCsResponse)(nil),          // 21: sluice.v1.VPCsResponse
+	(*VPC)(nil),                   // 22: sluice.v1.VPC
+	(*Attachment)(nil),            // 23: sluice.v1.Attachment
+	(*RoutesRequest)(nil),         // 24: sluice.v1.RoutesRequest
+	(*RoutesResponse)(nil),        // 25: sluice.v1.RoutesResponse
+	(*Route)(nil),                 // 26: sluice.v1.Route
+	(*NextHop)(nil),               // 27: sluice.v1.NextHop
+	(*HostsRequest)(nil),          // 28: sluice.v1.HostsRequest
+	(*ACLRequest)(nil),            // 29: sluice.v1.ACLRequest
+	(*HostsResponse)(nil),         // 30: sluice.v1.HostsResponse
+	(*Host)(nil),                  // 31: sluice.v1.Host
+	(*ACLResponse)(nil),           // 32: sluice.v1.ACLResponse
+	(*ACL)(nil),                   // 33: sluice.v1.ACL
+	(*ACLRule)(nil),               // 34: sluice.v1.ACLRule
+	(*CountersRequest)(nil),       // 35: sluice.v1.CountersRequest
+	(*CountersResponse)(nil),      // 36: sluice.v1.CountersResponse
+	(*Counter)(nil),               // 37: sluice.v1.Counter
+	(*CaptureRequest)(nil),        // 38: sluice.v1.CaptureRequest
+	(*CaptureResponse)(nil),       // 39: sluice.v1.CaptureResponse
+	(*CapturedPacket)(nil),        // 40: sluice.v1.CapturedPacket
+	(*TraceRequest)(nil),          // 41: sluice.v1.TraceRequest
+	(*TraceResponse)(nil),         // 42: sluice.v1.TraceResponse
+	(*TraceStep)(nil),             // 43: sluice.v1.TraceStep
+	(*TracedFrame)(nil),           // 44: sluice.v1.TracedFrame
+	(*Problem)(nil),               // 45: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 46: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 47: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 48: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 49: sluice.v1.ReloadResponse
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	48, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	49, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	50, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	51, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
-	13, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
-	16, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
-	12, // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
-	10, // 6: sluice.v1.StatusResponse.limits:type_name -> sluice.v1.Limit
-	9,  // 7: sluice.v1.StatusResponse.tun:type_name -> sluice.v1.TunPort
-	11, // 8: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
-	48, // 9: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	48, // 10: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
-	16, // 11: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
+	14, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
+	17, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
+	13, // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
+	11, // 6: sluice.v1.StatusResponse.limits:type_name -> sluice.v1.Limit
+	10, // 7: sluice.v1.StatusResponse.tun:type_name -> sluice.v1.TunPort
+	12, // 8: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
+	50, // 9: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	50, // 10: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	17, // 11: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
 	1,  // 12: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	48, // 13: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	49, // 14: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	49, // 15: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
-	17, // 16: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
-	20, // 17: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
-	21, // 18: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
-	24, // 19: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
-	2,  // 20: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
-	25, // 21: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
-	29, // 22: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
-	3,  // 23: sluice.v1.Host.state:type_name -> sluice.v1.HostState
-	4,  // 24: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
-	49, // 25: sluice.v1.Host.since:type_name -> google.protobuf.Duration
-	49, // 26: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
-	31, // 27: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
-	32, // 28: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
-	48, // 29: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
-	35, // 30: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
-	5,  // 31: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
-	6,  // 32: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
-	49, // 33: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
-	38, // 34: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
-	48, // 35: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
-	6,  // 36: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
-	41, // 37: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
-	42, // 38: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
-	43, // 39: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	12, // 40: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	43, // 41: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	12, // 42: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	7,  // 43: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	14, // 44: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	18, // 45: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	22, // 46: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	26, // 47: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
-	27, // 48: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
-	33, // 49: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	36, // 50: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
-	39, // 51: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
-	44, // 52: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	46, // 53: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	8,  // 54: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	15, // 55: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	19, // 56: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	23, // 57: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	28, // 58: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
-	30, // 59: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
-	34, // 60: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	37, // 61: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
-	40, // 62: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
-	45, // 63: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	47, // 64: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	54, // [54:65] is the sub-list for method output_type
-	43, // [43:54] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	50, // 13: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	51, // 14: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	51, // 15: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	19, // 16: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
+	18, // 17: sluice.v1.Peer.liveness:type_name -> sluice.v1.Liveness
+	2,  // 18: sluice.v1.Liveness.state:type_name -> sluice.v1.LiveState
+	51, // 19: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
+	51, // 20: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
+	51, // 21: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
+	22, // 22: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
+	23, // 23: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
+	26, // 24: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
+	3,  // 25: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
+	27, // 26: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
+	31, // 27: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
+	4,  // 28: sluice.v1.Host.state:type_name -> sluice.v1.HostState
+	5,  // 29: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
+	51, // 30: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	51, // 31: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	33, // 32: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
+	34, // 33: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
+	50, // 34: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	37, // 35: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
+	6,  // 36: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
+	7,  // 37: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
+	51, // 38: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
+	40, // 39: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
+	50, // 40: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
+	7,  // 41: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
+	43, // 42: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
+	44, // 43: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
+	45, // 44: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	13, // 45: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	45, // 46: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	13, // 47: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	8,  // 48: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	15, // 49: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	20, // 50: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	24, // 51: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	28, // 52: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	29, // 53: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
+	35, // 54: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	38, // 55: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
+	41, // 56: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
+	46, // 57: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	48, // 58: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	9,  // 59: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	16, // 60: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	21, // 61: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	25, // 62: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	30, // 63: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	32, // 64: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
+	36, // 65: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	39, // 66: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
+	42, // 67: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
+	47, // 68: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	49, // 69: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	59, // [59:70] is the sub-list for method output_type
+	48, // [48:59] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -4217,14 +4398,14 @@ func file_sluice_v1_sluice_proto_init() {
 	if File_sluice_v1_sluice_proto != nil {
 		return
 	}
-	file_sluice_v1_sluice_proto_msgTypes[28].OneofWrappers = []any{}
+	file_sluice_v1_sluice_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   41,
+			NumEnums:      8,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
