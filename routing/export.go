@@ -132,9 +132,7 @@ func (e *exporter) setPolicies(ctx context.Context, s *speaker, neighbours []Nei
 			return fmt.Errorf("export policy %s: %w", n.Export.Name, err)
 		}
 		next[n.Name] = made
-		if ok {
-			changed = append(changed, n.Name)
-		}
+		changed = append(changed, n.Name)
 	}
 	if reflect.DeepEqual(next, e.policies) {
 		return nil

@@ -126,9 +126,11 @@ func newPair(t testing.TB) (gateway, router *end) {
 	return gateway, router
 }
 
-func (e *end) vpc() *VPC { return &e.config.VPCs[0] }
+func (e *end) neighbour() *Neighbour { return &e.config.Ports[0].Neighbours[0] }
+func (e *end) vpc() *VPC             { return &e.config.VPCs[0] }
 
 func TestRoutesOfBothFamiliesAreLearnedAndWithdrawn(t *testing.T) {
+	t.Parallel()
 	gateway, router := newPair(t)
 	router.vpc().Export = prefixes("10.1.0.0/16", "10.1.2.0/24", "fd10:1::/48")
 	gateway.vpc().Export = prefixes("10.2.0.0/16", "fd10:2::/48")
