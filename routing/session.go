@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/osrg/gobgp/v4/api"
 	"github.com/osrg/gobgp/v4/pkg/apiutil"
 	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
 )
@@ -19,6 +20,7 @@ type session struct {
 	state     State
 	since     time.Time // of the state
 	lastError string    // why the last session ended
+	overLimit bool      // it had announced more prefixes than it may
 	ended     uint64    // established sessions that have ended
 	paths     map[pathKey]struct{}
 	verdicts  [reasonCount]int // how many of its routes have each
@@ -95,6 +97,7 @@ func (s *speaker) peerChanged(ev *apiutil.WatchEventMessage_PeerEvent, at time.T
 		return
 	}
 	state := stateOf(ev.Peer.State.SessionState)
+	peer.overLimit = ev.Peer.State.AdminState == api.PeerState_ADMIN_STATE_PFX_CT
 	if state == peer.state {
 		return
 	}

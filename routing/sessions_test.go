@@ -13,7 +13,7 @@ import (
 // one returns the only neighbour of an end.
 func (e *end) one(t testing.TB) NeighbourStatus {
 	t.Helper()
-	s := e.Status(t.Context())
+	s := e.Status(t.Context(), true)
 	if len(s.Neighbours) != 1 || len(s.Problems) > 0 {
 		t.Fatalf("status is %+v", s)
 	}
@@ -188,7 +188,7 @@ func TestRoutersOfARangeMayCallWithAnAllowedNumber(t *testing.T) {
 	gateway.set(t)
 	router.set(t)
 	eventually(t, "refused", func() error {
-		for _, n := range gateway.Status(t.Context()).Neighbours {
+		for _, n := range gateway.Status(t.Context(), true).Neighbours {
 			if n.LastError != "" && n.ASN == 65002 {
 				return nil
 			}
@@ -289,7 +289,7 @@ func TestOnlyTheChangedNeighbourIsTouched(t *testing.T) {
 	gateway.config.VPCs = []VPC{{Name: "red", Export: prefixes("10.7.0.0/16")}}
 	gateway.set(t)
 	router.wants(t, "10.7.0.0/16")
-	for _, n := range gateway.Status(t.Context()).Neighbours {
+	for _, n := range gateway.Status(t.Context(), true).Neighbours {
 		if n.Name == before.Name && (!n.Since.Equal(before.Since) || n.Ended != 0) {
 			t.Errorf("the session was touched: %+v", n)
 		}

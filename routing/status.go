@@ -43,8 +43,9 @@ type NeighbourStatus struct {
 	BFD                             string        // its session's state; empty: none
 }
 
-// Status reads the state of everything, in the order of VPC, port, name and address.
-func (r *Router) Status(ctx context.Context) Status {
+// Status reads the state of everything, in the order of VPC, port, name and address. Only with counters is GoBGP asked
+// (Advertised, UpdatesIn and UpdatesOut, Hold, BFD), which takes longer the more routes there are.
+func (r *Router) Status(ctx context.Context, counters bool) Status {
 	var out Status
 	index := make(map[*speaker]map[netip.Addr]int)
 	r.mu.Lock()
@@ -71,8 +72,10 @@ func (r *Router) Status(ctx context.Context) Status {
 		}
 	}
 	r.mu.Unlock()
-	for s, at := range index {
-		s.readCounters(ctx, out.Neighbours, at)
+	if counters {
+		for s, at := range index {
+			s.readCounters(ctx, out.Neighbours, at)
+		}
 	}
 	slices.SortFunc(out.Neighbours, func(a, b NeighbourStatus) int {
 		return cmp.Or(cmp.Compare(a.VPC, b.VPC), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Name, b.Name), a.Address.Compare(b.Address))
@@ -88,6 +91,9 @@ func (peer *session) status() NeighbourStatus {
 		ASN: peer.asn, RouterID: peer.id, Internal: peer.internal, State: peer.state, Since: peer.since,
 		LastError: peer.lastError, Ended: peer.ended, Problem: s.problems[peer.neighbour.Name],
 		Received: len(peer.paths), Accepted: peer.verdicts[RuleAccepts], Refused: make(map[string]int),
+	}
+	if peer.overLimit && out.Problem == "" {
+		out.Problem = "it announced more prefixes than maxPrefixes allows; the session stays down until its maxPrefixes or anything else of it is changed"
 	}
 	for reason, n := range peer.verdicts {
 		if n > 0 && Reason(reason) != RuleAccepts {
@@ -122,9 +128,6 @@ func (s *speaker) readCounters(ctx context.Context, all []NeighbourStatus, at ma
 		n.Hold = time.Duration(p.GetTimers().GetState().GetNegotiatedHoldTime()) * time.Second
 		for _, a := range p.GetAfiSafis() {
 			n.Advertised += a.GetState().GetAdvertised()
-		}
-		if p.GetState().GetAdminState() == api.PeerState_ADMIN_STATE_PFX_CT {
-			n.Problem = "it announced more prefixes than maxPrefixes allows; the session stays down until the neighbour is changed or cleared"
 		}
 		if p.GetBfd().GetEnabled() {
 			n.BFD = bfdText(p.GetState().GetBfdState().GetSessionState())

@@ -118,6 +118,28 @@ func (fixture) Hosts(_ context.Context, r *sluicev1.HostsRequest) (*sluicev1.Hos
 	}}, nil
 }
 
+func (fixture) BGP(context.Context, *sluicev1.BGPRequest) (*sluicev1.BGPResponse, error) {
+	return &sluicev1.BGPResponse{
+		Asn: 65001, RouterId: "10.255.0.1",
+		Neighbours: []*sluicev1.BGPNeighbour{
+			{Name: "tor-1", Vpc: "default", Port: "site0", Address: "192.0.2.2", Asn: 65101, RouterId: "10.1.0.1", State: "established",
+				Since: durationpb.New(26 * time.Hour), Received: 12, Accepted: 10, Best: 9, Refused: map[string]uint64{"overlap": 1, "no_rule": 1}, Announced: 4,
+				HoldTime: durationpb.New(90 * time.Second), Bfd: "up", UpdatesIn: 7, UpdatesOut: 3, Ended: 1, LastError: "nothing heard for the hold time"},
+			{Name: "tor-2", Vpc: "default", Port: "site0", Address: "192.0.2.3", Asn: 65101, State: "active", Since: durationpb.New(5 * time.Second)},
+		},
+		Received: []*sluicev1.BGPRoute{
+			{Vpc: "default", Prefix: "10.1.0.0/24", Neighbour: "tor-1", Address: "192.0.2.2", NextHop: "192.0.2.2", AsPath: []uint32{65101, 65200},
+				LocalPref: 200, Communities: []string{"65101:1"}, Best: true, Verdict: "accepted: policy from-site rule 1"},
+			{Vpc: "default", Prefix: "10.2.0.0/24", Neighbour: "tor-1", Address: "192.0.2.2", NextHop: "192.0.2.2", AsPath: []uint32{65101},
+				LocalPref: 100, Med: 5, Verdict: "refused: it overlaps the prefix 10.2.0.0/16 of peer bergen-1"},
+		},
+		Announced: []*sluicev1.BGPRoute{
+			{Vpc: "default", Prefix: "10.2.0.0/16", Neighbour: "tor-1", Address: "192.0.2.2", NextHop: "192.0.2.1", AsPath: []uint32{65001},
+				LocalPref: 100, Best: true, Verdict: "accepted: policy to-site rule 1"},
+		},
+	}, nil
+}
+
 func (f fixture) Counters(_ context.Context, r *sluicev1.CountersRequest) (*sluicev1.CountersResponse, error) {
 	worker := uint32(0)
 	all := []*sluicev1.Counter{

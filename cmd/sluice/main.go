@@ -95,7 +95,7 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: groupLocal, Title: "Run and prepare:"},
 	)
 	root.AddCommand(
-		newStatus(), newPeers(), newVPCs(), newRoutes(), newHosts(), newACL(), newCounters(), newCapture(), newTrace(),
+		newStatus(), newPeers(), newVPCs(), newRoutes(), newHosts(), newBGP(), newACL(), newCounters(), newCapture(), newTrace(),
 		newApply(), newReload(),
 		newRun(), newCheck(), newKey(), newDemo(), newBench(), newVersion(),
 	)

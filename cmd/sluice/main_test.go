@@ -92,6 +92,10 @@ func TestTablesLookAsTheyShould(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	bgp, err := f.BGP(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	acls, err := f.ACL(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -113,6 +117,8 @@ func TestTablesLookAsTheyShould(t *testing.T) {
 		"vpcs":     func(w io.Writer) error { return vpcTable(vpcs.GetVpcs()).write(w) },
 		"routes":   func(w io.Writer) error { return routeTable(routes.GetRoutes()).write(w) },
 		"hosts":    func(w io.Writer) error { return hostTable(hosts.GetHosts()).write(w) },
+		"bgp":      func(w io.Writer) error { return writeBGP(w, bgp, false) },
+		"bgproute": func(w io.Writer) error { return writeBGP(w, bgp, true) },
 		"acl":      func(w io.Writer) error { return aclTable(acls.GetAcls()).write(w) },
 		"counters": func(w io.Writer) error { return counterTable(counters, false).write(w) },
 		"rates":    func(w io.Writer) error { return rateTable(counters, later, false).write(w) },

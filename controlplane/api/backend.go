@@ -41,6 +41,7 @@ type Backend interface {
 	VPCs(context.Context, *sluicev1.VPCsRequest) (*sluicev1.VPCsResponse, error)
 	Routes(context.Context, *sluicev1.RoutesRequest) (*sluicev1.RoutesResponse, error)
 	Hosts(context.Context, *sluicev1.HostsRequest) (*sluicev1.HostsResponse, error)
+	BGP(context.Context, *sluicev1.BGPRequest) (*sluicev1.BGPResponse, error)
 	ACL(context.Context, *sluicev1.ACLRequest) (*sluicev1.ACLResponse, error)
 	Counters(context.Context, *sluicev1.CountersRequest) (*sluicev1.CountersResponse, error)
 	Capture(context.Context, *sluicev1.CaptureRequest, *connect.ServerStream[sluicev1.CaptureResponse]) error

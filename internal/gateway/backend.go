@@ -26,7 +26,7 @@ import (
 var _ api.Backend = (*Gateway)(nil)
 
 // Status implements api.Backend.
-func (g *Gateway) Status(context.Context, *sluicev1.StatusRequest) (*sluicev1.StatusResponse, error) {
+func (g *Gateway) Status(ctx context.Context, _ *sluicev1.StatusRequest) (*sluicev1.StatusResponse, error) {
 	v := g.view.Load()
 	now := time.Now()
 	s := &sluicev1.StatusResponse{
@@ -59,6 +59,7 @@ func (g *Gateway) Status(context.Context, *sluicev1.StatusRequest) (*sluicev1.St
 	s.Tun = v.tun.status()
 	s.Limits = g.limits(v)
 	s.HostProblems = g.learner.Problems()
+	s.BgpProblems = bgpProblems(g.bgp.router.Status(ctx, false))
 	api.Assess(s, now)
 	return s, nil
 }

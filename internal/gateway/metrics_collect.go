@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/relay"
+	"github.com/sluicegw/sluice/routing"
 	"github.com/sluicegw/sluice/xdp"
 )
 
@@ -47,6 +49,13 @@ var (
 	peerLossDesc      = desc("peer_probe_loss_ratio", "Share of the last 64 probes that were not answered.", "peer")
 	peerSessionDesc   = desc("peer_session_age_seconds", "Age of the session; 0 without one.", "peer")
 
+	bgpUpDesc       = desc("bgp_neighbour_up", "1 when the session with the router is established.", "neighbour", "address", "vpc")
+	bgpEndedDesc    = desc("bgp_sessions_ended_total", "Established sessions with the router that have ended.", "neighbour", "address", "vpc")
+	bgpReceivedDesc = desc("bgp_routes_received", "Routes that the router has told us.", "neighbour", "address", "vpc")
+	bgpBestDesc     = desc("bgp_routes_in_use", "Of these, those in use.", "neighbour", "address", "vpc")
+	bgpRefusedDesc  = desc("bgp_routes_refused", "Of the received ones, those that were refused, by reason.", "neighbour", "address", "vpc", "reason")
+	bgpStaleDesc    = desc("bgp_routes_stale", "Of the received ones, those kept while the router restarts.", "neighbour", "address", "vpc")
+
 	portUpDesc      = desc("port_up", "1 when the port works and its link is up.", "port")
 	portPacketsDesc = desc("port_packets_total", "Packets of the interface, also those that pass Sluice by.", "port", "direction")
 	portBytesDesc   = desc("port_bytes_total", "Bytes of those.", "port", "direction")
@@ -58,6 +67,7 @@ var (
 func (metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{infoDesc, healthDesc, revisionDesc, xdpDesc, relayDesc, batchDesc, turnDesc,
 		vpcPacketsDesc, vpcBytesDesc, vpcDroppedDesc, peerPacketsDesc, peerBytesDesc, peerUpDesc, peerEncryptedDesc, peerHandshakeDesc, peerLiveDesc, peerRTTDesc, peerJitterDesc, peerLossDesc, peerSessionDesc,
+		bgpUpDesc, bgpEndedDesc, bgpReceivedDesc, bgpBestDesc, bgpRefusedDesc, bgpStaleDesc,
 		portUpDesc, portPacketsDesc, portBytesDesc, umemDesc} {
 		out <- d
 	}
@@ -78,6 +88,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 		c.counters(counters.GetCounters())
 	}
 	c.vpcs(m.g)
+	c.bgp(m.g.bgp.router.Status(ctx, false).Neighbours)
 	c.workers(m.g)
 }
 
@@ -226,4 +237,19 @@ func (c collection) histogram(d *prometheus.Desc, h *relay.Histogram, unit float
 		}
 	}
 	c.out <- prometheus.MustNewConstHistogram(d, count, float64(h.Sum)*unit, buckets, labels...)
+}
+
+func (c collection) bgp(neighbours []routing.NeighbourStatus) {
+	for i := range neighbours {
+		n := &neighbours[i]
+		labels := []string{n.Name, neighbourAddress(n), n.VPC}
+		c.gauge(bgpUpDesc, one(n.State == routing.Established), labels...)
+		c.counter(bgpEndedDesc, n.Ended, labels...)
+		c.gauge(bgpReceivedDesc, float64(n.Received), labels...)
+		c.gauge(bgpBestDesc, float64(n.Best), labels...)
+		c.gauge(bgpStaleDesc, float64(n.Stale), labels...)
+		for reason, count := range n.Refused {
+			c.gauge(bgpRefusedDesc, float64(count), append(slices.Clip(labels), reason)...)
+		}
+	}
 }

@@ -576,6 +576,8 @@ type StatusResponse struct {
 	HostProblems []string `protobuf:"bytes,40,rep,name=host_problems,json=hostProblems,proto3" json:"host_problems,omitempty"`
 	// Limits in force, and what each has refused.
 	Limits []*Limit `protobuf:"bytes,41,rep,name=limits,proto3" json:"limits,omitempty"`
+	// What is wrong with BGP, one sentence each.
+	BgpProblems []string `protobuf:"bytes,42,rep,name=bgp_problems,json=bgpProblems,proto3" json:"bgp_problems,omitempty"`
 	// The device by which the gateway's own kernel speaks inside the tunnels; unset
 	// when none is configured.
 	Tun           *TunPort `protobuf:"bytes,44,opt,name=tun,proto3" json:"tun,omitempty"`
@@ -728,6 +730,13 @@ func (x *StatusResponse) GetHostProblems() []string {
 func (x *StatusResponse) GetLimits() []*Limit {
 	if x != nil {
 		return x.Limits
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetBgpProblems() []string {
+	if x != nil {
+		return x.BgpProblems
 	}
 	return nil
 }
@@ -2336,6 +2345,510 @@ func (x *HostsRequest) GetVpc() string {
 	return ""
 }
 
+type BGPRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only the neighbour with this name; all when empty.
+	Neighbour string `protobuf:"bytes,1,opt,name=neighbour,proto3" json:"neighbour,omitempty"`
+	// The routes too, not only the sessions.
+	Routes        bool `protobuf:"varint,2,opt,name=routes,proto3" json:"routes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BGPRequest) Reset() {
+	*x = BGPRequest{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BGPRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BGPRequest) ProtoMessage() {}
+
+func (x *BGPRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BGPRequest.ProtoReflect.Descriptor instead.
+func (*BGPRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *BGPRequest) GetNeighbour() string {
+	if x != nil {
+		return x.Neighbour
+	}
+	return ""
+}
+
+func (x *BGPRequest) GetRoutes() bool {
+	if x != nil {
+		return x.Routes
+	}
+	return false
+}
+
+type BGPResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Our AS number; 0 without BGP.
+	Asn uint32 `protobuf:"varint,1,opt,name=asn,proto3" json:"asn,omitempty"`
+	// Our BGP identifier.
+	RouterId string `protobuf:"bytes,2,opt,name=router_id,json=routerId,proto3" json:"router_id,omitempty"`
+	// By VPC, port, name and address.
+	Neighbours []*BGPNeighbour `protobuf:"bytes,3,rep,name=neighbours,proto3" json:"neighbours,omitempty"`
+	// What neighbours have told us, by VPC and prefix.
+	Received []*BGPRoute `protobuf:"bytes,4,rep,name=received,proto3" json:"received,omitempty"`
+	// What we tell neighbours with a session, by VPC and prefix, and what policy keeps from them.
+	Announced     []*BGPRoute `protobuf:"bytes,5,rep,name=announced,proto3" json:"announced,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BGPResponse) Reset() {
+	*x = BGPResponse{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BGPResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BGPResponse) ProtoMessage() {}
+
+func (x *BGPResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BGPResponse.ProtoReflect.Descriptor instead.
+func (*BGPResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *BGPResponse) GetAsn() uint32 {
+	if x != nil {
+		return x.Asn
+	}
+	return 0
+}
+
+func (x *BGPResponse) GetRouterId() string {
+	if x != nil {
+		return x.RouterId
+	}
+	return ""
+}
+
+func (x *BGPResponse) GetNeighbours() []*BGPNeighbour {
+	if x != nil {
+		return x.Neighbours
+	}
+	return nil
+}
+
+func (x *BGPResponse) GetReceived() []*BGPRoute {
+	if x != nil {
+		return x.Received
+	}
+	return nil
+}
+
+func (x *BGPResponse) GetAnnounced() []*BGPRoute {
+	if x != nil {
+		return x.Announced
+	}
+	return nil
+}
+
+// BGPNeighbour is a router; or a configured range of them that none has called from.
+type BGPNeighbour struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Vpc   string                 `protobuf:"bytes,2,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	Port  string                 `protobuf:"bytes,3,opt,name=port,proto3" json:"port,omitempty"`
+	// Address of the router, or the configured range.
+	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	// Its AS number; 0: not known yet.
+	Asn uint32 `protobuf:"varint,5,opt,name=asn,proto3" json:"asn,omitempty"`
+	// Its BGP identifier; empty: not known yet.
+	RouterId string `protobuf:"bytes,6,opt,name=router_id,json=routerId,proto3" json:"router_id,omitempty"`
+	// Our own AS.
+	Internal bool `protobuf:"varint,7,opt,name=internal,proto3" json:"internal,omitempty"`
+	// idle, connect, active, open sent, open confirm or established.
+	State string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
+	// How long it has been in this state.
+	Since *durationpb.Duration `protobuf:"bytes,9,opt,name=since,proto3" json:"since,omitempty"`
+	// Why the last session ended, or did not begin.
+	LastError string `protobuf:"bytes,10,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// Why there can be no session.
+	Problem string `protobuf:"bytes,11,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Sessions that have ended.
+	Ended uint64 `protobuf:"varint,12,opt,name=ended,proto3" json:"ended,omitempty"`
+	// Routes that it has told us.
+	Received uint64 `protobuf:"varint,13,opt,name=received,proto3" json:"received,omitempty"`
+	// Of these, those that import let in.
+	Accepted uint64 `protobuf:"varint,14,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// Of these, those in use.
+	Best uint64 `protobuf:"varint,15,opt,name=best,proto3" json:"best,omitempty"`
+	// Of the received ones, those kept while the router restarts.
+	Stale uint64 `protobuf:"varint,16,opt,name=stale,proto3" json:"stale,omitempty"`
+	// Of the received ones, those that were refused, by reason.
+	Refused map[string]uint64 `protobuf:"bytes,17,rep,name=refused,proto3" json:"refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Routes that we tell it.
+	Announced uint64 `protobuf:"varint,18,opt,name=announced,proto3" json:"announced,omitempty"`
+	// UPDATE messages.
+	UpdatesIn  uint64 `protobuf:"varint,19,opt,name=updates_in,json=updatesIn,proto3" json:"updates_in,omitempty"`
+	UpdatesOut uint64 `protobuf:"varint,20,opt,name=updates_out,json=updatesOut,proto3" json:"updates_out,omitempty"`
+	// Hold time as agreed; absent without a session.
+	HoldTime *durationpb.Duration `protobuf:"bytes,21,opt,name=hold_time,json=holdTime,proto3" json:"hold_time,omitempty"`
+	// State of its BFD session; empty without BFD.
+	Bfd           string `protobuf:"bytes,22,opt,name=bfd,proto3" json:"bfd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BGPNeighbour) Reset() {
+	*x = BGPNeighbour{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BGPNeighbour) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BGPNeighbour) ProtoMessage() {}
+
+func (x *BGPNeighbour) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BGPNeighbour.ProtoReflect.Descriptor instead.
+func (*BGPNeighbour) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *BGPNeighbour) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BGPNeighbour) GetVpc() string {
+	if x != nil {
+		return x.Vpc
+	}
+	return ""
+}
+
+func (x *BGPNeighbour) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *BGPNeighbour) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *BGPNeighbour) GetAsn() uint32 {
+	if x != nil {
+		return x.Asn
+	}
+	return 0
+}
+
+func (x *BGPNeighbour) GetRouterId() string {
+	if x != nil {
+		return x.RouterId
+	}
+	return ""
+}
+
+func (x *BGPNeighbour) GetInternal() bool {
+	if x != nil {
+		return x.Internal
+	}
+	return false
+}
+
+func (x *BGPNeighbour) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *BGPNeighbour) GetSince() *durationpb.Duration {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *BGPNeighbour) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *BGPNeighbour) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *BGPNeighbour) GetEnded() uint64 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
+}
+
+func (x *BGPNeighbour) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *BGPNeighbour) GetAccepted() uint64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *BGPNeighbour) GetBest() uint64 {
+	if x != nil {
+		return x.Best
+	}
+	return 0
+}
+
+func (x *BGPNeighbour) GetStale() uint64 {
+	if x != nil {
+		return x.Stale
+	}
+	return 0
+}
+
+func (x *BGPNeighbour) GetRefused() map[string]uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+func (x *BGPNeighbour) GetAnnounced() uint64 {
+	if x != nil {
+		return x.Announced
+	}
+	return 0
+}
+
+func (x *BGPNeighbour) GetUpdatesIn() uint64 {
+	if x != nil {
+		return x.UpdatesIn
+	}
+	return 0
+}
+
+func (x *BGPNeighbour) GetUpdatesOut() uint64 {
+	if x != nil {
+		return x.UpdatesOut
+	}
+	return 0
+}
+
+func (x *BGPNeighbour) GetHoldTime() *durationpb.Duration {
+	if x != nil {
+		return x.HoldTime
+	}
+	return nil
+}
+
+func (x *BGPNeighbour) GetBfd() string {
+	if x != nil {
+		return x.Bfd
+	}
+	return ""
+}
+
+// BGPRoute is a route between a neighbour and us.
+type BGPRoute struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Vpc       string                 `protobuf:"bytes,1,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	Prefix    string                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Neighbour string                 `protobuf:"bytes,3,opt,name=neighbour,proto3" json:"neighbour,omitempty"`
+	// The neighbour's.
+	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	NextHop string `protobuf:"bytes,5,opt,name=next_hop,json=nextHop,proto3" json:"next_hop,omitempty"`
+	// As they are after policy; as they came, if it was refused.
+	AsPath      []uint32 `protobuf:"varint,6,rep,packed,name=as_path,json=asPath,proto3" json:"as_path,omitempty"`
+	LocalPref   uint32   `protobuf:"varint,7,opt,name=local_pref,json=localPref,proto3" json:"local_pref,omitempty"`
+	Med         uint32   `protobuf:"varint,8,opt,name=med,proto3" json:"med,omitempty"`
+	Communities []string `protobuf:"bytes,9,rep,name=communities,proto3" json:"communities,omitempty"`
+	// In use, or announced.
+	Best bool `protobuf:"varint,10,opt,name=best,proto3" json:"best,omitempty"`
+	// Kept while the router restarts.
+	Stale bool `protobuf:"varint,11,opt,name=stale,proto3" json:"stale,omitempty"`
+	// What became of it, and why: "accepted: policy from-site rule 1".
+	Verdict       string `protobuf:"bytes,12,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BGPRoute) Reset() {
+	*x = BGPRoute{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BGPRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BGPRoute) ProtoMessage() {}
+
+func (x *BGPRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BGPRoute.ProtoReflect.Descriptor instead.
+func (*BGPRoute) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *BGPRoute) GetVpc() string {
+	if x != nil {
+		return x.Vpc
+	}
+	return ""
+}
+
+func (x *BGPRoute) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *BGPRoute) GetNeighbour() string {
+	if x != nil {
+		return x.Neighbour
+	}
+	return ""
+}
+
+func (x *BGPRoute) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *BGPRoute) GetNextHop() string {
+	if x != nil {
+		return x.NextHop
+	}
+	return ""
+}
+
+func (x *BGPRoute) GetAsPath() []uint32 {
+	if x != nil {
+		return x.AsPath
+	}
+	return nil
+}
+
+func (x *BGPRoute) GetLocalPref() uint32 {
+	if x != nil {
+		return x.LocalPref
+	}
+	return 0
+}
+
+func (x *BGPRoute) GetMed() uint32 {
+	if x != nil {
+		return x.Med
+	}
+	return 0
+}
+
+func (x *BGPRoute) GetCommunities() []string {
+	if x != nil {
+		return x.Communities
+	}
+	return nil
+}
+
+func (x *BGPRoute) GetBest() bool {
+	if x != nil {
+		return x.Best
+	}
+	return false
+}
+
+func (x *BGPRoute) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+func (x *BGPRoute) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
 type ACLRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only this VPC; all when empty.
@@ -2346,7 +2859,7 @@ type ACLRequest struct {
 
 func (x *ACLRequest) Reset() {
 	*x = ACLRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2871,7 @@ func (x *ACLRequest) String() string {
 func (*ACLRequest) ProtoMessage() {}
 
 func (x *ACLRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2884,7 @@ func (x *ACLRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRequest.ProtoReflect.Descriptor instead.
 func (*ACLRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ACLRequest) GetVpc() string {
@@ -2390,7 +2903,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2915,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2928,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -2456,7 +2969,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +2981,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +2994,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Host) GetVpc() string {
@@ -2578,7 +3091,7 @@ type ACLResponse struct {
 
 func (x *ACLResponse) Reset() {
 	*x = ACLResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2590,7 +3103,7 @@ func (x *ACLResponse) String() string {
 func (*ACLResponse) ProtoMessage() {}
 
 func (x *ACLResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2603,7 +3116,7 @@ func (x *ACLResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLResponse.ProtoReflect.Descriptor instead.
 func (*ACLResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ACLResponse) GetAcls() []*ACL {
@@ -2632,7 +3145,7 @@ type ACL struct {
 
 func (x *ACL) Reset() {
 	*x = ACL{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +3157,7 @@ func (x *ACL) String() string {
 func (*ACL) ProtoMessage() {}
 
 func (x *ACL) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +3170,7 @@ func (x *ACL) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACL.ProtoReflect.Descriptor instead.
 func (*ACL) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ACL) GetVpc() string {
@@ -2722,7 +3235,7 @@ type ACLRule struct {
 
 func (x *ACLRule) Reset() {
 	*x = ACLRule{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +3247,7 @@ func (x *ACLRule) String() string {
 func (*ACLRule) ProtoMessage() {}
 
 func (x *ACLRule) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +3260,7 @@ func (x *ACLRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRule.ProtoReflect.Descriptor instead.
 func (*ACLRule) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ACLRule) GetName() string {
@@ -2795,7 +3308,7 @@ type CountersRequest struct {
 
 func (x *CountersRequest) Reset() {
 	*x = CountersRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2807,7 +3320,7 @@ func (x *CountersRequest) String() string {
 func (*CountersRequest) ProtoMessage() {}
 
 func (x *CountersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2820,7 +3333,7 @@ func (x *CountersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
 func (*CountersRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CountersRequest) GetComponent() string {
@@ -2841,7 +3354,7 @@ type CountersResponse struct {
 
 func (x *CountersResponse) Reset() {
 	*x = CountersResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +3366,7 @@ func (x *CountersResponse) String() string {
 func (*CountersResponse) ProtoMessage() {}
 
 func (x *CountersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +3379,7 @@ func (x *CountersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersResponse.ProtoReflect.Descriptor instead.
 func (*CountersResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CountersResponse) GetTime() *timestamppb.Timestamp {
@@ -2906,7 +3419,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2918,7 +3431,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2931,7 +3444,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Counter) GetComponent() string {
@@ -3018,7 +3531,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3030,7 +3543,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3043,7 +3556,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CaptureRequest) GetStages() []CaptureStage {
@@ -3120,7 +3633,7 @@ type CaptureResponse struct {
 
 func (x *CaptureResponse) Reset() {
 	*x = CaptureResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3132,7 +3645,7 @@ func (x *CaptureResponse) String() string {
 func (*CaptureResponse) ProtoMessage() {}
 
 func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3145,7 +3658,7 @@ func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureResponse.ProtoReflect.Descriptor instead.
 func (*CaptureResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CaptureResponse) GetPackets() []*CapturedPacket {
@@ -3187,7 +3700,7 @@ type CapturedPacket struct {
 
 func (x *CapturedPacket) Reset() {
 	*x = CapturedPacket{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3199,7 +3712,7 @@ func (x *CapturedPacket) String() string {
 func (*CapturedPacket) ProtoMessage() {}
 
 func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3212,7 +3725,7 @@ func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapturedPacket.ProtoReflect.Descriptor instead.
 func (*CapturedPacket) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CapturedPacket) GetTime() *timestamppb.Timestamp {
@@ -3316,7 +3829,7 @@ type TraceRequest struct {
 
 func (x *TraceRequest) Reset() {
 	*x = TraceRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3328,7 +3841,7 @@ func (x *TraceRequest) String() string {
 func (*TraceRequest) ProtoMessage() {}
 
 func (x *TraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3341,7 +3854,7 @@ func (x *TraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
 func (*TraceRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TraceRequest) GetPacket() []byte {
@@ -3442,7 +3955,7 @@ type TraceResponse struct {
 
 func (x *TraceResponse) Reset() {
 	*x = TraceResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3454,7 +3967,7 @@ func (x *TraceResponse) String() string {
 func (*TraceResponse) ProtoMessage() {}
 
 func (x *TraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3467,7 +3980,7 @@ func (x *TraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceResponse.ProtoReflect.Descriptor instead.
 func (*TraceResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TraceResponse) GetSteps() []*TraceStep {
@@ -3501,7 +4014,7 @@ type TraceStep struct {
 
 func (x *TraceStep) Reset() {
 	*x = TraceStep{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3513,7 +4026,7 @@ func (x *TraceStep) String() string {
 func (*TraceStep) ProtoMessage() {}
 
 func (x *TraceStep) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3526,7 +4039,7 @@ func (x *TraceStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceStep.ProtoReflect.Descriptor instead.
 func (*TraceStep) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TraceStep) GetStage() string {
@@ -3553,7 +4066,7 @@ type TracedFrame struct {
 
 func (x *TracedFrame) Reset() {
 	*x = TracedFrame{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3565,7 +4078,7 @@ func (x *TracedFrame) String() string {
 func (*TracedFrame) ProtoMessage() {}
 
 func (x *TracedFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3578,7 +4091,7 @@ func (x *TracedFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TracedFrame.ProtoReflect.Descriptor instead.
 func (*TracedFrame) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TracedFrame) GetPort() string {
@@ -3611,7 +4124,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3623,7 +4136,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3636,7 +4149,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Problem) GetLine() uint32 {
@@ -3681,7 +4194,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3693,7 +4206,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3706,7 +4219,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ApplyRequest) GetConfig() []byte {
@@ -3744,7 +4257,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3756,7 +4269,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3769,7 +4282,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ApplyResponse) GetProblems() []*Problem {
@@ -3801,7 +4314,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3813,7 +4326,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3826,7 +4339,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{44}
 }
 
 type ReloadResponse struct {
@@ -3843,7 +4356,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3855,7 +4368,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3868,7 +4381,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{41}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReloadResponse) GetProblems() []*Problem {
@@ -3897,7 +4410,7 @@ var File_sluice_v1_sluice_proto protoreflect.FileDescriptor
 const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\n" +
 	"\x16sluice/v1/sluice.proto\x12\tsluice.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rStatusRequest\"\x96\x05\n" +
+	"\rStatusRequest\"\xb9\x05\n" +
 	"\x0eStatusResponse\x12\x12\n" +
 	"\x04site\x18\x01 \x01(\tR\x04site\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x18\n" +
@@ -3919,7 +4432,8 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\vroute_count\x18\x0f \x01(\rR\n" +
 	"routeCount\x12#\n" +
 	"\rhost_problems\x18( \x03(\tR\fhostProblems\x12(\n" +
-	"\x06limits\x18) \x03(\v2\x10.sluice.v1.LimitR\x06limits\x12$\n" +
+	"\x06limits\x18) \x03(\v2\x10.sluice.v1.LimitR\x06limits\x12!\n" +
+	"\fbgp_problems\x18* \x03(\tR\vbgpProblems\x12$\n" +
 	"\x03tun\x18, \x01(\v2\x12.sluice.v1.TunPortR\x03tun\"\xdb\x02\n" +
 	"\aTunPort\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -4062,7 +4576,64 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x03vni\x18\x05 \x01(\rR\x03vni\x12\x16\n" +
 	"\x06usable\x18\x06 \x01(\bR\x06usable\" \n" +
 	"\fHostsRequest\x12\x10\n" +
-	"\x03vpc\x18\x01 \x01(\tR\x03vpc\"\x1e\n" +
+	"\x03vpc\x18\x01 \x01(\tR\x03vpc\"B\n" +
+	"\n" +
+	"BGPRequest\x12\x1c\n" +
+	"\tneighbour\x18\x01 \x01(\tR\tneighbour\x12\x16\n" +
+	"\x06routes\x18\x02 \x01(\bR\x06routes\"\xd9\x01\n" +
+	"\vBGPResponse\x12\x10\n" +
+	"\x03asn\x18\x01 \x01(\rR\x03asn\x12\x1b\n" +
+	"\trouter_id\x18\x02 \x01(\tR\brouterId\x127\n" +
+	"\n" +
+	"neighbours\x18\x03 \x03(\v2\x17.sluice.v1.BGPNeighbourR\n" +
+	"neighbours\x12/\n" +
+	"\breceived\x18\x04 \x03(\v2\x13.sluice.v1.BGPRouteR\breceived\x121\n" +
+	"\tannounced\x18\x05 \x03(\v2\x13.sluice.v1.BGPRouteR\tannounced\"\xc9\x05\n" +
+	"\fBGPNeighbour\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03vpc\x18\x02 \x01(\tR\x03vpc\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\tR\x04port\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x10\n" +
+	"\x03asn\x18\x05 \x01(\rR\x03asn\x12\x1b\n" +
+	"\trouter_id\x18\x06 \x01(\tR\brouterId\x12\x1a\n" +
+	"\binternal\x18\a \x01(\bR\binternal\x12\x14\n" +
+	"\x05state\x18\b \x01(\tR\x05state\x12/\n" +
+	"\x05since\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05since\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\n" +
+	" \x01(\tR\tlastError\x12\x18\n" +
+	"\aproblem\x18\v \x01(\tR\aproblem\x12\x14\n" +
+	"\x05ended\x18\f \x01(\x04R\x05ended\x12\x1a\n" +
+	"\breceived\x18\r \x01(\x04R\breceived\x12\x1a\n" +
+	"\baccepted\x18\x0e \x01(\x04R\baccepted\x12\x12\n" +
+	"\x04best\x18\x0f \x01(\x04R\x04best\x12\x14\n" +
+	"\x05stale\x18\x10 \x01(\x04R\x05stale\x12>\n" +
+	"\arefused\x18\x11 \x03(\v2$.sluice.v1.BGPNeighbour.RefusedEntryR\arefused\x12\x1c\n" +
+	"\tannounced\x18\x12 \x01(\x04R\tannounced\x12\x1d\n" +
+	"\n" +
+	"updates_in\x18\x13 \x01(\x04R\tupdatesIn\x12\x1f\n" +
+	"\vupdates_out\x18\x14 \x01(\x04R\n" +
+	"updatesOut\x126\n" +
+	"\thold_time\x18\x15 \x01(\v2\x19.google.protobuf.DurationR\bholdTime\x12\x10\n" +
+	"\x03bfd\x18\x16 \x01(\tR\x03bfd\x1a:\n" +
+	"\fRefusedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb7\x02\n" +
+	"\bBGPRoute\x12\x10\n" +
+	"\x03vpc\x18\x01 \x01(\tR\x03vpc\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x1c\n" +
+	"\tneighbour\x18\x03 \x01(\tR\tneighbour\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x19\n" +
+	"\bnext_hop\x18\x05 \x01(\tR\anextHop\x12\x17\n" +
+	"\aas_path\x18\x06 \x03(\rR\x06asPath\x12\x1d\n" +
+	"\n" +
+	"local_pref\x18\a \x01(\rR\tlocalPref\x12\x10\n" +
+	"\x03med\x18\b \x01(\rR\x03med\x12 \n" +
+	"\vcommunities\x18\t \x03(\tR\vcommunities\x12\x12\n" +
+	"\x04best\x18\n" +
+	" \x01(\bR\x04best\x12\x14\n" +
+	"\x05stale\x18\v \x01(\bR\x05stale\x12\x18\n" +
+	"\averdict\x18\f \x01(\tR\averdict\"\x1e\n" +
 	"\n" +
 	"ACLRequest\x12\x10\n" +
 	"\x03vpc\x18\x01 \x01(\tR\x03vpc\"6\n" +
@@ -4233,13 +4804,14 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x13CAPTURE_STAGE_PLAIN\x10\x03\x12\x18\n" +
 	"\x14CAPTURE_STAGE_SEALED\x10\x04\x12\x19\n" +
 	"\x15CAPTURE_STAGE_TO_SITE\x10\x05\x12\x19\n" +
-	"\x15CAPTURE_STAGE_DROPPED\x10\x062\xdd\x05\n" +
+	"\x15CAPTURE_STAGE_DROPPED\x10\x062\x98\x06\n" +
 	"\x0eGatewayService\x12B\n" +
 	"\x06Status\x12\x18.sluice.v1.StatusRequest\x1a\x19.sluice.v1.StatusResponse\"\x03\x90\x02\x01\x12?\n" +
 	"\x05Peers\x12\x17.sluice.v1.PeersRequest\x1a\x18.sluice.v1.PeersResponse\"\x03\x90\x02\x01\x12<\n" +
 	"\x04VPCs\x12\x16.sluice.v1.VPCsRequest\x1a\x17.sluice.v1.VPCsResponse\"\x03\x90\x02\x01\x12B\n" +
 	"\x06Routes\x12\x18.sluice.v1.RoutesRequest\x1a\x19.sluice.v1.RoutesResponse\"\x03\x90\x02\x01\x12?\n" +
 	"\x05Hosts\x12\x17.sluice.v1.HostsRequest\x1a\x18.sluice.v1.HostsResponse\"\x03\x90\x02\x01\x129\n" +
+	"\x03BGP\x12\x15.sluice.v1.BGPRequest\x1a\x16.sluice.v1.BGPResponse\"\x03\x90\x02\x01\x129\n" +
 	"\x03ACL\x12\x15.sluice.v1.ACLRequest\x1a\x16.sluice.v1.ACLResponse\"\x03\x90\x02\x01\x12H\n" +
 	"\bCounters\x12\x1a.sluice.v1.CountersRequest\x1a\x1b.sluice.v1.CountersResponse\"\x03\x90\x02\x01\x12B\n" +
 	"\aCapture\x12\x19.sluice.v1.CaptureRequest\x1a\x1a.sluice.v1.CaptureResponse0\x01\x12?\n" +
@@ -4260,7 +4832,7 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
 	(PeerState)(0),                // 1: sluice.v1.PeerState
@@ -4291,33 +4863,38 @@ var file_sluice_v1_sluice_proto_goTypes = []any{
 	(*Route)(nil),                 // 26: sluice.v1.Route
 	(*NextHop)(nil),               // 27: sluice.v1.NextHop
 	(*HostsRequest)(nil),          // 28: sluice.v1.HostsRequest
-	(*ACLRequest)(nil),            // 29: sluice.v1.ACLRequest
-	(*HostsResponse)(nil),         // 30: sluice.v1.HostsResponse
-	(*Host)(nil),                  // 31: sluice.v1.Host
-	(*ACLResponse)(nil),           // 32: sluice.v1.ACLResponse
-	(*ACL)(nil),                   // 33: sluice.v1.ACL
-	(*ACLRule)(nil),               // 34: sluice.v1.ACLRule
-	(*CountersRequest)(nil),       // 35: sluice.v1.CountersRequest
-	(*CountersResponse)(nil),      // 36: sluice.v1.CountersResponse
-	(*Counter)(nil),               // 37: sluice.v1.Counter
-	(*CaptureRequest)(nil),        // 38: sluice.v1.CaptureRequest
-	(*CaptureResponse)(nil),       // 39: sluice.v1.CaptureResponse
-	(*CapturedPacket)(nil),        // 40: sluice.v1.CapturedPacket
-	(*TraceRequest)(nil),          // 41: sluice.v1.TraceRequest
-	(*TraceResponse)(nil),         // 42: sluice.v1.TraceResponse
-	(*TraceStep)(nil),             // 43: sluice.v1.TraceStep
-	(*TracedFrame)(nil),           // 44: sluice.v1.TracedFrame
-	(*Problem)(nil),               // 45: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 46: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 47: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 48: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 49: sluice.v1.ReloadResponse
-	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
+	(*BGPRequest)(nil),            // 29: sluice.v1.BGPRequest
+	(*BGPResponse)(nil),           // 30: sluice.v1.BGPResponse
+	(*BGPNeighbour)(nil),          // 31: sluice.v1.BGPNeighbour
+	(*BGPRoute)(nil),              // 32: sluice.v1.BGPRoute
+	(*ACLRequest)(nil),            // 33: sluice.v1.ACLRequest
+	(*HostsResponse)(nil),         // 34: sluice.v1.HostsResponse
+	(*Host)(nil),                  // 35: sluice.v1.Host
+	(*ACLResponse)(nil),           // 36: sluice.v1.ACLResponse
+	(*ACL)(nil),                   // 37: sluice.v1.ACL
+	(*ACLRule)(nil),               // 38: sluice.v1.ACLRule
+	(*CountersRequest)(nil),       // 39: sluice.v1.CountersRequest
+	(*CountersResponse)(nil),      // 40: sluice.v1.CountersResponse
+	(*Counter)(nil),               // 41: sluice.v1.Counter
+	(*CaptureRequest)(nil),        // 42: sluice.v1.CaptureRequest
+	(*CaptureResponse)(nil),       // 43: sluice.v1.CaptureResponse
+	(*CapturedPacket)(nil),        // 44: sluice.v1.CapturedPacket
+	(*TraceRequest)(nil),          // 45: sluice.v1.TraceRequest
+	(*TraceResponse)(nil),         // 46: sluice.v1.TraceResponse
+	(*TraceStep)(nil),             // 47: sluice.v1.TraceStep
+	(*TracedFrame)(nil),           // 48: sluice.v1.TracedFrame
+	(*Problem)(nil),               // 49: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 50: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 51: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 52: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 53: sluice.v1.ReloadResponse
+	nil,                           // 54: sluice.v1.BGPNeighbour.RefusedEntry
+	(*timestamppb.Timestamp)(nil), // 55: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 56: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	50, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	51, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	55, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	56, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
 	14, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
 	17, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
@@ -4325,72 +4902,80 @@ var file_sluice_v1_sluice_proto_depIdxs = []int32{
 	11, // 6: sluice.v1.StatusResponse.limits:type_name -> sluice.v1.Limit
 	10, // 7: sluice.v1.StatusResponse.tun:type_name -> sluice.v1.TunPort
 	12, // 8: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
-	50, // 9: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	50, // 10: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	55, // 9: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	55, // 10: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
 	17, // 11: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
 	1,  // 12: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	50, // 13: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	51, // 14: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	51, // 15: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	55, // 13: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	56, // 14: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	56, // 15: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
 	19, // 16: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
 	18, // 17: sluice.v1.Peer.liveness:type_name -> sluice.v1.Liveness
 	2,  // 18: sluice.v1.Liveness.state:type_name -> sluice.v1.LiveState
-	51, // 19: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
-	51, // 20: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
-	51, // 21: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
+	56, // 19: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
+	56, // 20: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
+	56, // 21: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
 	22, // 22: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
 	23, // 23: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
 	26, // 24: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
 	3,  // 25: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
 	27, // 26: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
-	31, // 27: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
-	4,  // 28: sluice.v1.Host.state:type_name -> sluice.v1.HostState
-	5,  // 29: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
-	51, // 30: sluice.v1.Host.since:type_name -> google.protobuf.Duration
-	51, // 31: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
-	33, // 32: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
-	34, // 33: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
-	50, // 34: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
-	37, // 35: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
-	6,  // 36: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
-	7,  // 37: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
-	51, // 38: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
-	40, // 39: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
-	50, // 40: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
-	7,  // 41: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
-	43, // 42: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
-	44, // 43: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
-	45, // 44: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	13, // 45: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	45, // 46: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	13, // 47: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	8,  // 48: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	15, // 49: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	20, // 50: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	24, // 51: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	28, // 52: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
-	29, // 53: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
-	35, // 54: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	38, // 55: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
-	41, // 56: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
-	46, // 57: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	48, // 58: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	9,  // 59: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	16, // 60: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	21, // 61: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	25, // 62: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	30, // 63: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
-	32, // 64: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
-	36, // 65: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	39, // 66: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
-	42, // 67: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
-	47, // 68: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	49, // 69: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	59, // [59:70] is the sub-list for method output_type
-	48, // [48:59] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	31, // 27: sluice.v1.BGPResponse.neighbours:type_name -> sluice.v1.BGPNeighbour
+	32, // 28: sluice.v1.BGPResponse.received:type_name -> sluice.v1.BGPRoute
+	32, // 29: sluice.v1.BGPResponse.announced:type_name -> sluice.v1.BGPRoute
+	56, // 30: sluice.v1.BGPNeighbour.since:type_name -> google.protobuf.Duration
+	54, // 31: sluice.v1.BGPNeighbour.refused:type_name -> sluice.v1.BGPNeighbour.RefusedEntry
+	56, // 32: sluice.v1.BGPNeighbour.hold_time:type_name -> google.protobuf.Duration
+	35, // 33: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
+	4,  // 34: sluice.v1.Host.state:type_name -> sluice.v1.HostState
+	5,  // 35: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
+	56, // 36: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	56, // 37: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	37, // 38: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
+	38, // 39: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
+	55, // 40: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	41, // 41: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
+	6,  // 42: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
+	7,  // 43: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
+	56, // 44: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
+	44, // 45: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
+	55, // 46: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
+	7,  // 47: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
+	47, // 48: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
+	48, // 49: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
+	49, // 50: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	13, // 51: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	49, // 52: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	13, // 53: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	8,  // 54: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	15, // 55: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	20, // 56: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	24, // 57: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	28, // 58: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	29, // 59: sluice.v1.GatewayService.BGP:input_type -> sluice.v1.BGPRequest
+	33, // 60: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
+	39, // 61: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	42, // 62: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
+	45, // 63: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
+	50, // 64: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	52, // 65: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	9,  // 66: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	16, // 67: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	21, // 68: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	25, // 69: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	34, // 70: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	30, // 71: sluice.v1.GatewayService.BGP:output_type -> sluice.v1.BGPResponse
+	36, // 72: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
+	40, // 73: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	43, // 74: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
+	46, // 75: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
+	51, // 76: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	53, // 77: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	66, // [66:78] is the sub-list for method output_type
+	54, // [54:66] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -4398,14 +4983,14 @@ func file_sluice_v1_sluice_proto_init() {
 	if File_sluice_v1_sluice_proto != nil {
 		return
 	}
-	file_sluice_v1_sluice_proto_msgTypes[29].OneofWrappers = []any{}
+	file_sluice_v1_sluice_proto_msgTypes[33].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   42,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -46,6 +46,8 @@ const (
 	GatewayServiceRoutesProcedure = "/sluice.v1.GatewayService/Routes"
 	// GatewayServiceHostsProcedure is the fully-qualified name of the GatewayService's Hosts RPC.
 	GatewayServiceHostsProcedure = "/sluice.v1.GatewayService/Hosts"
+	// GatewayServiceBGPProcedure is the fully-qualified name of the GatewayService's BGP RPC.
+	GatewayServiceBGPProcedure = "/sluice.v1.GatewayService/BGP"
 	// GatewayServiceACLProcedure is the fully-qualified name of the GatewayService's ACL RPC.
 	GatewayServiceACLProcedure = "/sluice.v1.GatewayService/ACL"
 	// GatewayServiceCountersProcedure is the fully-qualified name of the GatewayService's Counters RPC.
@@ -72,6 +74,8 @@ type GatewayServiceClient interface {
 	Routes(context.Context, *v1.RoutesRequest) (*v1.RoutesResponse, error)
 	// Hosts lists which node holds which host of the overlays, by VPC and address.
 	Hosts(context.Context, *v1.HostsRequest) (*v1.HostsResponse, error)
+	// BGP lists the routers that we speak with, and on request the routes between us.
+	BGP(context.Context, *v1.BGPRequest) (*v1.BGPResponse, error)
 	// ACL lists the rules of access lists and how often each has matched.
 	ACL(context.Context, *v1.ACLRequest) (*v1.ACLResponse, error)
 	// Counters lists every counter of every part, zero or not.
@@ -136,6 +140,13 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		bGP: connect.NewClient[v1.BGPRequest, v1.BGPResponse](
+			httpClient,
+			baseURL+GatewayServiceBGPProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("BGP")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		aCL: connect.NewClient[v1.ACLRequest, v1.ACLResponse](
 			httpClient,
 			baseURL+GatewayServiceACLProcedure,
@@ -185,6 +196,7 @@ type gatewayServiceClient struct {
 	vPCs     *connect.Client[v1.VPCsRequest, v1.VPCsResponse]
 	routes   *connect.Client[v1.RoutesRequest, v1.RoutesResponse]
 	hosts    *connect.Client[v1.HostsRequest, v1.HostsResponse]
+	bGP      *connect.Client[v1.BGPRequest, v1.BGPResponse]
 	aCL      *connect.Client[v1.ACLRequest, v1.ACLResponse]
 	counters *connect.Client[v1.CountersRequest, v1.CountersResponse]
 	capture  *connect.Client[v1.CaptureRequest, v1.CaptureResponse]
@@ -232,6 +244,15 @@ func (c *gatewayServiceClient) Routes(ctx context.Context, req *v1.RoutesRequest
 // Hosts calls sluice.v1.GatewayService.Hosts.
 func (c *gatewayServiceClient) Hosts(ctx context.Context, req *v1.HostsRequest) (*v1.HostsResponse, error) {
 	response, err := c.hosts.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// BGP calls sluice.v1.GatewayService.BGP.
+func (c *gatewayServiceClient) BGP(ctx context.Context, req *v1.BGPRequest) (*v1.BGPResponse, error) {
+	response, err := c.bGP.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -300,6 +321,8 @@ type GatewayServiceHandler interface {
 	Routes(context.Context, *v1.RoutesRequest) (*v1.RoutesResponse, error)
 	// Hosts lists which node holds which host of the overlays, by VPC and address.
 	Hosts(context.Context, *v1.HostsRequest) (*v1.HostsResponse, error)
+	// BGP lists the routers that we speak with, and on request the routes between us.
+	BGP(context.Context, *v1.BGPRequest) (*v1.BGPResponse, error)
 	// ACL lists the rules of access lists and how often each has matched.
 	ACL(context.Context, *v1.ACLRequest) (*v1.ACLResponse, error)
 	// Counters lists every counter of every part, zero or not.
@@ -360,6 +383,13 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceBGPHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceBGPProcedure,
+		svc.BGP,
+		connect.WithSchema(gatewayServiceMethods.ByName("BGP")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	gatewayServiceACLHandler := connect.NewUnaryHandlerSimple(
 		GatewayServiceACLProcedure,
 		svc.ACL,
@@ -411,6 +441,8 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceRoutesHandler.ServeHTTP(w, r)
 		case GatewayServiceHostsProcedure:
 			gatewayServiceHostsHandler.ServeHTTP(w, r)
+		case GatewayServiceBGPProcedure:
+			gatewayServiceBGPHandler.ServeHTTP(w, r)
 		case GatewayServiceACLProcedure:
 			gatewayServiceACLHandler.ServeHTTP(w, r)
 		case GatewayServiceCountersProcedure:
@@ -450,6 +482,10 @@ func (UnimplementedGatewayServiceHandler) Routes(context.Context, *v1.RoutesRequ
 
 func (UnimplementedGatewayServiceHandler) Hosts(context.Context, *v1.HostsRequest) (*v1.HostsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.Hosts is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) BGP(context.Context, *v1.BGPRequest) (*v1.BGPResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.BGP is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) ACL(context.Context, *v1.ACLRequest) (*v1.ACLResponse, error) {
