@@ -136,8 +136,8 @@ func compile(s *Snapshot) (*state, error) {
 	c.vpcs()
 	c.deliveries()
 	c.routes()
-	if c.errs != nil {
-		return nil, fmt.Errorf("snapshot: %w", errors.Join(c.errs...))
+	if err := c.err(); err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
 	}
 	return c.out, nil
 }
@@ -151,6 +151,8 @@ type compiler struct {
 	mizars   map[uint64]int32
 	errs     []error
 }
+
+func (c *compiler) err() error { return errors.Join(c.errs...) }
 
 func (c *compiler) problem(format string, args ...any) {
 	c.errs = append(c.errs, fmt.Errorf(format, args...))
@@ -352,24 +354,29 @@ func (a Attachment) port() uint16 {
 
 func (c *compiler) deliveries() {
 	for i, d := range c.in.Deliveries {
-		vpc, ok := c.vpcAt[d.VNI]
-		if !ok || d.Attachment < 0 || d.Attachment >= len(c.in.VPCs[vpc].Attachments) {
-			c.problem("delivery %d: no attachment %d in a vpc with vni %d", i, d.Attachment, d.VNI)
-			c.out.deliveries = append(c.out.deliveries, deliveryState{vpc: -1})
-			continue
-		}
-		a := c.in.VPCs[vpc].Attachments[d.Attachment]
-		if a.Kind != Routed && !d.VTEP.IsValid() && !d.Learned {
-			c.problem("delivery %d: a %v host needs a VTEP", i, a.Kind)
-		}
-		c.out.deliveries = append(c.out.deliveries, deliveryState{vpc: vpc, kind: a.Kind, ifindex: a.Ifindex,
-			udp: a.port(), vtep: d.VTEP.Unmap().WithZone(""), via: d.Via.Unmap().WithZone(""), mac: d.MAC})
-		if a.Mizar != nil {
-			c.mizarDelivery(i, a, &c.out.deliveries[i])
-		}
-		if d.Learned {
-			c.learned(i, a)
-		}
+		c.place(i, d)
+	}
+}
+
+// place takes in delivery i, the next.
+func (c *compiler) place(i int, d Delivery) {
+	vpc, ok := c.vpcAt[d.VNI]
+	if !ok || d.Attachment < 0 || d.Attachment >= len(c.in.VPCs[vpc].Attachments) {
+		c.problem("delivery %d: no attachment %d in a vpc with vni %d", i, d.Attachment, d.VNI)
+		c.out.deliveries = append(c.out.deliveries, deliveryState{vpc: -1})
+		return
+	}
+	a := c.in.VPCs[vpc].Attachments[d.Attachment]
+	if a.Kind != Routed && !d.VTEP.IsValid() && !d.Learned {
+		c.problem("delivery %d: a %v host needs a VTEP", i, a.Kind)
+	}
+	c.out.deliveries = append(c.out.deliveries, deliveryState{vpc: vpc, kind: a.Kind, ifindex: a.Ifindex,
+		udp: a.port(), vtep: d.VTEP.Unmap().WithZone(""), via: d.Via.Unmap().WithZone(""), mac: d.MAC})
+	if a.Mizar != nil {
+		c.mizarDelivery(i, a, &c.out.deliveries[i])
+	}
+	if d.Learned {
+		c.learned(i, a)
 	}
 }
 
@@ -401,20 +408,26 @@ func (c *compiler) routes() {
 	for i := range c.out.vpcs {
 		c.groups(&c.out.vpcs[i], &c.in.VPCs[i], int32(i))
 		for r := range c.out.vpcs[i].routes.All() {
-			c.out.counters = max(c.out.counters, r.Counter+1)
-			if r.Counter >= MaxRouteCounters {
-				c.problem("vpc %s route %v: counter %d is out of range", c.in.VPCs[i].Name, r.Prefix, r.Counter)
-			}
-			for _, hop := range r.NextHops {
-				switch {
-				case hop.Kind == fib.Local && int(hop.ID) >= len(c.out.deliveries):
-					c.problem("vpc %s route %v: no delivery %d", c.in.VPCs[i].Name, r.Prefix, hop.ID)
-				case hop.Kind == fib.Local && c.out.deliveries[hop.ID].vpc != int32(i):
-					c.problem("vpc %s route %v: delivery %d belongs to another vpc", c.in.VPCs[i].Name, r.Prefix, hop.ID)
-				case hop.Kind == fib.Remote && int(hop.ID) >= len(c.out.peers):
-					c.problem("vpc %s route %v: no peer %d", c.in.VPCs[i].Name, r.Prefix, hop.ID)
-				}
-			}
+			c.route(int32(i), r)
+		}
+	}
+}
+
+// route checks a route of a VPC.
+func (c *compiler) route(vpc int32, r *fib.Route) {
+	name := c.in.VPCs[vpc].Name
+	c.out.counters = max(c.out.counters, r.Counter+1)
+	if r.Counter >= MaxRouteCounters {
+		c.problem("vpc %s route %v: counter %d is out of range", name, r.Prefix, r.Counter)
+	}
+	for _, hop := range r.NextHops {
+		switch {
+		case hop.Kind == fib.Local && int(hop.ID) >= len(c.out.deliveries):
+			c.problem("vpc %s route %v: no delivery %d", name, r.Prefix, hop.ID)
+		case hop.Kind == fib.Local && c.out.deliveries[hop.ID].vpc != vpc:
+			c.problem("vpc %s route %v: delivery %d belongs to another vpc", name, r.Prefix, hop.ID)
+		case hop.Kind == fib.Remote && int(hop.ID) >= len(c.out.peers):
+			c.problem("vpc %s route %v: no peer %d", name, r.Prefix, hop.ID)
 		}
 	}
 }

@@ -70,7 +70,8 @@ func (g *Gateway) speak(links *neigh.Links) {
 
 // takeRoutes brings the routes that have changed into force.
 func (g *Gateway) takeRoutes() {
-	for vpc, changes := range g.bgp.router.Take() {
+	all := g.bgp.router.Take()
+	for vpc, changes := range all {
 		table := g.bgp.learned[vpc]
 		if table == nil {
 			table = make(map[netip.Prefix][]routing.NextHop)
@@ -84,8 +85,17 @@ func (g *Gateway) takeRoutes() {
 			}
 		}
 	}
-	if err := g.update(); err != nil {
-		g.log.Error("update forwarding state", "error", err)
+	if len(all) == 0 {
+		return
+	}
+	done, err := g.amend(all)
+	if err != nil {
+		g.log.Error("amend routes", "error", err)
+	}
+	if !done {
+		if err := g.update(); err != nil {
+			g.log.Error("update forwarding state", "error", err)
+		}
 	}
 }
 

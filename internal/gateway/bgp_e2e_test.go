@@ -163,6 +163,95 @@ func TestSitesLearnEachOthersPrefixesFromTheirRouters(t *testing.T) {
 	sites[0].eventually(t, "route gone", func() error { return routeGone(t, &sites[0].site, "10.1.0.0/24") })
 }
 
+// birdConfig is a router with a password, TTL security and graceful restart.
+const birdConfig = `
+router id 10.%[1]d.0.1;
+protocol device { scan time 1; }
+protocol direct { ipv4; ipv6; interface "host0"; }
+protocol kernel { ipv4 { export all; }; persist; graceful restart on; }
+protocol kernel { ipv6 { export all; }; persist; graceful restart on; }
+protocol bgp sluice {
+  local 172.20.%[1]d.2 as 6510%[1]d;
+  neighbor 172.20.%[1]d.1 as 65001;
+  password "correct horse";
+  ttl security on;
+  graceful restart on;
+  connect delay time 1; connect retry time 1; error wait time 1, 2;
+  ipv4 { import all; export where source = RTS_DEVICE; };
+  ipv6 { import all; export where source = RTS_DEVICE; next hop address fd20:%[1]d::2; };
+}
+`
+
+// neighbour returns the gateway's only BGP neighbour.
+func (s *site) neighbour(t testing.TB) (*sluicev1.BGPNeighbour, error) {
+	t.Helper()
+	r, err := s.client().BGP(t.Context(), &sluicev1.BGPRequest{Neighbour: "tor"})
+	if err != nil {
+		return nil, err
+	}
+	if len(r.GetNeighbours()) != 1 {
+		return nil, fmt.Errorf("%d neighbours", len(r.GetNeighbours()))
+	}
+	return r.GetNeighbours()[0], nil
+}
+
+func (s *site) wantNeighbour(t testing.TB, what string, is func(*sluicev1.BGPNeighbour) bool) {
+	t.Helper()
+	s.eventually(t, what, func() error {
+		n, err := s.neighbour(t)
+		if err == nil && !is(n) {
+			err = fmt.Errorf("it is %v", n)
+		}
+		return err
+	})
+}
+
+// Site 1 has FRR and BFD, site 2 BIRD with a password, TTL security and graceful restart.
+func TestRoutersThatRestartKeepTheirRoutesAndDeadOnesLoseThem(t *testing.T) {
+	_, sites := newRoutedSites(t)
+	frr, bird := sites[0], sites[1]
+	password := filepath.Join(bird.dir, "password")
+	if err := os.WriteFile(password, []byte("correct horse\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	frr.bgp += "      bfd: {interval: 100ms, multiplier: 3}\n"
+	bird.bgp += "      passwordFile: " + password + "\n      ttlSecurity: true\n"
+	for i, s := range sites {
+		s.write(t, sites[1-i])
+	}
+	frr.frr = frr.router.StartFRR(fmt.Sprintf(frrConfig, 1)+"exit\nrouter bgp 65101\n neighbor 172.20.1.1 bfd 3 100 100\n", "")
+	daemon := bird.router.StartBIRD(fmt.Sprintf(birdConfig, 2))
+	for _, s := range sites {
+		s.start(t)
+	}
+	hostsReachEachOther(t, sites)
+	frr.wantNeighbour(t, "BFD is up", func(n *sluicev1.BGPNeighbour) bool { return n.GetBfd() == "up" })
+
+	// BIRD crashes: its routes stay, and packets cross meanwhile.
+	if err := daemon.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	bird.wantNeighbour(t, "routes are kept", func(n *sluicev1.BGPNeighbour) bool {
+		return n.GetState() != "established" && n.GetStale() == 2 && n.GetBest() == 2
+	})
+	if err := netnstest.Ping(t.Context(), frr.host, bird.addr4(), netnstest.PingOptions{}); err != nil {
+		t.Errorf("while BIRD restarts: %v", err)
+	}
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	bird.wantNeighbour(t, "it is back", func(n *sluicev1.BGPNeighbour) bool {
+		return n.GetState() == "established" && n.GetStale() == 0 && n.GetBest() == 2 && n.GetEnded() == 1
+	})
+	hostsReachEachOther(t, sites)
+
+	// FRR's BFD falls silent: the session is ended, and the problem told.
+	if err := frr.frr.Kill("bfdd"); err != nil {
+		t.Fatal(err)
+	}
+	frr.wantNeighbour(t, "the session is ended", func(n *sluicev1.BGPNeighbour) bool { return n.GetEnded() >= 1 && n.GetLastError() != "" })
+}
+
 // routeGone says whether the gateway has no such route.
 func routeGone(t testing.TB, s *site, prefix string) error {
 	routes, err := s.client().Routes(t.Context(), &sluicev1.RoutesRequest{})

@@ -31,6 +31,9 @@ type plan struct {
 	deliveries []deliveryInfo
 	// learned are the attachments whose hosts are found out.
 	learned []hosts.Attachment
+	// site is about the routes of VPCs that BGP has told of, by name; only for the assembly.
+	site    map[string]*siteTable
+	amended int // deliveries that were added since everything was compiled
 }
 
 type deliveryInfo struct {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/sluicegw/sluice/internal/fib"
 	"github.com/sluicegw/sluice/relay"
 )
 
@@ -19,6 +20,7 @@ type routeNumbers struct {
 	free    []uint32
 	next    uint32 // 0 is nobody's
 	round   uint64
+	shown   map[uint32]relay.RouteCounters // bases, until they change
 }
 
 type routeKey struct {
@@ -44,28 +46,7 @@ func (n *routeNumbers) assign(s *relay.Snapshot, now time.Time, counted func() [
 	var totals []relay.RouteCounters
 	for i := range s.VPCs {
 		for r := range s.VPCs[i].Routes.All() {
-			key := routeKey{s.VPCs[i].VNI, r.Prefix}
-			known := n.byRoute[key]
-			if known == nil {
-				number, used := n.take()
-				if number == 0 {
-					continue // more routes than there can be counters: those that came last have none
-				}
-				known = &routeNumber{number: number}
-				if used {
-					if totals == nil {
-						totals = counted()
-					}
-					if int(known.number) < len(totals) {
-						known.base = totals[known.number]
-					}
-				}
-				n.byRoute[key] = known
-			}
-			known.round, known.gone = n.round, time.Time{}
-			if r.Counter != known.number { // a route that is in force already has it: workers may be reading
-				r.Counter = known.number
-			}
+			n.number(s.VPCs[i].VNI, r, &totals, counted)
 		}
 	}
 	for key, known := range n.byRoute {
@@ -76,7 +57,43 @@ func (n *routeNumbers) assign(s *relay.Snapshot, now time.Time, counted func() [
 		case now.Sub(known.gone) > numberGrace:
 			n.free = append(n.free, known.number)
 			delete(n.byRoute, key)
+			n.shown = nil
 		}
+	}
+}
+
+// add numbers routes that have come since, with the same totals as assign.
+func (n *routeNumbers) add(vni uint32, routes []*fib.Route, counted func() []relay.RouteCounters) {
+	var totals []relay.RouteCounters
+	for _, r := range routes {
+		n.number(vni, r, &totals, counted)
+	}
+}
+
+// number gives a route its number. totals are what counted says, once it was asked.
+func (n *routeNumbers) number(vni uint32, r *fib.Route, totals *[]relay.RouteCounters, counted func() []relay.RouteCounters) {
+	key := routeKey{vni, r.Prefix}
+	known := n.byRoute[key]
+	if known == nil {
+		number, used := n.take()
+		if number == 0 {
+			return // more routes than there can be counters: those that came last have none
+		}
+		known = &routeNumber{number: number}
+		if used {
+			if *totals == nil {
+				*totals = counted()
+			}
+			if int(number) < len(*totals) {
+				known.base = (*totals)[number]
+			}
+			n.shown = nil
+		}
+		n.byRoute[key] = known
+	}
+	known.round, known.gone = n.round, time.Time{}
+	if r.Counter != known.number { // a route that is in force already has it: workers may be reading
+		r.Counter = known.number
 	}
 }
 
@@ -95,12 +112,17 @@ func (n *routeNumbers) take() (number uint32, used bool) {
 }
 
 // bases are what to subtract from the counters in force, by number.
+// Readers share the map: it never changes.
 func (n *routeNumbers) bases() map[uint32]relay.RouteCounters {
+	if n.shown != nil {
+		return n.shown
+	}
 	bases := make(map[uint32]relay.RouteCounters)
 	for _, known := range n.byRoute {
 		if known.base != (relay.RouteCounters{}) {
 			bases[known.number] = known.base
 		}
 	}
+	n.shown = bases
 	return bases
 }

@@ -12,29 +12,38 @@ import (
 	"github.com/sluicegw/sluice/xdp"
 )
 
+// siteTable is what an amendment of a VPC's routes has to know of it.
+type siteTable struct {
+	routers map[routing.NextHop]fib.NextHop // their deliveries
+	remote  *bart.Lite                      // prefixes of the peers
+}
+
 // siteRoutes adds the prefixes of a VPC that this site's routers have told of. Each router is a delivery. hops holds
 // what the configuration gives to the site, and nothing of the peers yet.
 func (c *compiler) siteRoutes(vpc *config.VPC, out *relay.VPC, hops map[netip.Prefix][]fib.NextHop) {
-	learned := c.learned[vpc.Name]
-	if len(learned) == 0 {
+	if len(c.cfg.BGP.Neighbours) == 0 {
 		return
 	}
-	remote, site := new(bart.Lite), new(bart.Lite)
+	table := &siteTable{routers: make(map[routing.NextHop]fib.NextHop), remote: new(bart.Lite)}
+	if c.plan.site == nil {
+		c.plan.site = make(map[string]*siteTable)
+	}
+	c.plan.site[vpc.Name] = table
 	for _, m := range c.members[vpc.Name] {
 		for _, p := range m.prefixes {
-			remote.Insert(p)
+			table.remote.Insert(p)
 		}
 	}
+	learned, site := c.learned[vpc.Name], new(bart.Lite)
 	for p := range hops {
 		site.Insert(p)
 	}
-	deliveries := make(map[routing.NextHop]fib.NextHop)
 	for p, routers := range learned {
-		if len(hops[p]) > 0 || remote.Get(p) {
+		if len(hops[p]) > 0 || table.remote.Get(p) {
 			continue // routing refuses it, as soon as it has heard of the configuration
 		}
 		for _, router := range routers {
-			if hop, ok := c.router(vpc, out, deliveries, router); ok {
+			if hop, ok := c.router(vpc.VNI, out, table.routers, router); ok {
 				hops[p] = append(hops[p], hop)
 			}
 		}
@@ -43,14 +52,14 @@ func (c *compiler) siteRoutes(vpc *config.VPC, out *relay.VPC, hops map[netip.Pr
 		}
 	}
 	for p := range learned {
-		if site.Get(p) && carves(p, remote, site) {
+		if site.Get(p) && carves(p, table.remote, site) {
 			c.plan.xdp.Site = append(c.plan.xdp.Site, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
 		}
 	}
 }
 
 // router returns the delivery of a router, new if need be; false if its port is not there.
-func (c *compiler) router(vpc *config.VPC, out *relay.VPC, known map[routing.NextHop]fib.NextHop, router routing.NextHop) (fib.NextHop, bool) {
+func (c *compiler) router(vni uint32, out *relay.VPC, known map[routing.NextHop]fib.NextHop, router routing.NextHop) (fib.NextHop, bool) {
 	if hop, ok := known[router]; ok {
 		return hop, true
 	}
@@ -63,9 +72,9 @@ func (c *compiler) router(vpc *config.VPC, out *relay.VPC, known map[routing.Nex
 			continue
 		}
 		hop := fib.NextHop{Kind: fib.Local, ID: uint32(len(c.plan.snapshot.Deliveries))}
-		c.plan.snapshot.Deliveries = append(c.plan.snapshot.Deliveries, relay.Delivery{VNI: vpc.VNI, Attachment: i, Via: router.Addr})
+		c.plan.snapshot.Deliveries = append(c.plan.snapshot.Deliveries, relay.Delivery{VNI: vni, Attachment: i, Via: router.Addr})
 		c.plan.deliveries = append(c.plan.deliveries, deliveryInfo{
-			attachment: string(config.Routed) + " " + router.Port, vni: vpc.VNI, ifindex: link.Ifindex, via: router.Addr,
+			attachment: string(config.Routed) + " " + router.Port, vni: vni, ifindex: link.Ifindex, via: router.Addr,
 		})
 		known[router] = hop
 		return hop, true

@@ -126,8 +126,9 @@ var BIRDTools = []string{"bird", "birdc"}
 
 // BIRD is a router: BIRD on a host.
 type BIRD struct {
-	host *Host
-	dir  string
+	host   *Host
+	dir    string
+	daemon *Cmd
 }
 
 // StartBIRD makes a host a router that forwards IPv4 and IPv6, with BIRD 2 under a
@@ -144,22 +145,38 @@ func (h *Host) StartBIRD(config string) *BIRD {
 		if err := os.WriteFile(filepath.Join(b.dir, "conf"), []byte("log stderr all;\n"+config), 0o600); err != nil {
 			return err
 		}
-		c := h.Command(context.Background(), "bird", "-f", "-c", filepath.Join(b.dir, "conf"), "-s", filepath.Join(b.dir, "ctl"), "-P", filepath.Join(b.dir, "pid"))
-		log, err := os.Create(filepath.Join(b.dir, "log"))
-		if err != nil {
-			return err
-		}
-		defer log.Close()
-		c.Stdout, c.Stderr = log, log
-		if err := c.Start(); err != nil {
-			return fmt.Errorf("bird: %w", err)
-		}
-		return waitFor(c, "bird", log.Name(), func() error {
-			_, err := b.Do(context.Background(), "show status")
-			return err
-		})
+		return b.Start()
 	})
 	return b
+}
+
+// Start starts BIRD (again), which recovers from a restart (-R) if there was one,
+// and waits until it answers.
+func (b *BIRD) Start() error {
+	b.daemon = b.host.Command(context.Background(), "bird", "-f", "-R", "-c", filepath.Join(b.dir, "conf"), "-s", filepath.Join(b.dir, "ctl"), "-P", filepath.Join(b.dir, "pid"))
+	log, err := os.OpenFile(filepath.Join(b.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	b.daemon.Stdout, b.daemon.Stderr = log, log
+	if err := b.daemon.Start(); err != nil {
+		return fmt.Errorf("bird: %w", err)
+	}
+	return waitFor(b.daemon, "bird", log.Name(), func() error {
+		_, err := b.Do(context.Background(), "show status")
+		return err
+	})
+}
+
+// Kill ends BIRD at once, as a crash does: nobody is told, and what it has put
+// into the kernel stays.
+func (b *BIRD) Kill() error {
+	if err := b.daemon.Process.Kill(); err != nil {
+		return err
+	}
+	<-b.daemon.Done()
+	return nil
 }
 
 // Do runs a command of birdc, and returns what it says.

@@ -1,0 +1,116 @@
+package gateway
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/sluicegw/sluice/internal/fib"
+	"github.com/sluicegw/sluice/relay"
+	"github.com/sluicegw/sluice/routing"
+)
+
+// maxAmended is how many deliveries may have been added since everything was compiled: those of routers that are gone
+// stay until then.
+const maxAmended = 1024
+
+// amendment is what changes in a plan when routes come and go.
+type amendment struct {
+	plan    plan // all but its snapshot
+	changes []relay.RouteChange
+	more    []relay.Delivery
+}
+
+// amend brings changes of BGP's routes into force without a look at all the others. It says false, and does nothing, when
+// more than routes is concerned, and everything must be compiled.
+func (g *Gateway) amend(changes map[string][]routing.Change) (bool, error) {
+	if g.links != g.kernel.Links() {
+		return false, nil
+	}
+	a := amended(g.plan, &compiler{cfg: g.cfg, links: g.links}, changes)
+	if a == nil {
+		return false, nil
+	}
+	for i := range a.changes {
+		g.numbers.add(a.changes[i].VNI, a.changes[i].Set, g.relay.RouteCounters)
+	}
+	snapshot, err := g.relay.UpdateRoutes(a.changes, a.more)
+	if err != nil {
+		return false, err
+	}
+	a.plan.snapshot = snapshot
+	g.plan = &a.plan
+	g.publish()
+	return true, nil
+}
+
+// amended is a pure function; nil means that everything must be compiled. That is so where the XDP program or the learner of hosts has to know of the routes, too.
+func amended(p *plan, c *compiler, changes map[string][]routing.Change) *amendment {
+	a := &amendment{plan: *p}
+	snapshot := *p.snapshot
+	snapshot.Deliveries, a.plan.deliveries = slices.Clip(snapshot.Deliveries), slices.Clip(p.deliveries)
+	a.plan.snapshot, c.plan, a.plan.site = &snapshot, &a.plan, maps.Clone(p.site)
+	for name, list := range changes {
+		at := slices.IndexFunc(snapshot.VPCs, func(v relay.VPC) bool { return v.Name == name })
+		if at < 0 || p.site[name] == nil {
+			return nil
+		}
+		for i := range p.learned {
+			if p.learned[i].VPC == name {
+				return nil
+			}
+		}
+		site := &siteTable{routers: maps.Clone(p.site[name].routers), remote: p.site[name].remote}
+		a.plan.site[name] = site
+		change := c.amendVPC(&snapshot.VPCs[at], site, list)
+		if change == nil {
+			return nil
+		}
+		a.changes = append(a.changes, *change)
+	}
+	a.more = snapshot.Deliveries[len(p.snapshot.Deliveries):]
+	if a.plan.amended += len(a.more); a.plan.amended > maxAmended {
+		return nil
+	}
+	return a
+}
+
+func (c *compiler) amendVPC(v *relay.VPC, site *siteTable, list []routing.Change) *relay.RouteChange {
+	var add []fib.Route
+	var del []netip.Prefix
+	for _, change := range list {
+		if _, inside := site.remote.LookupPrefixLPM(change.Prefix); inside {
+			return nil
+		}
+		have := v.Routes.Exact(change.Prefix)
+		if have != nil && !c.plan.byBGP(have) {
+			continue // the configuration's
+		}
+		route := fib.Route{Prefix: change.Prefix}
+		for _, router := range change.NextHops {
+			if hop, ok := c.router(v.VNI, v, site.routers, router); ok {
+				route.NextHops = append(route.NextHops, hop)
+			}
+		}
+		if len(route.NextHops) > 0 {
+			add = append(add, route)
+		} else if have != nil {
+			del = append(del, change.Prefix)
+		}
+	}
+	table, err := v.Routes.With(add, del)
+	if err != nil {
+		return nil // compiling says what is wrong
+	}
+	out := &relay.RouteChange{VNI: v.VNI, Routes: table}
+	for i := range add {
+		out.Set = append(out.Set, table.Exact(add[i].Prefix))
+	}
+	return out
+}
+
+// byBGP says whether a route is one that BGP has told of.
+func (p *plan) byBGP(r *fib.Route) bool {
+	hop := r.NextHops[0]
+	return hop.Kind == fib.Local && p.deliveries[hop.ID].via.IsValid()
+}
