@@ -116,7 +116,7 @@ func (r *rib) verdict(prefix netip.Prefix, p *path) (*Attributes, Verdict) {
 	if _, ok := r.static[prefix]; ok {
 		return nil, Verdict{Reason: Configured}
 	}
-	if p.received == nil || slices.Contains(p.session.speaker.port.Addresses, p.received.NextHop) {
+	if p.received == nil || noRouter(p.received.NextHop) || slices.Contains(p.session.speaker.port.Addresses, p.received.NextHop) {
 		return nil, Verdict{Reason: BadNextHop}
 	}
 	attrs, v := p.session.neighbour.Import.apply(prefix, p.received, p.session.asn)

@@ -24,7 +24,7 @@ const (
 	NotUnicast         // no prefix that can be routed
 	Overlaps           // it overlaps what belongs to somebody else
 	Configured         // the configuration gives the same prefix to the site
-	BadNextHop         // the next hop is missing, or it is us
+	BadNextHop         // the next hop is missing, us, or no router
 	reasonCount        // how many there are
 )
 
@@ -59,9 +59,14 @@ func (v Verdict) String() string {
 	case Configured:
 		return "refused: the configuration has the same prefix"
 	case BadNextHop:
-		return "refused: its next hop is missing or ours"
+		return "refused: its next hop is missing, ours or no router's"
 	}
 	return "unknown"
+}
+
+// noRouter says that an address can be no router's. Link-local ones can.
+func noRouter(a netip.Addr) bool {
+	return a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.Is4() && a.As4()[0] >= 240
 }
 
 // unicast says whether a prefix can be routed between sites.
