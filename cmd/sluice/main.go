@@ -97,7 +97,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newStatus(), newPeers(), newVPCs(), newRoutes(), newHosts(), newBGP(), newACL(), newCounters(), newCapture(), newTrace(),
 		newApply(), newReload(),
-		newRun(), newCheck(), newKey(), newDemo(), newBench(), newVersion(),
+		newRun(), newCleanup(), newCheck(), newKey(), newDemo(), newBench(), newVersion(),
 	)
 	return root
 }

@@ -24,7 +24,8 @@ func newRun() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the gateway",
-		Long: `Run the gateway until SIGTERM or SIGINT, which detach everything.
+		Long: `Run the gateway until SIGTERM or SIGINT, which detach everything, unless there are
+peers with encryption none: then the XDP program goes on forwarding (see cleanup).
 SIGHUP reads the configuration file again; only what changed is touched.`,
 		GroupID: groupLocal,
 		Args:    cobra.NoArgs,

@@ -45,6 +45,9 @@ func (g *Gateway) commit(cfg *config.Config, s *secrets, revision *sluicev1.Conf
 	for _, warning := range cfg.Warnings() {
 		g.log.Warn("unencrypted", "warning", warning)
 	}
+	if cfg.HasDirectPeers() && !g.pinned {
+		g.log.Warn("the XDP program was loaded before there were peers with encryption none: until a restart, forwarding to them ends with this process")
+	}
 	err = g.update()
 	g.removePeers(gone)
 	g.speak(g.kernel.Links())
@@ -64,7 +67,7 @@ func (g *Gateway) update() error {
 	}
 	g.learner.SetAttachments(p.learned)
 	g.watchPeers()
-	if err := g.program.SetState(p.xdp); err != nil {
+	if err := g.setState(p); err != nil {
 		return err
 	}
 	g.announce(p.snapshot.Local)
@@ -213,6 +216,7 @@ func needRestart(old, new *config.Config) []config.Problem {
 	differ(old.API != new.API, "api")
 	differ(old.WireGuard.HandshakeRate != new.WireGuard.HandshakeRate, "wireguard.handshakeRate")
 	differ(old.Metrics != new.Metrics, "metrics")
+	differ(old.Direct.PinDir != new.Direct.PinDir, "direct.pinDir")
 	return problems
 }
 

@@ -167,10 +167,11 @@ func (g *Gateway) peerStatus(p *peerView) *sluicev1.Peer {
 func (g *Gateway) VPCs(context.Context, *sluicev1.VPCsRequest) (*sluicev1.VPCsResponse, error) {
 	v := g.view.Load()
 	response := &sluicev1.VPCsResponse{}
-	counted := g.relay.Counters().VPCs
+	counted, forwarded := g.relay.Counters().VPCs, g.forwarded()
 	for _, vpc := range v.cfg.VPCs {
 		out := &sluicev1.VPC{Name: vpc.Name, Vni: vpc.VNI, GatewayMac: vpc.GatewayMAC.String()}
 		c := vpcCounters(counted, vpc.VNI)
+		forwarded.addTo(&c)
 		out.ToPeersPackets, out.ToPeersBytes, out.ToSitePackets, out.ToSiteBytes, out.Dropped = c.ToPeers, c.ToPeersBytes, c.ToSite, c.ToSiteBytes, c.Dropped
 		for _, a := range vpc.GatewayAddresses {
 			out.GatewayAddresses = append(out.GatewayAddresses, a.String())
@@ -219,7 +220,7 @@ func (g *Gateway) Routes(_ context.Context, r *sluicev1.RoutesRequest) (*sluicev
 		return g.routeTo(v, r)
 	}
 	response := &sluicev1.RoutesResponse{}
-	neighbours, counted := g.kernel.Table(), v.routeCounters(g.relay)
+	neighbours, counted := g.kernel.Table(), v.routeCounters(g)
 	for i := range v.plan.snapshot.VPCs {
 		vpc := &v.plan.snapshot.VPCs[i]
 		if r.GetVpc() != "" && r.GetVpc() != vpc.Name {
@@ -245,12 +246,12 @@ func (g *Gateway) routeTo(v *view, r *sluicev1.RoutesRequest) (*sluicev1.RoutesR
 	if route == nil {
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("VPC %s has no route to %s", vpc.Name, addr))
 	}
-	return &sluicev1.RoutesResponse{Routes: []*sluicev1.Route{v.route(vpc, route, g.kernel.Table(), v.routeCounters(g.relay))}}, nil
+	return &sluicev1.RoutesResponse{Routes: []*sluicev1.Route{v.route(vpc, route, g.kernel.Table(), v.routeCounters(g))}}, nil
 }
 
 func (v *view) route(vpc *relay.VPC, route *fib.Route, neighbours *neigh.Table, counted routeCounters) *sluicev1.Route {
 	out := &sluicev1.Route{Vpc: vpc.Name, Prefix: route.Prefix.String(), Kind: sluicev1.RouteKind_ROUTE_KIND_LOCAL}
-	c := counted.of(route)
+	c := counted.of(vpc.VNI, route)
 	out.ToPackets, out.ToBytes, out.FromPackets, out.FromBytes = c.ToPackets, c.ToBytes, c.FromPackets, c.FromBytes
 	for _, hop := range route.NextHops {
 		if hop.Kind == fib.Remote {

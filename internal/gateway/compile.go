@@ -144,7 +144,7 @@ func (c *compiler) ports() {
 		}
 		c.plan.snapshot.Ports = append(c.plan.snapshot.Ports, port)
 
-		program := xdp.Port{Ifindex: int(link.Ifindex), Queues: c.cfg.Workers, MAC: link.MAC}
+		program := xdp.Port{Ifindex: int(link.Ifindex), Queues: c.cfg.Workers, Virtual: link.Virtual, MAC: link.MAC}
 		for _, vpc := range c.cfg.VPCs {
 			for _, a := range vpc.Attachments {
 				switch {

@@ -69,7 +69,7 @@ func TestCompileExample(t *testing.T) {
 	want := xdp.State{
 		Peers: []netip.Addr{netip.MustParseAddr("198.51.100.2")},
 		Ports: []xdp.Port{
-			{Ifindex: 3, Queues: 1, Overlay: true, MAC: [6]byte{2, 0, 0, 0, 0, 3}},
+			{Ifindex: 3, Queues: 1, Overlay: true, Virtual: true, MAC: [6]byte{2, 0, 0, 0, 0, 3}},
 			{Ifindex: 4, Queues: 1, Routed: true, MAC: [6]byte{2, 0, 0, 0, 0, 4}},
 			{Ifindex: 2, Queues: 1, MAC: [6]byte{2, 0, 0, 0, 0, 2}},
 		},

@@ -35,7 +35,9 @@ func (g *Gateway) directStatus(p *peerView, s *sluicev1.Peer) {
 	counted := g.relay.Meters()
 	sent := counted[relay.MeterKey{Kind: relay.DirectPeerMeter, ID: p.id, Direction: relay.DirectionFromSite}]
 	received := counted[relay.MeterKey{Kind: relay.DirectPeerMeter, ID: p.id, Direction: relay.DirectionToSite}]
-	s.TxPackets, s.TxBytes, s.RxPackets, s.RxBytes = sent.Packets, sent.Bytes, received.Packets, received.Bytes
+	forwarded := g.forwarded().peer(p.id)
+	s.TxPackets, s.TxBytes = sent.Packets+forwarded.ToPackets, sent.Bytes+forwarded.ToBytes
+	s.RxPackets, s.RxBytes = received.Packets+forwarded.FromPackets, received.Bytes+forwarded.FromBytes
 }
 
 // unreachable says why a peer with encryption none cannot be sent to; empty when it can, or nobody has tried.

@@ -67,6 +67,8 @@ type Gateway struct {
 	tun          *tunPort
 	nextRevision uint64
 	numbers      *routeNumbers
+	forwarding   *forwarding
+	pinned       bool      // the program can stay attached without us
 	listener     *listener // nil: could not be opened yet
 
 	memory   memory
@@ -90,16 +92,17 @@ func New(o Options) (*Gateway, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{
-		options:  o,
-		log:      o.Logger,
-		peers:    make(map[string]*peer),
-		numbers:  newRouteNumbers(),
-		ports:    make(map[string]*port),
-		changed:  make(chan struct{}, 1),
-		lives:    make(chan struct{}, 1),
-		resolved: make(chan resolution),
-		requests: make(chan func()),
-		done:     make(chan struct{}),
+		options:    o,
+		log:        o.Logger,
+		peers:      make(map[string]*peer),
+		numbers:    newRouteNumbers(),
+		forwarding: newForwarding(),
+		ports:      make(map[string]*port),
+		changed:    make(chan struct{}, 1),
+		lives:      make(chan struct{}, 1),
+		resolved:   make(chan resolution),
+		requests:   make(chan func()),
+		done:       make(chan struct{}),
 	}
 	data, err := os.ReadFile(o.ConfigPath)
 	if err != nil {
@@ -131,6 +134,9 @@ func (g *Gateway) open(data []byte) (err error) {
 		return err
 	}
 	g.memory = memoryFor(g.cfg, g.kernel.Links())
+	if err := g.dropPins(); err != nil {
+		return err
+	}
 	if g.program, err = xdp.Load(programOptions(g.cfg, g.memory.jumbo)); err != nil {
 		return err
 	}
@@ -219,8 +225,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return named("liveness", g.alive.Run(running)) })
 	group.Go(func() error { return named("metrics", g.serveMetrics(running, metrics)) })
 
+	g.expectHops()
 	g.reconcile()
 	g.ready.Store(true)
+	if err := g.program.Prune(); err != nil {
+		g.log.Warn("detach from what are no ports any more", "error", err)
+	}
 	g.log.Info("gateway runs", "site", g.cfg.Site, "gateway", g.cfg.Gateway, "public_key", g.device.PublicKey().String(),
 		"ports", len(g.ports), "workers", len(g.umems), "socket", g.options.Socket)
 	notifySystemd("READY=1")
@@ -230,8 +240,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.stopping.Store(true)
 	notifySystemd("STOPPING=1")
 	close(g.done)
+	stays := g.staysAttached()
 	for name, p := range g.ports {
 		delete(g.ports, name)
+		if stays {
+			p.attachment = nil // the program goes on, without our sockets
+		}
 		if err := g.closePort(p); err != nil {
 			g.log.Warn("close port", "port", name, "error", err)
 		}
@@ -239,7 +253,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.closeTUN()
 	g.stopListening()
 	stopParts()
-	return errors.Join(group.Wait(), g.close())
+	err = group.Wait()
+	if stays {
+		err = errors.Join(err, g.program.Handover())
+	}
+	return errors.Join(err, g.close())
 }
 
 func named(part string, err error) error {
@@ -251,9 +269,11 @@ func named(part string, err error) error {
 
 // loop is the life of the assembly: every event ends in reconcile.
 func (g *Gateway) loop(ctx, running context.Context) {
-	retry := time.NewTicker(retryInterval)
+	retry, hops := time.NewTicker(retryInterval), time.NewTicker(hopInterval)
 	defer retry.Stop()
-	links := g.links // a change since the plan was made is news
+	defer hops.Stop()
+	var refresh <-chan time.Time // when changed neighbours are to be looked at
+	links := g.links             // a change since the plan was made is news
 	for {
 		select {
 		case <-ctx.Done():
@@ -264,11 +284,18 @@ func (g *Gateway) loop(ctx, running context.Context) {
 			if now := g.kernel.Links(); now != links { // and not only neighbours
 				links = now
 				g.reconcile()
+			} else if refresh == nil && g.hasHops() {
+				refresh = time.After(hopPause)
 			}
 		case <-g.bgp.changed:
 			g.takeRoutes()
 		case <-g.lives:
 			g.applyLiveness()
+		case <-refresh:
+			refresh = nil
+			g.refreshHops()
+		case <-hops.C:
+			g.keepHops()
 		case r := <-g.resolved:
 			g.applyResolution(r)
 		case work := <-g.requests:

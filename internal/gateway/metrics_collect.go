@@ -206,9 +206,10 @@ var relayVerdicts, xdpVerdicts = func() (map[string]bool, map[string]bool) {
 }()
 
 func (c collection) vpcs(g *Gateway) {
-	counted := g.relay.Counters().VPCs
+	counted, forwarded := g.relay.Counters().VPCs, g.forwarded()
 	for _, vpc := range g.view.Load().cfg.VPCs {
 		n := vpcCounters(counted, vpc.VNI)
+		forwarded.addTo(&n)
 		c.counter(vpcPacketsDesc, n.ToPeers, vpc.Name, "peers")
 		c.counter(vpcPacketsDesc, n.ToSite, vpc.Name, "site")
 		c.counter(vpcBytesDesc, n.ToPeersBytes, vpc.Name, "peers")

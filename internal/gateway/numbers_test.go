@@ -77,7 +77,7 @@ func TestACounterThatChangesHandsStartsAtZero(t *testing.T) {
 	}
 	totals := counted()
 	totals[old].ToPackets++
-	got := routeCounters{totals: totals, bases: n.bases()}.of(s.VPCs[0].Routes.Exact(netip.MustParsePrefix("10.8.0.0/16")))
+	got := routeCounters{totals: totals, bases: n.bases()}.of(0, s.VPCs[0].Routes.Exact(netip.MustParsePrefix("10.8.0.0/16")))
 	if want := (relay.RouteCounters{ToPackets: 1}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}

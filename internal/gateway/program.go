@@ -9,6 +9,9 @@ import (
 func programOptions(cfg *config.Config, jumbo bool) xdp.Options {
 	rate := cfg.WireGuard.HandshakeRate
 	o := xdp.Options{MultiBuffer: jumbo}
+	if cfg.HasDirectPeers() {
+		o.PinPath = cfg.Direct.PinDir
+	}
 	o.HandshakeRate, o.HandshakeBurst = handshakeLimit(rate.Source)
 	o.StrangersRate, o.StrangersBurst = handshakeLimit(rate.Strangers)
 	return o

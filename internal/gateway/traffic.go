@@ -9,18 +9,22 @@ import (
 type routeCounters struct {
 	totals []relay.RouteCounters
 	bases  map[uint32]relay.RouteCounters
+	// What the XDP program has forwarded by itself comes on top.
+	forwarded forwardedCounts
 }
 
-func (v *view) routeCounters(r *relay.Relay) routeCounters {
-	return routeCounters{totals: r.RouteCounters(), bases: v.bases}
+func (v *view) routeCounters(g *Gateway) routeCounters {
+	return routeCounters{totals: g.relay.RouteCounters(), bases: v.bases, forwarded: g.forwarded()}
 }
 
-// of returns the counters of a route that is in force.
-func (c routeCounters) of(r *fib.Route) relay.RouteCounters {
+// of returns the counters of a route of a VPC that is in force.
+func (c routeCounters) of(vni uint32, r *fib.Route) relay.RouteCounters {
+	n := c.forwarded.route(vni, r.Prefix)
 	if r.Counter == 0 || int(r.Counter) >= len(c.totals) {
-		return relay.RouteCounters{}
+		return n
 	}
-	return c.totals[r.Counter].Sub(c.bases[r.Counter])
+	w := c.totals[r.Counter].Sub(c.bases[r.Counter])
+	return relay.RouteCounters{ToPackets: n.ToPackets + w.ToPackets, ToBytes: n.ToBytes + w.ToBytes, FromPackets: n.FromPackets + w.FromPackets, FromBytes: n.FromBytes + w.FromBytes}
 }
 
 // vpcCounters are those of a VPC, zero if it has counted nothing yet.
