@@ -21,12 +21,9 @@ type adjacency struct {
 	state      adjacencyState
 	slot       int32
 	limit      int      // the longest packet that may follow the headers
+	inner      int      // a peer: the longest packet that may go into a message to it (narrow)
 	headers    template // only Ethernet for a routed neighbour
 }
-
-// plaintext is the longest packet that fits into a WireGuard message to the peer
-// whose adjacency this is.
-func (a *adjacency) plaintext() int { return a.limit - wireguard.Overhead }
 
 type adjacencyState uint8
 
@@ -64,6 +61,7 @@ func (w *worker) peerAdjacency(id uint32) *adjacency {
 	if p.generation != w.generation || p.endpoint != endpoint {
 		p.endpoint = endpoint
 		w.buildPeer(&p.adjacency, *endpoint)
+		w.narrow(&p.adjacency, id)
 		if ports := w.state.peers[id].flowPorts; ports.Count > 0 {
 			p.headers.spreadOver(ports.First, ports.Count)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluicegw/sluice/internal/fib"
 	"github.com/sluicegw/sluice/internal/packet"
+	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // Control code talks to peers inside their tunnels: it gives packets to a
@@ -111,17 +112,18 @@ func (w *worker) toPeer(f *frame, id uint32) {
 		w.drop(f, notReadyVerdicts[adj.state])
 		return
 	}
-	limit := adj.plaintext()
-	if f.ip.Len > limit {
-		if f.origin == fromKernel {
-			w.tooLong(f, limit, fib.NextHop{Kind: fib.Remote, ID: id})
-		} else {
-			w.drop(f, TooBig)
-		}
-		return
-	}
+	limit, most := adj.inner, adj.inner
 	if f.origin == fromProbe {
-		limit = f.ip.Len
+		limit, most = f.ip.Len, adj.limit-wireguard.Overhead
+	}
+	switch {
+	case f.ip.Len <= most:
+	case f.origin != fromKernel:
+		w.drop(f, TooBig)
+		return
+	case !w.inPieces(f):
+		w.tooLong(f, limit, fib.NextHop{Kind: fib.Remote, ID: id})
+		return
 	}
 	w.collect(f, &w.state.peers[id], adj, limit)
 }
@@ -192,19 +194,17 @@ func (w *worker) answerPeer(f *frame) {
 // A first fragment is as good as the whole: it says that the request has arrived.
 func (w *worker) echoReply(f *frame) {
 	id, seq := packet.EchoID(f.data()[f.ip.HeaderLen:])
-	if w.echoes != nil {
-		for _, l := range *w.echoes.Load() {
-			if l.id != id {
-				continue
-			}
-			select {
-			case l.to <- EchoReply{Peer: f.peer, Seq: seq, Len: f.ip.Len, At: w.now}:
-				w.drop(f, EchoHeard)
-			default:
-				w.drop(f, EchoLost)
-			}
-			return
+	for _, l := range *w.echoes.Load() {
+		if l.id != id {
+			continue
 		}
+		select {
+		case l.to <- EchoReply{Peer: f.peer, Seq: seq, Len: f.ip.Len, At: w.now}:
+			w.drop(f, EchoHeard)
+		default:
+			w.drop(f, EchoLost)
+		}
+		return
 	}
 	w.toHost(f)
 }

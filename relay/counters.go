@@ -14,6 +14,7 @@ type Counters struct {
 	Arrived    uint64              // datagrams taken from Arrive
 	Injected   uint64              // datagrams taken from Inject
 	Made       uint64              // ICMP errors and answers
+	Cut        uint64              // messages to peers that were sent in pieces (tunnelmtu.go)
 	Clamped    uint64              // SYNs whose MSS was lowered; they have verdicts of their own
 	Parked     uint64              // packets waiting now
 	Free       uint64              // frames in the pools after the last batch
@@ -43,6 +44,7 @@ func (c *Counters) add(o Counters) {
 	c.Injected += o.Injected
 	c.Made += o.Made
 	c.Clamped += o.Clamped
+	c.Cut += o.Cut
 	c.Parked += o.Parked
 	c.Free += o.Free
 	c.KickErrors += o.KickErrors
@@ -72,6 +74,7 @@ type tally struct {
 	injected   uint64
 	made       uint64
 	clamped    uint64
+	cut        uint64
 	batches    uint64
 	sleeps     uint64
 	untold     uint64
@@ -96,6 +99,7 @@ type published struct {
 	injected   atomic.Uint64
 	made       atomic.Uint64
 	clamped    atomic.Uint64
+	cut        atomic.Uint64
 	parked     atomic.Uint64
 	free       atomic.Uint64
 	kickErrors atomic.Uint64
@@ -169,6 +173,7 @@ func (w *worker) publish() {
 	store(&p.injected, w.injected)
 	store(&p.made, w.made)
 	store(&p.clamped, w.clamped)
+	store(&p.cut, w.cut)
 	store(&p.parked, uint64(len(w.park.list)))
 	store(&p.free, uint64(w.umem.FreeCount()))
 	store(&p.kickErrors, w.kickErrors)
@@ -198,7 +203,7 @@ func store(to *atomic.Uint64, n uint64) {
 // counters reads what was published; any goroutine may call it.
 func (w *worker) counters() Counters {
 	p := &w.published
-	c := Counters{Received: p.received.Load(), Arrived: p.arrived.Load(), Injected: p.injected.Load(), Made: p.made.Load(), Clamped: p.clamped.Load(),
+	c := Counters{Received: p.received.Load(), Arrived: p.arrived.Load(), Injected: p.injected.Load(), Made: p.made.Load(), Clamped: p.clamped.Load(), Cut: p.cut.Load(),
 		Parked: p.parked.Load(), Free: p.free.Load(), KickErrors: p.kickErrors.Load(), Batches: p.batches.Load(), Sleeps: p.sleeps.Load(), Untold: p.untold.Load()}
 	for v := range c.Verdicts {
 		c.Verdicts[v] = p.verdicts[v].Load()

@@ -37,7 +37,7 @@ func (w *worker) encap(f *frame, id uint32) {
 	}
 	// The longest plaintext whose message fits the path. Padding stops there
 	// too (Packet.MaxLen), so it costs the path's MTU nothing.
-	limit := adj.plaintext()
+	limit := adj.inner
 	if w.trace != nil {
 		w.trace.encap(f, peer, limit)
 	}
@@ -52,7 +52,7 @@ func (w *worker) encap(f *frame, id uint32) {
 		if back != noSYN {
 			w.clampMSS(f, limit-header, back, peer.mss)
 		}
-		if f.ip.Len+header > limit {
+		if f.ip.Len+header > limit && !w.inPieces(f) {
 			w.tooLong(f, limit-header, fib.NextHop{Kind: fib.Remote, ID: id})
 			return
 		}
@@ -73,7 +73,7 @@ func (w *worker) encap(f *frame, id uint32) {
 		if back != noSYN {
 			w.clampMSS(f, limit, back, peer.mss)
 		}
-		if f.ip.Len > limit {
+		if f.ip.Len > limit && !w.inPieces(f) {
 			w.tooLong(f, limit, fib.NextHop{Kind: fib.Remote, ID: id})
 			return
 		}

@@ -36,6 +36,7 @@ type frame struct {
 
 	origin   origin
 	tos      uint8 // of the outermost header that was taken off
+	cut      bool  // the message around it is sent in pieces
 	flooded  bool  // to a multicast group, for one of several receivers
 	critical bool  // one of the options below is marked critical
 	options  int   // Geneve options to carry on: chunk[options:options+optionsLen]
@@ -52,7 +53,7 @@ func (f *frame) reset(chunk []byte, base uint64, off, length, slot int) {
 	f.chunk, f.base, f.long = chunk, base, 0
 	f.start, f.off, f.end = off, off, off+length
 	f.slot, f.vpc, f.origin, f.tos = int32(slot), -1, fromSite, 0
-	f.optsLen, f.critical, f.flooded, f.deadline, f.source = 0, false, false, 0, 0
+	f.optsLen, f.critical, f.cut, f.flooded, f.deadline, f.source = 0, false, false, false, 0, 0
 }
 
 // data is the packet as it is now.

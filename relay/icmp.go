@@ -24,12 +24,13 @@ func (w *worker) timeExceeded(f *frame) {
 }
 
 // tooBig ends a packet that is longer than the path allows, and tells its
-// source what would fit (RFC 1191, RFC 8201).
+// source what would fit (RFC 1191, RFC 8201). No IPv6 host believes in less than
+// every link carries (RFC 8201 section 4), nor need it: see inPieces.
 func (w *worker) tooBig(f *frame, mtu int) {
 	if f.ip.Version == 4 {
 		w.icmpError(f, TooBig, packet.Unreachable, packet.CodeFragNeeded, uint32(min(mtu, 0xffff)))
 	} else {
-		w.icmpError(f, TooBig, packet.TooBig6, 0, uint32(mtu))
+		w.icmpError(f, TooBig, packet.TooBig6, 0, uint32(max(mtu, minMTU6)))
 	}
 }
 

@@ -98,7 +98,7 @@ func (w *worker) peerLimit(f *frame, id uint32) int {
 	if w.state.peers[id].wireguard == nil {
 		return max(adj.limit-f.optsLen, 0)
 	}
-	limit := adj.plaintext()
+	limit := adj.inner
 	if f.vpc != w.state.defaultVPC {
 		limit -= w.state.peers[id].tunnel.len + f.optsLen
 	}

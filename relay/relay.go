@@ -88,6 +88,7 @@ type Relay struct {
 	running bool
 	next    atomic.Uint32 // worker for the next injected datagram
 
+	mtus   atomic.Pointer[[]int]
 	echoes atomic.Pointer[[]echoListener]
 
 	captures     sync.Mutex // guards captureCount; held while taps come and go
@@ -102,17 +103,22 @@ func New(o Options) (*Relay, error) {
 	}
 	o = o.withDefaults()
 	r := new(Relay)
-	r.state.Store(&state{defaultVPC: -1})
-	r.echoes.Store(new([]echoListener))
+	r.init(&state{defaultVPC: -1}, new([]int))
 	for i := range o.UMEMs {
-		w, err := newWorker(i, o, &r.state)
+		w, err := newWorker(i, o, r)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("new relay: %w", err), r.closeWakers())
 		}
-		w.echoes = &r.echoes
 		r.workers = append(r.workers, w)
 	}
 	return r, nil
+}
+
+// init publishes what workers take up first.
+func (r *Relay) init(s *state, mtus *[]int) {
+	r.state.Store(s)
+	r.mtus.Store(mtus)
+	r.echoes.Store(new([]echoListener))
 }
 
 func (o Options) check() error {

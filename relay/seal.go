@@ -63,5 +63,9 @@ func (w *worker) outer(f *frame, adj *adjacency, tos uint8, v Verdict) {
 	}
 	f.off -= adj.headers.len
 	adj.headers.put(f.data(), tos, f.flow)
+	if f.cut {
+		w.sendPieces(f, adj, v)
+		return
+	}
 	w.send(f, adj.slot, v)
 }

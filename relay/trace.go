@@ -3,7 +3,6 @@ package relay
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/sluicegw/sluice/afxdp"
 	"github.com/sluicegw/sluice/internal/fib"
@@ -93,10 +92,10 @@ func (r *Relay) Trace(in TraceInput) (Trace, error) {
 	if err != nil {
 		return Trace{}, fmt.Errorf("trace: %w", err)
 	}
-	var shared atomic.Pointer[state]
-	shared.Store(current)
+	var own Relay
+	own.init(current, r.mtus.Load())
 	o := Options{Device: device, Neighbours: quietSource{live.source}, Hosts: live.learner, UMEMs: []*afxdp.UMEM{umem}}.withDefaults()
-	w, err := newWorker(0, o, &shared)
+	w, err := newWorker(0, o, &own)
 	if err != nil {
 		return Trace{}, fmt.Errorf("trace: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,8 @@ type worker struct {
 	cpu     int // -1: not pinned
 
 	shared  *atomic.Pointer[state]
+	newMTUs *atomic.Pointer[[]int]          // see Relay.SetPeerMTUs
+	echoes  *atomic.Pointer[[]echoListener] // who waits for answers
 	mailbox mailbox
 	waker   waker
 
@@ -39,7 +42,8 @@ type worker struct {
 	state       *state
 	table       *neigh.Table
 	known       *hosts.Table
-	generation  uint64 // of state, table and queues together
+	mtus        *[]int
+	generation  uint64 // of state, table, MTUs and queues together
 	batchNumber uint64
 
 	queues []queue
@@ -55,7 +59,6 @@ type worker struct {
 	sealing     []*frame
 	sealPackets []wireguard.Packet
 	spareMail   mail
-	echoes      *atomic.Pointer[[]echoListener] // nil: nobody waits for answers
 
 	spareArrivals []Arrival
 	nextHandshake int64 // of those that come by way of the kernel
@@ -75,6 +78,7 @@ type worker struct {
 	meters     meters
 	rules      *aclCache // nil until a list is long
 	credits    []credit  // by limiter
+	cutID      uint32    // identification of the last message that was cut; begins anywhere, as others send from our address too
 
 	kernel int32 // the queue that leads to the host's kernel, -1: none
 
@@ -87,7 +91,8 @@ type worker struct {
 	errors errorLimit // last: it is large and rarely touched
 }
 
-func newWorker(index int, o Options, shared *atomic.Pointer[state]) (*worker, error) {
+// newWorker makes a worker of r.
+func newWorker(index int, o Options, r *Relay) (*worker, error) {
 	waker, err := newWaker()
 	if err != nil {
 		return nil, err
@@ -96,7 +101,8 @@ func newWorker(index int, o Options, shared *atomic.Pointer[state]) (*worker, er
 	total := min(o.ParkTotal, umem.Frames()/4)
 	w := &worker{
 		index: index, umem: umem, device: o.Device, batch: o.Device.NewBatch(), source: o.Neighbours, learner: o.Hosts,
-		logger: o.Logger, spin: o.Spin, cpu: -1, shared: shared, waker: waker, generation: 1,
+		logger: o.Logger, spin: o.Spin, cpu: -1, waker: waker, generation: 1,
+		shared: &r.state, newMTUs: &r.mtus, echoes: &r.echoes, cutID: rand.Uint32(),
 		routing: make([]*frame, 0, batchSize),
 		opening: make([]*frame, 0, batchSize), openPackets: make([]wireguard.Packet, 0, batchSize),
 		sealing: make([]*frame, 0, batchSize), sealPackets: make([]wireguard.Packet, 0, batchSize),
@@ -181,12 +187,12 @@ func (w *worker) begin() {
 	if w.learner != nil {
 		w.takeHosts()
 	}
-	table, state := w.source.Table(), w.shared.Load()
-	if table == w.table && state == w.state {
+	table, state, mtus := w.source.Table(), w.shared.Load(), w.newMTUs.Load()
+	if table == w.table && state == w.state && mtus == w.mtus {
 		return
 	}
 	w.generation++
-	w.table = table
+	w.table, w.mtus = table, mtus
 	if state != w.state {
 		w.adopt(state)
 	}

@@ -75,6 +75,7 @@ func (g *Gateway) relayCounters() ([]*sluicev1.Counter, error) {
 		add(packets("injected", c.Injected, "datagrams taken from the WireGuard engine", false))
 		add(&sluicev1.Counter{Name: "untold", Value: c.Untold, Unit: sluicev1.CounterUnit_COUNTER_UNIT_EVENTS, Explanation: "hosts seen in a new place that the learner had no room for at once"})
 		add(packets("made", c.Made, "answers and ICMP errors made by the worker", false))
+		add(packets("outer_cut", c.Cut, "IPv6 packets of at most 1280 bytes that did not fit the tunnel whole: their messages were sent in outer fragments", false))
 		add(packets("mss_clamped", c.Clamped, "TCP SYN and SYN-ACK packets whose segment size was lowered to fit the path", false))
 		add(&sluicev1.Counter{Name: "parked", Value: c.Parked, Unit: sluicev1.CounterUnit_COUNTER_UNIT_GAUGE, Explanation: "packets that wait for a session or a neighbour now"})
 		add(&sluicev1.Counter{Name: "free_frames", Value: c.Free, Unit: sluicev1.CounterUnit_COUNTER_UNIT_GAUGE, Explanation: "packet buffers in the worker's pool after its last batch; the others are at its ports"})

@@ -57,3 +57,22 @@ func CopiedOptions(dst, options []byte) int {
 	}
 	return n
 }
+
+// FragmentLen is the length of IPv6's fragment header.
+const FragmentLen = 8
+
+// PutFragment6 makes the IPv6 packet b a fragment (RFC 8200 section 4.5): it writes
+// the fragment header right behind the IPv6 one, in front of the data, and the
+// payload length. offset is a multiple of 8, next what the data begins with.
+func PutFragment6(b []byte, next uint8, offset int, more bool, id uint32) {
+	binary.BigEndian.PutUint16(b[4:6], uint16(len(b)-IPv6Len))
+	b[6] = ProtoFragment
+	h := b[IPv6Len : IPv6Len+FragmentLen]
+	word := uint16(offset) &^ 7
+	if more {
+		word |= 1
+	}
+	h[0], h[1] = next, 0
+	binary.BigEndian.PutUint16(h[2:4], word)
+	binary.BigEndian.PutUint32(h[4:8], id)
+}
