@@ -19,6 +19,9 @@ import (
 // carries, by index in Snapshot.Peers; 0, and a peer beyond the end: as the port
 // and the kernel's routes allow, which also bounds the others.
 func (r *Relay) SetPeerMTUs(mtus []int) {
+	if slices.Equal(mtus, *r.mtus.Load()) {
+		return
+	}
 	mtus = slices.Clone(mtus)
 	r.mtus.Store(&mtus)
 	r.Wake()

@@ -30,7 +30,7 @@ func (f fixture) peers() []*sluicev1.Peer {
 		State: sluicev1.PeerState_PEER_STATE_UP, LastHandshake: f.ago(72 * time.Second), SessionAge: durationpb.New(72 * time.Second),
 		RxBytes: 1536, RxPackets: 12, TxBytes: 104857600, TxPackets: 73000,
 		PersistentKeepalive: durationpb.New(25 * time.Second), HasPresharedKey: true,
-		TunnelAddresses: []string{"100.64.0.2", "fd64::2"},
+		TunnelAddresses: []string{"100.64.0.2", "fd64::2"}, Mtu: 1340, MtuLimit: 1440, MtuState: sluicev1.MTUState_MTU_STATE_CONFIRMED,
 		Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_UP, Rtt: durationpb.New(12345678), MinRtt: durationpb.New(11000000),
 			Jitter: durationpb.New(700000), Lost: 1, Probes: 64},
 		Vpcs: []*sluicev1.PeerVPC{
@@ -41,6 +41,7 @@ func (f fixture) peers() []*sluicev1.Peer {
 		Name: "narvik-1", PublicKey: "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=",
 		Endpoint: "[2001:db8::7]:51820", ConfiguredEndpoint: "[2001:db8::7]:51820",
 		State: sluicev1.PeerState_PEER_STATE_CONNECTING, PersistentKeepalive: durationpb.New(0),
+		Mtu: 1440, MtuLimit: 1440, MtuState: sluicev1.MTUState_MTU_STATE_NOT_ANSWERED,
 	}}
 }
 

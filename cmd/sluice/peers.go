@@ -42,9 +42,9 @@ func newPeers() *cobra.Command {
 }
 
 func peerTable(peers []*sluicev1.Peer, now time.Time) *table {
-	t := newTable("PEER", "STATE", "ALIVE", "ENDPOINT", "HANDSHAKE", ">RX", ">TX", "PUBLIC KEY")
+	t := newTable("PEER", "STATE", "ALIVE", "ENDPOINT", ">MTU", "HANDSHAKE", ">RX", ">TX", "PUBLIC KEY")
 	for _, p := range peers {
-		t.add(p.GetName(), api.Word(p.GetState()), aliveText(p.GetLiveness()), dash(p.GetEndpoint()), agoText(p.GetLastHandshake(), now),
+		t.add(p.GetName(), api.Word(p.GetState()), aliveText(p.GetLiveness()), dash(p.GetEndpoint()), mtuText(p), agoText(p.GetLastHandshake(), now),
 			traffic(p.GetRxPackets(), p.GetRxBytes()), traffic(p.GetTxPackets(), p.GetTxBytes()), dash(p.GetPublicKey()))
 	}
 	return t
@@ -79,6 +79,7 @@ func writePeers(w io.Writer, peers []*sluicev1.Peer, now time.Time) error {
 		line("sent", traffic(p.GetTxPackets(), p.GetTxBytes()))
 		if encrypted {
 			line("alive", livenessText(p.GetLiveness()))
+			line("mtu", mtuStateText(p))
 			line("keepalive", keepaliveText(p))
 			line("tunnel addresses", dash(strings.Join(p.GetTunnelAddresses(), " ")))
 		}
@@ -111,6 +112,28 @@ func livenessText(l *sluicev1.Liveness) string {
 	short := func(d *durationpb.Duration) time.Duration { return d.AsDuration().Round(10 * time.Microsecond) }
 	return fmt.Sprintf("%s, round trip %v (least %v, jitter %v), %d of %d probes lost",
 		api.Word(l.GetState()), short(l.GetRtt()), short(l.GetMinRtt()), short(l.GetJitter()), l.GetLost(), l.GetProbes())
+}
+
+// mtuText is short: a figure that is not found yet, or is the port's for want of answers, has a question mark.
+func mtuText(p *sluicev1.Peer) string {
+	switch {
+	case p.GetMtu() == 0:
+		return "-"
+	case p.GetMtuState() == sluicev1.MTUState_MTU_STATE_CONFIRMED || p.GetMtuState() == sluicev1.MTUState_MTU_STATE_CONFIGURED:
+		return fmt.Sprint(p.GetMtu())
+	}
+	return fmt.Sprint(p.GetMtu(), "?")
+}
+
+func mtuStateText(p *sluicev1.Peer) string {
+	if p.GetMtu() == 0 {
+		return "not known"
+	}
+	state := strings.ReplaceAll(api.Word(p.GetMtuState()), "_", " ")
+	if p.GetMtu() == p.GetMtuLimit() {
+		return fmt.Sprintf("%d, %s; as the port allows", p.GetMtu(), state)
+	}
+	return fmt.Sprintf("%d, %s; the port allows %d", p.GetMtu(), state, p.GetMtuLimit())
 }
 
 func keepaliveText(p *sluicev1.Peer) string {

@@ -38,6 +38,9 @@ func writeStatus(w io.Writer, s *sluicev1.StatusResponse, now time.Time) error {
 	for _, p := range s.GetProblems() {
 		fmt.Fprintf(&b, "  ! %s\n", p)
 	}
+	for _, n := range s.GetNotes() {
+		fmt.Fprintf(&b, "  - %s\n", n)
+	}
 	fmt.Fprintf(&b, "version     %s, up %s, %s, %s, %s\n", s.GetVersion(), durationText(s.GetUptime()),
 		count(int(s.GetWorkers()), "worker"), count(int(s.GetVpcCount()), "VPC"), count(int(s.GetRouteCount()), "route"))
 	fmt.Fprintf(&b, "config      revision %d of %s, applied %s\n", s.GetConfig().GetRevision(), s.GetConfig().GetPath(), agoText(s.GetConfig().GetApplied(), now))

@@ -12,7 +12,7 @@ import (
 const staleHandshake = 180 * time.Second
 
 // Assess says in words what the ports, peers, hosts and configuration of a status show
-// to be wrong, and sets its health from that. A gateway that is starting or
+// to be wrong or worth knowing, and sets its health from that. A gateway that is starting or
 // stopping keeps that health.
 func Assess(s *sluicev1.StatusResponse, now time.Time) {
 	s.Problems = nil
@@ -29,6 +29,12 @@ func Assess(s *sluicev1.StatusResponse, now time.Time) {
 	for _, p := range s.GetPeers() {
 		if text := peerProblem(p, now); text != "" {
 			s.Problems = append(s.Problems, "peer "+p.GetName()+": "+text)
+		}
+	}
+	s.Notes = nil
+	for _, p := range s.GetPeers() {
+		if p.GetMtu() < p.GetMtuLimit() && p.GetMtuState() != sluicev1.MTUState_MTU_STATE_CONFIGURED {
+			s.Notes = append(s.Notes, fmt.Sprintf("peer %s: the path carries packets of %d bytes, our port would allow %d; senders are told", p.GetName(), p.GetMtu(), p.GetMtuLimit()))
 		}
 	}
 	s.Problems = append(s.Problems, s.GetHostProblems()...)

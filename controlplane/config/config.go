@@ -399,6 +399,12 @@ type Peer struct {
 	// How it is found out whether the peer is alive. Both need tunnel addresses.
 	Probe Probe `yaml:"probe"`
 
+	// MTU of the tunnel, as of a WireGuard interface: the longest inner IP packet of
+	// the default VPC. Others have less by what Geneve takes: 36 bytes, between
+	// IPv6 tunnel addresses 56. By default the path is probed inside the tunnel, and
+	// this switches that off. Never more than the port has room for.
+	MTU int `yaml:"mtu,omitempty" jsonschema:"minimum=516,maximum=9156,example=1420"`
+
 	// As `clampMSS` of a VPC, for the traffic of this peer: off if it is off at either.
 	ClampMSS bool `yaml:"clampMSS" jsonschema:"default=true"`
 

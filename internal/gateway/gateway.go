@@ -19,6 +19,7 @@ import (
 	"github.com/sluicegw/sluice/internal/hosts"
 	"github.com/sluicegw/sluice/internal/liveness"
 	"github.com/sluicegw/sluice/internal/neigh"
+	"github.com/sluicegw/sluice/internal/pathmtu"
 	"github.com/sluicegw/sluice/relay"
 	"github.com/sluicegw/sluice/relay/wireguard"
 	"github.com/sluicegw/sluice/xdp"
@@ -54,6 +55,7 @@ type Gateway struct {
 	learner *hosts.Learner
 	alive   *liveness.Prober
 	bgp     bgp
+	prober  *pathmtu.Prober
 	umems   []*afxdp.UMEM // by worker
 
 	// Owned by Run's goroutine.
@@ -156,6 +158,9 @@ func (g *Gateway) open(data []byte) (err error) {
 	if err := g.newLiveness(); err != nil {
 		return err
 	}
+	if err := g.newProber(); err != nil {
+		return err
+	}
 	g.started = time.Now()
 	return g.commit(g.cfg, secrets, newRevision(data, g.options.ConfigPath))
 }
@@ -221,6 +226,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return named("relay", g.relay.Run(running)) })
 	group.Go(func() error { return g.runLearner(running) })
 	group.Go(func() error { return named("bgp", g.runBGP(running)) })
+	group.Go(func() error { return named("path MTU", g.prober.Run(running)) })
 	group.Go(func() error { return named("api", api.Serve(running, listener, g, g.log)) })
 	group.Go(func() error { return named("liveness", g.alive.Run(running)) })
 	group.Go(func() error { return named("metrics", g.serveMetrics(running, metrics)) })

@@ -47,6 +47,7 @@ var (
 	peerRTTDesc       = desc("peer_rtt_seconds", "Round trip inside the tunnel, smoothed; 0 before the first answer.", "peer")
 	peerJitterDesc    = desc("peer_rtt_jitter_seconds", "Jitter of the round trip as in RFC 3550.", "peer")
 	peerLossDesc      = desc("peer_probe_loss_ratio", "Share of the last 64 probes that were not answered.", "peer")
+	peerMTUDesc       = desc("peer_mtu_bytes", "The longest inner packet that is sent to the peer; 0: not known.", "peer")
 	peerSessionDesc   = desc("peer_session_age_seconds", "Age of the session; 0 without one.", "peer")
 
 	bgpUpDesc       = desc("bgp_neighbour_up", "1 when the session with the router is established.", "neighbour", "address", "vpc")
@@ -66,7 +67,7 @@ var (
 // `sluice counters`.
 func (metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{infoDesc, healthDesc, revisionDesc, xdpDesc, relayDesc, batchDesc, turnDesc,
-		vpcPacketsDesc, vpcBytesDesc, vpcDroppedDesc, peerPacketsDesc, peerBytesDesc, peerUpDesc, peerEncryptedDesc, peerHandshakeDesc, peerLiveDesc, peerRTTDesc, peerJitterDesc, peerLossDesc, peerSessionDesc,
+		vpcPacketsDesc, vpcBytesDesc, vpcDroppedDesc, peerPacketsDesc, peerBytesDesc, peerUpDesc, peerEncryptedDesc, peerHandshakeDesc, peerLiveDesc, peerRTTDesc, peerJitterDesc, peerLossDesc, peerMTUDesc, peerSessionDesc,
 		bgpUpDesc, bgpEndedDesc, bgpReceivedDesc, bgpBestDesc, bgpRefusedDesc, bgpStaleDesc,
 		portUpDesc, portPacketsDesc, portBytesDesc, umemDesc} {
 		out <- d
@@ -128,6 +129,7 @@ func (c collection) status(s *sluicev1.StatusResponse) {
 		}
 		c.gauge(peerHandshakeDesc, handshake, p.GetName())
 		c.liveness(p.GetName(), p.GetLiveness())
+		c.gauge(peerMTUDesc, float64(p.GetMtu()), p.GetName())
 		c.gauge(peerSessionDesc, p.GetSessionAge().AsDuration().Seconds(), p.GetName())
 	}
 }

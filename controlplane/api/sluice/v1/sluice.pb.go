@@ -154,6 +154,78 @@ func (PeerState) EnumDescriptor() ([]byte, []int) {
 	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{1}
 }
 
+// MTUState says where the MTU of a tunnel comes from.
+type MTUState int32
+
+const (
+	MTUState_MTU_STATE_UNSPECIFIED MTUState = 0
+	// There is no session to probe.
+	MTUState_MTU_STATE_IDLE MTUState = 1
+	// Probes are under way; what was found before is in force, or else what the port allows.
+	MTUState_MTU_STATE_PROBING MTUState = 2
+	// Found by probes, and probed again every half minute.
+	MTUState_MTU_STATE_CONFIRMED MTUState = 3
+	// peers[].mtu.
+	MTUState_MTU_STATE_CONFIGURED MTUState = 4
+	// The peer answers no probes, however short: as the port allows, or as found before.
+	MTUState_MTU_STATE_NOT_ANSWERED MTUState = 5
+	// The peer or we have no tunnel address to probe between: as the port allows.
+	MTUState_MTU_STATE_NO_TUNNEL_ADDRESS MTUState = 6
+	// Short probes are answered, and those of the least MTU that we take are not.
+	MTUState_MTU_STATE_TOO_SMALL MTUState = 7
+)
+
+// Enum value maps for MTUState.
+var (
+	MTUState_name = map[int32]string{
+		0: "MTU_STATE_UNSPECIFIED",
+		1: "MTU_STATE_IDLE",
+		2: "MTU_STATE_PROBING",
+		3: "MTU_STATE_CONFIRMED",
+		4: "MTU_STATE_CONFIGURED",
+		5: "MTU_STATE_NOT_ANSWERED",
+		6: "MTU_STATE_NO_TUNNEL_ADDRESS",
+		7: "MTU_STATE_TOO_SMALL",
+	}
+	MTUState_value = map[string]int32{
+		"MTU_STATE_UNSPECIFIED":       0,
+		"MTU_STATE_IDLE":              1,
+		"MTU_STATE_PROBING":           2,
+		"MTU_STATE_CONFIRMED":         3,
+		"MTU_STATE_CONFIGURED":        4,
+		"MTU_STATE_NOT_ANSWERED":      5,
+		"MTU_STATE_NO_TUNNEL_ADDRESS": 6,
+		"MTU_STATE_TOO_SMALL":         7,
+	}
+)
+
+func (x MTUState) Enum() *MTUState {
+	p := new(MTUState)
+	*p = x
+	return p
+}
+
+func (x MTUState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MTUState) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_sluice_proto_enumTypes[2].Descriptor()
+}
+
+func (MTUState) Type() protoreflect.EnumType {
+	return &file_sluice_v1_sluice_proto_enumTypes[2]
+}
+
+func (x MTUState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MTUState.Descriptor instead.
+func (MTUState) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{2}
+}
+
 // LiveState says whether a peer answers the probes inside its tunnel.
 type LiveState int32
 
@@ -198,11 +270,11 @@ func (x LiveState) String() string {
 }
 
 func (LiveState) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[2].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[3].Descriptor()
 }
 
 func (LiveState) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[2]
+	return &file_sluice_v1_sluice_proto_enumTypes[3]
 }
 
 func (x LiveState) Number() protoreflect.EnumNumber {
@@ -211,7 +283,7 @@ func (x LiveState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LiveState.Descriptor instead.
 func (LiveState) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{2}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
 }
 
 // RouteKind says on which side of the gateway a route points.
@@ -250,11 +322,11 @@ func (x RouteKind) String() string {
 }
 
 func (RouteKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[3].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[4].Descriptor()
 }
 
 func (RouteKind) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[3]
+	return &file_sluice_v1_sluice_proto_enumTypes[4]
 }
 
 func (x RouteKind) Number() protoreflect.EnumNumber {
@@ -263,7 +335,7 @@ func (x RouteKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RouteKind.Descriptor instead.
 func (RouteKind) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{4}
 }
 
 // HostState says whether packets can be sent to a host.
@@ -306,11 +378,11 @@ func (x HostState) String() string {
 }
 
 func (HostState) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[4].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[5].Descriptor()
 }
 
 func (HostState) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[4]
+	return &file_sluice_v1_sluice_proto_enumTypes[5]
 }
 
 func (x HostState) Number() protoreflect.EnumNumber {
@@ -319,7 +391,7 @@ func (x HostState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HostState.Descriptor instead.
 func (HostState) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{4}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
 }
 
 // HostSource says how a host's place is known.
@@ -362,11 +434,11 @@ func (x HostSource) String() string {
 }
 
 func (HostSource) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[5].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[6].Descriptor()
 }
 
 func (HostSource) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[5]
+	return &file_sluice_v1_sluice_proto_enumTypes[6]
 }
 
 func (x HostSource) Number() protoreflect.EnumNumber {
@@ -375,7 +447,7 @@ func (x HostSource) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HostSource.Descriptor instead.
 func (HostSource) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
 }
 
 // CounterUnit is what a counter counts.
@@ -419,11 +491,11 @@ func (x CounterUnit) String() string {
 }
 
 func (CounterUnit) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[6].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[7].Descriptor()
 }
 
 func (CounterUnit) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[6]
+	return &file_sluice_v1_sluice_proto_enumTypes[7]
 }
 
 func (x CounterUnit) Number() protoreflect.EnumNumber {
@@ -432,7 +504,7 @@ func (x CounterUnit) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CounterUnit.Descriptor instead.
 func (CounterUnit) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{7}
 }
 
 // CaptureStage is a place on a packet's way.
@@ -487,11 +559,11 @@ func (x CaptureStage) String() string {
 }
 
 func (CaptureStage) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[7].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[8].Descriptor()
 }
 
 func (CaptureStage) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[7]
+	return &file_sluice_v1_sluice_proto_enumTypes[8]
 }
 
 func (x CaptureStage) Number() protoreflect.EnumNumber {
@@ -500,7 +572,7 @@ func (x CaptureStage) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CaptureStage.Descriptor instead.
 func (CaptureStage) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{7}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{8}
 }
 
 type StatusRequest struct {
@@ -578,6 +650,8 @@ type StatusResponse struct {
 	Limits []*Limit `protobuf:"bytes,41,rep,name=limits,proto3" json:"limits,omitempty"`
 	// What is wrong with BGP, one sentence each.
 	BgpProblems []string `protobuf:"bytes,42,rep,name=bgp_problems,json=bgpProblems,proto3" json:"bgp_problems,omitempty"`
+	// What is worth knowing and no problem, one sentence each.
+	Notes []string `protobuf:"bytes,45,rep,name=notes,proto3" json:"notes,omitempty"`
 	// The device by which the gateway's own kernel speaks inside the tunnels; unset
 	// when none is configured.
 	Tun           *TunPort `protobuf:"bytes,44,opt,name=tun,proto3" json:"tun,omitempty"`
@@ -737,6 +811,13 @@ func (x *StatusResponse) GetLimits() []*Limit {
 func (x *StatusResponse) GetBgpProblems() []string {
 	if x != nil {
 		return x.BgpProblems
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
 	}
 	return nil
 }
@@ -1400,6 +1481,13 @@ type Peer struct {
 	Vpcs []*PeerVPC `protobuf:"bytes,15,rep,name=vpcs,proto3" json:"vpcs,omitempty"`
 	// Why the peer does not work, one sentence; empty when it does.
 	Problem string `protobuf:"bytes,16,opt,name=problem,proto3" json:"problem,omitempty"`
+	// The longest inner IP packet that is sent to it (of the default VPC; others have
+	// Geneve around them); 0: not known.
+	Mtu uint32 `protobuf:"varint,17,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	// The same as our port and the kernel's routes allow; 0: not known.
+	MtuLimit uint32 `protobuf:"varint,18,opt,name=mtu_limit,json=mtuLimit,proto3" json:"mtu_limit,omitempty"`
+	// Where mtu comes from.
+	MtuState MTUState `protobuf:"varint,19,opt,name=mtu_state,json=mtuState,proto3,enum=sluice.v1.MTUState" json:"mtu_state,omitempty"`
 	// What the probes inside its tunnel have found.
 	Liveness      *Liveness `protobuf:"bytes,24,opt,name=liveness,proto3" json:"liveness,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1546,6 +1634,27 @@ func (x *Peer) GetProblem() string {
 		return x.Problem
 	}
 	return ""
+}
+
+func (x *Peer) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+func (x *Peer) GetMtuLimit() uint32 {
+	if x != nil {
+		return x.MtuLimit
+	}
+	return 0
+}
+
+func (x *Peer) GetMtuState() MTUState {
+	if x != nil {
+		return x.MtuState
+	}
+	return MTUState_MTU_STATE_UNSPECIFIED
 }
 
 func (x *Peer) GetLiveness() *Liveness {
@@ -4410,7 +4519,7 @@ var File_sluice_v1_sluice_proto protoreflect.FileDescriptor
 const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\n" +
 	"\x16sluice/v1/sluice.proto\x12\tsluice.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rStatusRequest\"\xb9\x05\n" +
+	"\rStatusRequest\"\xcf\x05\n" +
 	"\x0eStatusResponse\x12\x12\n" +
 	"\x04site\x18\x01 \x01(\tR\x04site\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x18\n" +
@@ -4433,7 +4542,8 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"routeCount\x12#\n" +
 	"\rhost_problems\x18( \x03(\tR\fhostProblems\x12(\n" +
 	"\x06limits\x18) \x03(\v2\x10.sluice.v1.LimitR\x06limits\x12!\n" +
-	"\fbgp_problems\x18* \x03(\tR\vbgpProblems\x12$\n" +
+	"\fbgp_problems\x18* \x03(\tR\vbgpProblems\x12\x14\n" +
+	"\x05notes\x18- \x03(\tR\x05notes\x12$\n" +
 	"\x03tun\x18, \x01(\v2\x12.sluice.v1.TunPortR\x03tun\"\xdb\x02\n" +
 	"\aTunPort\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -4491,7 +4601,7 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\fPeersRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"6\n" +
 	"\rPeersResponse\x12%\n" +
-	"\x05peers\x18\x01 \x03(\v2\x0f.sluice.v1.PeerR\x05peers\"\xbd\x05\n" +
+	"\x05peers\x18\x01 \x03(\v2\x0f.sluice.v1.PeerR\x05peers\"\x9e\x06\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -4513,7 +4623,10 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x11has_preshared_key\x18\r \x01(\bR\x0fhasPresharedKey\x12)\n" +
 	"\x10tunnel_addresses\x18\x0e \x03(\tR\x0ftunnelAddresses\x12&\n" +
 	"\x04vpcs\x18\x0f \x03(\v2\x12.sluice.v1.PeerVPCR\x04vpcs\x12\x18\n" +
-	"\aproblem\x18\x10 \x01(\tR\aproblem\x12/\n" +
+	"\aproblem\x18\x10 \x01(\tR\aproblem\x12\x10\n" +
+	"\x03mtu\x18\x11 \x01(\rR\x03mtu\x12\x1b\n" +
+	"\tmtu_limit\x18\x12 \x01(\rR\bmtuLimit\x120\n" +
+	"\tmtu_state\x18\x13 \x01(\x0e2\x13.sluice.v1.MTUStateR\bmtuState\x12/\n" +
 	"\bliveness\x18\x18 \x01(\v2\x13.sluice.v1.LivenessR\bliveness\"\xf6\x01\n" +
 	"\bLiveness\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.sluice.v1.LiveStateR\x05state\x12+\n" +
@@ -4769,7 +4882,16 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x15PEER_STATE_CONNECTING\x10\x02\x12\x11\n" +
 	"\rPEER_STATE_UP\x10\x03\x12\x16\n" +
 	"\x12PEER_STATE_EXPIRED\x10\x04\x12\x1a\n" +
-	"\x16PEER_STATE_UNENCRYPTED\x10\x05*{\n" +
+	"\x16PEER_STATE_UNENCRYPTED\x10\x05*\xd9\x01\n" +
+	"\bMTUState\x12\x19\n" +
+	"\x15MTU_STATE_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eMTU_STATE_IDLE\x10\x01\x12\x15\n" +
+	"\x11MTU_STATE_PROBING\x10\x02\x12\x17\n" +
+	"\x13MTU_STATE_CONFIRMED\x10\x03\x12\x18\n" +
+	"\x14MTU_STATE_CONFIGURED\x10\x04\x12\x1a\n" +
+	"\x16MTU_STATE_NOT_ANSWERED\x10\x05\x12\x1f\n" +
+	"\x1bMTU_STATE_NO_TUNNEL_ADDRESS\x10\x06\x12\x17\n" +
+	"\x13MTU_STATE_TOO_SMALL\x10\a*{\n" +
 	"\tLiveState\x12\x1a\n" +
 	"\x16LIVE_STATE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eLIVE_STATE_OFF\x10\x01\x12\x16\n" +
@@ -4831,151 +4953,153 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_sluice_proto_rawDescData
 }
 
-var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
 var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
 	(PeerState)(0),                // 1: sluice.v1.PeerState
-	(LiveState)(0),                // 2: sluice.v1.LiveState
-	(RouteKind)(0),                // 3: sluice.v1.RouteKind
-	(HostState)(0),                // 4: sluice.v1.HostState
-	(HostSource)(0),               // 5: sluice.v1.HostSource
-	(CounterUnit)(0),              // 6: sluice.v1.CounterUnit
-	(CaptureStage)(0),             // 7: sluice.v1.CaptureStage
-	(*StatusRequest)(nil),         // 8: sluice.v1.StatusRequest
-	(*StatusResponse)(nil),        // 9: sluice.v1.StatusResponse
-	(*TunPort)(nil),               // 10: sluice.v1.TunPort
-	(*Limit)(nil),                 // 11: sluice.v1.Limit
-	(*ClassCount)(nil),            // 12: sluice.v1.ClassCount
-	(*ConfigRevision)(nil),        // 13: sluice.v1.ConfigRevision
-	(*Port)(nil),                  // 14: sluice.v1.Port
-	(*PeersRequest)(nil),          // 15: sluice.v1.PeersRequest
-	(*PeersResponse)(nil),         // 16: sluice.v1.PeersResponse
-	(*Peer)(nil),                  // 17: sluice.v1.Peer
-	(*Liveness)(nil),              // 18: sluice.v1.Liveness
-	(*PeerVPC)(nil),               // 19: sluice.v1.PeerVPC
-	(*VPCsRequest)(nil),           // 20: sluice.v1.VPCsRequest
-	(*VPCsResponse)(nil),          // 21: sluice.v1.VPCsResponse
-	(*VPC)(nil),                   // 22: sluice.v1.VPC
-	(*Attachment)(nil),            // 23: sluice.v1.Attachment
-	(*RoutesRequest)(nil),         // 24: sluice.v1.RoutesRequest
-	(*RoutesResponse)(nil),        // 25: sluice.v1.RoutesResponse
-	(*Route)(nil),                 // 26: sluice.v1.Route
-	(*NextHop)(nil),               // 27: sluice.v1.NextHop
-	(*HostsRequest)(nil),          // 28: sluice.v1.HostsRequest
-	(*BGPRequest)(nil),            // 29: sluice.v1.BGPRequest
-	(*BGPResponse)(nil),           // 30: sluice.v1.BGPResponse
-	(*BGPNeighbour)(nil),          // 31: sluice.v1.BGPNeighbour
-	(*BGPRoute)(nil),              // 32: sluice.v1.BGPRoute
-	(*ACLRequest)(nil),            // 33: sluice.v1.ACLRequest
-	(*HostsResponse)(nil),         // 34: sluice.v1.HostsResponse
-	(*Host)(nil),                  // 35: sluice.v1.Host
-	(*ACLResponse)(nil),           // 36: sluice.v1.ACLResponse
-	(*ACL)(nil),                   // 37: sluice.v1.ACL
-	(*ACLRule)(nil),               // 38: sluice.v1.ACLRule
-	(*CountersRequest)(nil),       // 39: sluice.v1.CountersRequest
-	(*CountersResponse)(nil),      // 40: sluice.v1.CountersResponse
-	(*Counter)(nil),               // 41: sluice.v1.Counter
-	(*CaptureRequest)(nil),        // 42: sluice.v1.CaptureRequest
-	(*CaptureResponse)(nil),       // 43: sluice.v1.CaptureResponse
-	(*CapturedPacket)(nil),        // 44: sluice.v1.CapturedPacket
-	(*TraceRequest)(nil),          // 45: sluice.v1.TraceRequest
-	(*TraceResponse)(nil),         // 46: sluice.v1.TraceResponse
-	(*TraceStep)(nil),             // 47: sluice.v1.TraceStep
-	(*TracedFrame)(nil),           // 48: sluice.v1.TracedFrame
-	(*Problem)(nil),               // 49: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 50: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 51: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 52: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 53: sluice.v1.ReloadResponse
-	nil,                           // 54: sluice.v1.BGPNeighbour.RefusedEntry
-	(*timestamppb.Timestamp)(nil), // 55: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 56: google.protobuf.Duration
+	(MTUState)(0),                 // 2: sluice.v1.MTUState
+	(LiveState)(0),                // 3: sluice.v1.LiveState
+	(RouteKind)(0),                // 4: sluice.v1.RouteKind
+	(HostState)(0),                // 5: sluice.v1.HostState
+	(HostSource)(0),               // 6: sluice.v1.HostSource
+	(CounterUnit)(0),              // 7: sluice.v1.CounterUnit
+	(CaptureStage)(0),             // 8: sluice.v1.CaptureStage
+	(*StatusRequest)(nil),         // 9: sluice.v1.StatusRequest
+	(*StatusResponse)(nil),        // 10: sluice.v1.StatusResponse
+	(*TunPort)(nil),               // 11: sluice.v1.TunPort
+	(*Limit)(nil),                 // 12: sluice.v1.Limit
+	(*ClassCount)(nil),            // 13: sluice.v1.ClassCount
+	(*ConfigRevision)(nil),        // 14: sluice.v1.ConfigRevision
+	(*Port)(nil),                  // 15: sluice.v1.Port
+	(*PeersRequest)(nil),          // 16: sluice.v1.PeersRequest
+	(*PeersResponse)(nil),         // 17: sluice.v1.PeersResponse
+	(*Peer)(nil),                  // 18: sluice.v1.Peer
+	(*Liveness)(nil),              // 19: sluice.v1.Liveness
+	(*PeerVPC)(nil),               // 20: sluice.v1.PeerVPC
+	(*VPCsRequest)(nil),           // 21: sluice.v1.VPCsRequest
+	(*VPCsResponse)(nil),          // 22: sluice.v1.VPCsResponse
+	(*VPC)(nil),                   // 23: sluice.v1.VPC
+	(*Attachment)(nil),            // 24: sluice.v1.Attachment
+	(*RoutesRequest)(nil),         // 25: sluice.v1.RoutesRequest
+	(*RoutesResponse)(nil),        // 26: sluice.v1.RoutesResponse
+	(*Route)(nil),                 // 27: sluice.v1.Route
+	(*NextHop)(nil),               // 28: sluice.v1.NextHop
+	(*HostsRequest)(nil),          // 29: sluice.v1.HostsRequest
+	(*BGPRequest)(nil),            // 30: sluice.v1.BGPRequest
+	(*BGPResponse)(nil),           // 31: sluice.v1.BGPResponse
+	(*BGPNeighbour)(nil),          // 32: sluice.v1.BGPNeighbour
+	(*BGPRoute)(nil),              // 33: sluice.v1.BGPRoute
+	(*ACLRequest)(nil),            // 34: sluice.v1.ACLRequest
+	(*HostsResponse)(nil),         // 35: sluice.v1.HostsResponse
+	(*Host)(nil),                  // 36: sluice.v1.Host
+	(*ACLResponse)(nil),           // 37: sluice.v1.ACLResponse
+	(*ACL)(nil),                   // 38: sluice.v1.ACL
+	(*ACLRule)(nil),               // 39: sluice.v1.ACLRule
+	(*CountersRequest)(nil),       // 40: sluice.v1.CountersRequest
+	(*CountersResponse)(nil),      // 41: sluice.v1.CountersResponse
+	(*Counter)(nil),               // 42: sluice.v1.Counter
+	(*CaptureRequest)(nil),        // 43: sluice.v1.CaptureRequest
+	(*CaptureResponse)(nil),       // 44: sluice.v1.CaptureResponse
+	(*CapturedPacket)(nil),        // 45: sluice.v1.CapturedPacket
+	(*TraceRequest)(nil),          // 46: sluice.v1.TraceRequest
+	(*TraceResponse)(nil),         // 47: sluice.v1.TraceResponse
+	(*TraceStep)(nil),             // 48: sluice.v1.TraceStep
+	(*TracedFrame)(nil),           // 49: sluice.v1.TracedFrame
+	(*Problem)(nil),               // 50: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 51: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 52: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 53: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 54: sluice.v1.ReloadResponse
+	nil,                           // 55: sluice.v1.BGPNeighbour.RefusedEntry
+	(*timestamppb.Timestamp)(nil), // 56: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 57: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	55, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	56, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	56, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	57, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
-	14, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
-	17, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
-	13, // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
-	11, // 6: sluice.v1.StatusResponse.limits:type_name -> sluice.v1.Limit
-	10, // 7: sluice.v1.StatusResponse.tun:type_name -> sluice.v1.TunPort
-	12, // 8: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
-	55, // 9: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	55, // 10: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
-	17, // 11: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
+	15, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
+	18, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
+	14, // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
+	12, // 6: sluice.v1.StatusResponse.limits:type_name -> sluice.v1.Limit
+	11, // 7: sluice.v1.StatusResponse.tun:type_name -> sluice.v1.TunPort
+	13, // 8: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
+	56, // 9: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	56, // 10: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	18, // 11: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
 	1,  // 12: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	55, // 13: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	56, // 14: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	56, // 15: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
-	19, // 16: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
-	18, // 17: sluice.v1.Peer.liveness:type_name -> sluice.v1.Liveness
-	2,  // 18: sluice.v1.Liveness.state:type_name -> sluice.v1.LiveState
-	56, // 19: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
-	56, // 20: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
-	56, // 21: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
-	22, // 22: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
-	23, // 23: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
-	26, // 24: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
-	3,  // 25: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
-	27, // 26: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
-	31, // 27: sluice.v1.BGPResponse.neighbours:type_name -> sluice.v1.BGPNeighbour
-	32, // 28: sluice.v1.BGPResponse.received:type_name -> sluice.v1.BGPRoute
-	32, // 29: sluice.v1.BGPResponse.announced:type_name -> sluice.v1.BGPRoute
-	56, // 30: sluice.v1.BGPNeighbour.since:type_name -> google.protobuf.Duration
-	54, // 31: sluice.v1.BGPNeighbour.refused:type_name -> sluice.v1.BGPNeighbour.RefusedEntry
-	56, // 32: sluice.v1.BGPNeighbour.hold_time:type_name -> google.protobuf.Duration
-	35, // 33: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
-	4,  // 34: sluice.v1.Host.state:type_name -> sluice.v1.HostState
-	5,  // 35: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
-	56, // 36: sluice.v1.Host.since:type_name -> google.protobuf.Duration
-	56, // 37: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
-	37, // 38: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
-	38, // 39: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
-	55, // 40: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
-	41, // 41: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
-	6,  // 42: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
-	7,  // 43: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
-	56, // 44: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
-	44, // 45: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
-	55, // 46: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
-	7,  // 47: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
-	47, // 48: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
-	48, // 49: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
-	49, // 50: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	13, // 51: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	49, // 52: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	13, // 53: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	8,  // 54: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	15, // 55: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	20, // 56: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	24, // 57: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	28, // 58: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
-	29, // 59: sluice.v1.GatewayService.BGP:input_type -> sluice.v1.BGPRequest
-	33, // 60: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
-	39, // 61: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	42, // 62: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
-	45, // 63: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
-	50, // 64: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	52, // 65: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	9,  // 66: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	16, // 67: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	21, // 68: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	25, // 69: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	34, // 70: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
-	30, // 71: sluice.v1.GatewayService.BGP:output_type -> sluice.v1.BGPResponse
-	36, // 72: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
-	40, // 73: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	43, // 74: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
-	46, // 75: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
-	51, // 76: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	53, // 77: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	66, // [66:78] is the sub-list for method output_type
-	54, // [54:66] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	56, // 13: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	57, // 14: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	57, // 15: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	20, // 16: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
+	2,  // 17: sluice.v1.Peer.mtu_state:type_name -> sluice.v1.MTUState
+	19, // 18: sluice.v1.Peer.liveness:type_name -> sluice.v1.Liveness
+	3,  // 19: sluice.v1.Liveness.state:type_name -> sluice.v1.LiveState
+	57, // 20: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
+	57, // 21: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
+	57, // 22: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
+	23, // 23: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
+	24, // 24: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
+	27, // 25: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
+	4,  // 26: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
+	28, // 27: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
+	32, // 28: sluice.v1.BGPResponse.neighbours:type_name -> sluice.v1.BGPNeighbour
+	33, // 29: sluice.v1.BGPResponse.received:type_name -> sluice.v1.BGPRoute
+	33, // 30: sluice.v1.BGPResponse.announced:type_name -> sluice.v1.BGPRoute
+	57, // 31: sluice.v1.BGPNeighbour.since:type_name -> google.protobuf.Duration
+	55, // 32: sluice.v1.BGPNeighbour.refused:type_name -> sluice.v1.BGPNeighbour.RefusedEntry
+	57, // 33: sluice.v1.BGPNeighbour.hold_time:type_name -> google.protobuf.Duration
+	36, // 34: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
+	5,  // 35: sluice.v1.Host.state:type_name -> sluice.v1.HostState
+	6,  // 36: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
+	57, // 37: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	57, // 38: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	38, // 39: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
+	39, // 40: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
+	56, // 41: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	42, // 42: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
+	7,  // 43: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
+	8,  // 44: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
+	57, // 45: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
+	45, // 46: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
+	56, // 47: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
+	8,  // 48: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
+	48, // 49: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
+	49, // 50: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
+	50, // 51: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	14, // 52: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	50, // 53: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	14, // 54: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	9,  // 55: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	16, // 56: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	21, // 57: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	25, // 58: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	29, // 59: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	30, // 60: sluice.v1.GatewayService.BGP:input_type -> sluice.v1.BGPRequest
+	34, // 61: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
+	40, // 62: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	43, // 63: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
+	46, // 64: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
+	51, // 65: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	53, // 66: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	10, // 67: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	17, // 68: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	22, // 69: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	26, // 70: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	35, // 71: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	31, // 72: sluice.v1.GatewayService.BGP:output_type -> sluice.v1.BGPResponse
+	37, // 73: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
+	41, // 74: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	44, // 75: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
+	47, // 76: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
+	52, // 77: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	54, // 78: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	67, // [67:79] is the sub-list for method output_type
+	55, // [55:67] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -4989,7 +5113,7 @@ func file_sluice_v1_sluice_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
-			NumEnums:      8,
+			NumEnums:      9,
 			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"fmt"
+
+	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
+	"github.com/sluicegw/sluice/internal/neigh"
+	"github.com/sluicegw/sluice/internal/packet"
+	"github.com/sluicegw/sluice/internal/pathmtu"
+	"github.com/sluicegw/sluice/relay"
+	"github.com/sluicegw/sluice/relay/wireguard"
+)
+
+const (
+	// pathEcho is the identifier of the path MTU prober's echo requests. Any number will do: answers are told apart
+	// by the tunnel that they come from, and other users of echo requests inside tunnels have numbers of their own.
+	pathEcho = 0x4d54
+	// pathReplies wait for the prober at most: a round of probes for all searches that may run at once.
+	pathReplies = 1024
+)
+
+// newProber makes the path MTU prober.
+func (g *Gateway) newProber() error {
+	replies := make(chan relay.EchoReply, pathReplies)
+	if _, err := g.relay.ListenEcho(pathEcho, replies); err != nil {
+		return err
+	}
+	g.prober = pathmtu.New(pathmtu.Options{
+		Clock: g.device.Clock, Replies: replies, ID: pathEcho, Publish: g.relay.SetPeerMTUs, Logger: g.log,
+		Send: func(peer uint32, b []byte) bool {
+			return g.relay.SendToPeer(relay.PeerPacket{Peer: peer, Packet: b, Probe: true})
+		},
+	})
+	return nil
+}
+
+// probePeers tells the prober which peers there are.
+func (g *Gateway) probePeers() {
+	peers := make([]pathmtu.Peer, 0, len(g.cfg.Peers))
+	for i := range g.cfg.Peers {
+		c := &g.cfg.Peers[i]
+		p := g.peers[c.Name]
+		if p == nil || p.wireguard == nil { // a direct peer has no tunnel
+			continue
+		}
+		local, remote := commonFamily(g.cfg.WireGuard.TunnelAddresses, c.TunnelAddresses)
+		w := p.wireguard
+		peers = append(peers, pathmtu.Peer{ID: p.id, Name: c.Name, Key: w, Local: local, Remote: remote, MTU: c.MTU,
+			Look: func() pathmtu.Path { return g.pathTo(w) }})
+	}
+	g.prober.SetPeers(peers)
+}
+
+// pathTo says what is known of the way to a peer. Any goroutine may call it.
+func (g *Gateway) pathTo(w *wireguard.Peer) pathmtu.Path {
+	status := w.Status()
+	path := pathmtu.Path{Remote: status.Endpoint.Remote, Sent: status.TxPackets}
+	if !path.Remote.IsValid() {
+		return path
+	}
+	dst := path.Remote.Addr().Unmap()
+	entry := g.kernel.Table().Lookup(neigh.Key{Dst: dst.WithZone("")})
+	if entry == nil || entry.State != neigh.Resolved {
+		return path
+	}
+	path.Up, path.Ifindex, path.Six = status.Session, entry.Egress, dst.Is6()
+	path.Overhead = packet.IPv4Len + packet.UDPLen + wireguard.Overhead
+	if path.Six {
+		path.Overhead = packet.IPv6Len + packet.UDPLen + wireguard.Overhead
+	}
+	mtu := entry.MTU
+	if link := g.kernel.Links().LinkByIndex(entry.Egress); link != nil && (mtu == 0 || link.MTU < mtu) {
+		mtu = link.MTU
+	}
+	path.Max = mtu - path.Overhead
+	path.Up = path.Up && path.Max > 0
+	return path
+}
+
+// pathStatus adds what is known of the path to a peer.
+func (g *Gateway) pathStatus(out *sluicev1.Peer, id uint32) {
+	s := g.prober.Status(id)
+	out.Mtu, out.MtuLimit = uint32(max(s.MTU, 0)), uint32(max(s.Max, 0))
+	switch s.State {
+	case pathmtu.NoAddress:
+		out.MtuState = sluicev1.MTUState_MTU_STATE_NO_TUNNEL_ADDRESS
+	case pathmtu.Configured:
+		out.MtuState = sluicev1.MTUState_MTU_STATE_CONFIGURED
+	case pathmtu.Base, pathmtu.Searching:
+		out.MtuState = sluicev1.MTUState_MTU_STATE_PROBING
+	case pathmtu.Complete:
+		out.MtuState = sluicev1.MTUState_MTU_STATE_CONFIRMED
+	case pathmtu.Unanswered:
+		out.MtuState = sluicev1.MTUState_MTU_STATE_NOT_ANSWERED
+	case pathmtu.Failed:
+		out.MtuState = sluicev1.MTUState_MTU_STATE_TOO_SMALL
+		if out.Problem == "" {
+			out.Problem = fmt.Sprintf("its path carries no inner packets of %d bytes; raise the MTU between the gateways", s.MTU)
+		}
+	default:
+		out.MtuState = sluicev1.MTUState_MTU_STATE_IDLE
+	}
+}
