@@ -29,6 +29,7 @@ needs() {
 		wireguard-go wireguard-go
 		wg wireguard-tools
 		iperf3 iperf3
+		nft nftables
 		gcc gcc
 		/usr/include/stdio.h libc6-dev
 		/usr/lib/frr/bgpd frr
