@@ -126,16 +126,13 @@ func (w *worker) wireguardIn(f *frame, outer []byte, srcPort uint16) {
 	case 4:
 		w.opening = append(w.opening, f)
 		w.openPackets = w.openPackets[:len(w.opening)]
-		p := &w.openPackets[len(w.opening)-1] // written in place: it is a large struct
-		p.Buf = message
-		setEndpoint(&p.From, &f.ip, outer, srcPort)
+		w.openPackets[len(w.opening)-1].Buf = message // in place: it is a large struct
 	case 1, 2, 3:
 		if len(message) != handshakeLen[message[0]] {
 			w.drop(f, BadWireGuard)
 			return
 		}
-		var from wireguard.Endpoint
-		setEndpoint(&from, &f.ip, outer, srcPort)
+		from := wireguard.Endpoint{Remote: netip.AddrPortFrom(f.ip.Src(outer), srcPort), Local: f.ip.Dst(outer)}
 		if !w.device.Receive(message, from) {
 			w.drop(f, HandshakeBusy)
 			return
@@ -149,11 +146,3 @@ func (w *worker) wireguardIn(f *frame, outer []byte, srcPort uint16) {
 // handshakeLen are the lengths of initiation, response and cookie reply
 // (WireGuard whitepaper, section 5.4).
 var handshakeLen = [4]int{1: 148, 2: 92, 3: 64}
-
-// setEndpoint writes where the message in the packet b came from. It writes
-// field by field: an Endpoint that is built first and copied then stalls the
-// store buffer (see packet.IP).
-func setEndpoint(e *wireguard.Endpoint, ip *packet.IP, b []byte, srcPort uint16) {
-	e.Remote = netip.AddrPortFrom(ip.Src(b), srcPort)
-	e.Local = ip.Dst(b)
-}

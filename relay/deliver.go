@@ -67,9 +67,9 @@ func (w *worker) deliver(f *frame, id uint32) {
 	v := w.delivered(f)
 	f.off -= adj.headers.len
 	if options > 0 {
-		adj.headers.putGeneve(f.data(), f.ip.TOS, f.flow, options, f.critical)
+		adj.headers.putGeneve(f.data(), f.ip.TOS, f.flow, options, f.critical, &f.ip)
 	} else {
-		adj.headers.put(f.data(), f.ip.TOS, f.flow)
+		adj.headers.putOver(f.data(), f.ip.TOS, f.flow, &f.ip)
 	}
 	w.send(f, adj.slot, v)
 }

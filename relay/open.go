@@ -21,6 +21,15 @@ func (w *worker) openAll() {
 	w.opening, w.openPackets = w.opening[:0], w.openPackets[:0]
 }
 
+// locate is wireguard.Batch.Locate: the outer headers are still in front of the message, and f.ip is still theirs.
+func (w *worker) locate(i int, from *wireguard.Endpoint) {
+	f := w.opening[i]
+	udp := f.off - packet.UDPLen
+	outer := f.chunk[udp-f.ip.HeaderLen:]
+	from.Remote = netip.AddrPortFrom(f.ip.Src(outer), binary.BigEndian.Uint16(f.chunk[udp:]))
+	from.Local = f.ip.Dst(outer)
+}
+
 var openVerdicts = [wireguard.NumResults]Verdict{
 	wireguard.OK:        pending,
 	wireguard.Keepalive: Keepalive,

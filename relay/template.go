@@ -78,22 +78,25 @@ func (t *template) overhead() int { return t.len - t.ip }
 // The UDP checksum stays zero over IPv4, as it may (RFC 768): WireGuard's tag
 // protects the payload, and an overlay's inner packets have sums of their own.
 // Over IPv6 it is computed: kernels refuse zero unless told otherwise.
-func (t *template) put(b []byte, tos uint8, flow uint32) {
+func (t *template) put(b []byte, tos uint8, flow uint32) { t.putOver(b, tos, flow, nil) }
+
+// putOver is put; b ends in the inner packet that is parsed as inner, nil: in something else.
+func (t *template) putOver(b []byte, tos uint8, flow uint32, inner *packet.IP) {
 	copy(b, t.bytes[:t.len])
-	t.finish(b, tos, flow, t.len)
+	t.finish(b, tos, flow, t.len, inner)
 }
 
 // putGeneve is put for headers that end in Geneve, whose options, so many bytes
 // of them, follow in b.
-func (t *template) putGeneve(b []byte, tos uint8, flow uint32, options int, critical bool) {
+func (t *template) putGeneve(b []byte, tos uint8, flow uint32, options int, critical bool, inner *packet.IP) {
 	copy(b, t.bytes[:t.len])
 	packet.SetGeneveOptions(b[t.len-packet.GeneveLen:t.len], options, critical)
-	t.finish(b, tos, flow, t.len-packet.GeneveLen)
+	t.finish(b, tos, flow, t.len-packet.GeneveLen, inner)
 }
 
 // finish fills in what differs, the checksum last. The first fixed bytes of the
 // headers are as in the template.
-func (t *template) finish(b []byte, tos uint8, flow uint32, fixed int) {
+func (t *template) finish(b []byte, tos uint8, flow uint32, fixed int, inner *packet.IP) {
 	ip, udp := b[t.ip:], b[t.udp:]
 	if t.spread {
 		binary.BigEndian.PutUint16(udp[0:2], packet.FlowPort(flow, t.first, t.count))
@@ -114,16 +117,30 @@ func (t *template) finish(b []byte, tos uint8, flow uint32, fixed int) {
 	binary.BigEndian.PutUint32(ip[0:4], 6<<28|uint32(tos)<<20|label)
 	binary.BigEndian.PutUint16(ip[4:6], uint16(len(udp)))
 	if t.checksum {
-		binary.BigEndian.PutUint16(udp[6:8], t.udpChecksum(udp, b[fixed:]))
+		binary.BigEndian.PutUint16(udp[6:8], t.udpChecksum(udp, b[fixed:], inner))
 	}
 }
 
+// knownFrom is from which length on it is cheaper to learn the sum of an inner packet from its own checksum than to
+// sum it up, measured.
+const knownFrom = 256
+
 // udpChecksum is that of the UDP datagram udp over IPv6. From data on, bytes are
 // summed up; before, they are as in the template, but for lengths and source port.
-func (t *template) udpChecksum(udp, data []byte) uint16 {
+func (t *template) udpChecksum(udp, data []byte, inner *packet.IP) uint16 {
 	sum := uint32(t.sum) + uint32(binary.BigEndian.Uint16(udp)) + 2*uint32(len(udp))
 	if len(data)+t.len-t.udp == len(udp) {
 		sum += uint32(t.behind)
+	}
+	if inner != nil && inner.Len >= knownFrom {
+		if known, ok := packet.KnownSum(data[len(data)-inner.Len:], inner); ok {
+			sum += uint32(known)
+			data = data[:len(data)-inner.Len]
+			// What is left was written just now, in small pieces: the processor would hold up larger reads of it.
+			for ; len(data) >= 2; data = data[2:] {
+				sum += uint32(binary.BigEndian.Uint16(data))
+			}
+		}
 	}
 	sum = sum>>16 + sum&0xffff
 	// The end first: at the front are headers that were written just now.

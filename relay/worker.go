@@ -109,6 +109,7 @@ func newWorker(index int, o Options, r *Relay) (*worker, error) {
 		neighbours: make([]adjacency, neighbourSlots), errors: newErrorLimit(o.ErrorRate),
 		park: newPark(total, o.ParkPerKey, int64(o.ParkTime)),
 	}
+	w.batch.Locate = w.locate
 	if len(o.CPUs) > 0 {
 		w.cpu = o.CPUs[index%len(o.CPUs)]
 	}

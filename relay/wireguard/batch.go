@@ -70,7 +70,7 @@ const (
 type Packet struct {
 	Buf    []byte   // borrowed: until the call returns
 	Peer   *Peer    // Seal: in. Open: out with OK, Keepalive and Replay, else nil.
-	From   Endpoint // Open: in, where the message came from
+	From   Endpoint // Open: in, where the message came from, unless the batch can Locate it
 	MaxLen int      // Seal: in, padding does not make the plaintext longer than this (the inner MTU); 0: no limit
 	Result Result   // out
 }
@@ -79,6 +79,10 @@ type Packet struct {
 // Open do not allocate, and lock or count once per group, which is the packets
 // of one batch that belong to the same session.
 type Batch struct {
+	// Locate writes where the message came from that is packet i of those given to Open. It is asked once per group, for the
+	// last valid message: an Endpoint is large, and most are never looked at. nil: Packet.From has it.
+	Locate func(i int, from *Endpoint)
+
 	dev    *Device
 	groups [BatchSize]group
 	ops    [BatchSize]aead.Op

@@ -16,21 +16,22 @@ import (
 // has a lock, which is taken once per group. Nothing that did not authenticate
 // reaches the window or the peer.
 func (b *Batch) Open(pkts []Packet, now int64) {
-	for len(pkts) > BatchSize {
-		b.open(pkts[:BatchSize], now)
-		pkts = pkts[BatchSize:]
+	first := 0
+	for ; len(pkts)-first > BatchSize; first += BatchSize {
+		b.open(pkts[first:first+BatchSize], first, now)
 	}
-	b.open(pkts, now)
+	b.open(pkts[first:], first, now)
 }
 
-func (b *Batch) open(pkts []Packet, now int64) {
+// open takes a part of what Open was given, from the packet with number first on.
+func (b *Batch) open(pkts []Packet, first int, now int64) {
 	groups, n := b.groupBySession(pkts, now)
 	if n > 0 {
 		b.dev.cipher.Open(b.ops[:n])
 	}
 	for i := range groups {
 		if g := &groups[i]; g.session != nil {
-			b.closeForReceiving(g, pkts, now)
+			b.closeForReceiving(g, pkts, first, now)
 		}
 	}
 }
@@ -118,7 +119,7 @@ func (g *group) openForReceiving(d *Device, now int64) {
 
 // closeForReceiving gives the group's messages their result, notes what they
 // mean, and unlocks the session.
-func (b *Batch) closeForReceiving(g *group, pkts []Packet, now int64) {
+func (b *Batch) closeForReceiving(g *group, pkts []Packet, first int, now int64) {
 	s, p := g.session, g.peer
 	tail := -1 // the last valid message
 	s.replayMu.Lock()
@@ -154,6 +155,9 @@ func (b *Batch) closeForReceiving(g *group, pkts []Packet, now int64) {
 	if tail >= 0 {
 		if s.unconfirmed.Load() {
 			p.confirm(s, now)
+		}
+		if b.Locate != nil {
+			b.Locate(first+tail, &pkts[tail].From)
 		}
 		p.moveTo(&pkts[tail].From)
 		p.rx.add(g.packets, g.bytes)
