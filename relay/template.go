@@ -121,8 +121,8 @@ func (t *template) finish(b []byte, tos uint8, flow uint32, fixed int, inner *pa
 	}
 }
 
-// knownFrom is from which length on it is cheaper to learn the sum of an inner packet from its own checksum than to
-// sum it up, measured.
+// knownFrom is from how many bytes on it is cheaper to know the sum of an inner packet from its own checksum than to
+// add it up, measured.
 const knownFrom = 256
 
 // udpChecksum is that of the UDP datagram udp over IPv6. From data on, bytes are
