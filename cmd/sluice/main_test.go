@@ -30,7 +30,7 @@ func TestCommandLine(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/script",
 		UpdateScripts: *update,
-		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"listening": listening},
+		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"listening": listening, "written": written},
 		Setup: func(e *testscript.Env) error {
 			socket := filepath.Join(e.WorkDir, "api.sock")
 			e.Setenv("SOCKET", socket)
@@ -65,6 +65,22 @@ func listening(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if time.Now().After(end) {
 			ts.Fatalf("nobody listens at %s: %v", args[0], err)
+		}
+	}
+}
+
+// written waits until a program that the script has started has written a text to a file: written FILE TEXT.
+func written(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: written file text")
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		b, err := os.ReadFile(ts.MkAbs(args[0]))
+		if bytes.Contains(b, []byte(args[1])) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%s does not say %q but %q (%v)", args[0], args[1], b, err)
 		}
 	}
 }
