@@ -26,14 +26,14 @@ type mizarBlock [packet.MizarLen]byte
 func (w *worker) mizarOptions(f *frame, d *deliveryState, a *adjacency) bool {
 	have := packet.IsMizar(f.carried())
 	switch {
+	case have != (d.mizar != nil) && f.critical: // what the packet has is not carried on
+		w.drop(f, CriticalOption)
+		return false
 	case d.mizar == nil && have:
 		f.optsLen = 0 // the addresses of another site's hosts, and labels that mean nothing here
 		return true
 	case d.mizar == nil:
 		return true
-	case !have && f.critical:
-		w.drop(f, CriticalOption)
-		return false
 	case !have:
 		if !f.room(packet.EthernetLen + packet.MizarLen) {
 			w.drop(f, NoRoom)

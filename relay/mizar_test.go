@@ -129,13 +129,18 @@ func (g *gateway) mizarise(labels Mizar, bouncers int) {
 		check(g.t, err)
 		v.Routes = at
 	}
+	g.resolveBouncer()
+	check(g.t, g.relay.Update(s))
+}
+
+// resolveBouncer makes the second bouncer a neighbour.
+func (g *gateway) resolveBouncer() {
 	mtu := 1600
 	if g.mtu > 0 {
 		mtu = g.mtu
 	}
 	g.neigh.Set(&neigh.Entry{Key: neigh.Key{Dst: secondBouncer(g.site), Ifindex: sitePort}, State: neigh.Resolved, Egress: sitePort, Src: siteAddr(g.site, 4),
 		SrcMAC: portMAC(g.site, sitePort), DstMAC: nodeMAC(g.site, atGeneve6), NextHop: secondBouncer(g.site), MTU: mtu})
-	check(g.t, g.relay.Update(s))
 }
 
 // newMizarPair is two sites of which the first is Mizar's, and the second may be.
@@ -237,6 +242,36 @@ func TestACriticalOptionThatMizarCannotReadIsNotDropped(t *testing.T) {
 	got := p.a.verdicts(func() { p.b.queues[0][sitePort].Inject(frame); p.settle() })
 	if want := map[string]uint64{"critical_option": 1}; !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v: the packet ends, the option is not taken off", got, want)
+	}
+}
+
+func TestMizarsOptionsThatSayTheyAreCriticalAreNotTakenOff(t *testing.T) {
+	p := newMizarPair(t, false, gatewayOptions{})
+	for to := atVXLAN4; to < places; to++ {
+		t.Run("to "+placeName(to), func(t *testing.T) {
+			inner := tcpPacket(red.host(1, atGeneve4, 4), red.host(2, to, 4), []byte("hello"))
+			frame := mizarFrame(1, layers.EthernetTypeIPv4, inner, mizarBlocks(vtepAddr(1, atGeneve4))["unused"])
+			frame[43] |= 0x40 // the C bit
+			got := p.b.verdicts(func() { p.a.queues[0][sitePort].Inject(frame); p.settle() })
+			if want := map[string]uint64{"critical_option": 1}; !maps.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+func TestTheWayBackToMizarHasRoomForItsOptions(t *testing.T) {
+	p := newMizarPair(t, false, gatewayOptions{})
+	inner := synPacket(red.host(1, atGeneve4, 4), red.host(1, atVXLAN4, 4), true, false, 9000)
+	p.a.queues[0][sitePort].Inject(mizarFrame(1, layers.EthernetTypeIPv4, inner, mizarBlocks(vtepAddr(1, atGeneve4))["unused"]))
+	p.a.turn()
+	got := p.a.got(sitePort)
+	if len(got) != 1 {
+		t.Fatalf("%d packets: %v", len(got), nonzero(p.a.relay.Counters()))
+	}
+	_, inside := innerOf(sitePort, got[0])
+	if got, want := mssOf(t, "to a VXLAN node of the site", inside), 1600-114-40; got != want {
+		t.Errorf("got %d, want %d: the answers get 64 bytes of options", got, want)
 	}
 }
 

@@ -126,7 +126,10 @@ func (w *worker) deliveryLimit(f *frame, id uint32) int {
 		return limit
 	}
 	limit -= packet.EthernetLen
-	if d.kind == Geneve {
+	switch {
+	case d.mizar != nil: // whatever f carries, what goes there has all of them
+		limit -= packet.MizarLen
+	case d.kind == Geneve:
 		limit -= f.optsLen
 	}
 	return max(limit, 0)
