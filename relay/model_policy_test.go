@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"net/netip"
 
 	"github.com/gopacket/gopacket/layers"
@@ -89,9 +90,9 @@ func (m *model) police(t *travelling) bool {
 		}
 	}
 	if way == fromSite {
-		return m.within(&v.Limits.FromSite, t)
+		return m.within(&v.Limits.FromSite, t, len(t.ip))
 	}
-	return m.within(&v.Limits.ToSite, t) && m.within(&peer.Limits.ToSite, t)
+	return m.within(&v.Limits.ToSite, t, len(t.ip)) && m.within(&peer.Limits.ToSite, t, len(t.ip))
 }
 
 // describe reads what an access list can ask for, of packets without options and extension headers.
@@ -119,52 +120,77 @@ func describe(b []byte) (d described, bad Verdict) {
 	return d, pending
 }
 
-// within takes a packet from a limit, which is one of packets.
-func (m *model) within(l *Limit, t *travelling) bool {
-	if l.Packets == 0 {
+// within takes a packet of so many bytes from a limit.
+func (m *model) within(l *Limit, t *travelling, size int) bool {
+	if *l == (Limit{}) || m.buckets.take(l, trafficClass(t.ip)>>2, float64(size)) {
 		return true
 	}
-	if !m.buckets.take(l, trafficClass(t.ip)>>2) {
-		m.end(RateLimited)
-		return false
-	}
-	return true
+	m.end(RateLimited)
+	return false
 }
 
-// slowBuckets are the token buckets of a snapshot's limits. Time goes by in milliseconds, of which each brings a whole
-// number of packets, so that nothing is rounded.
-type slowBuckets map[*Limit]float64
+// slowBuckets are the token buckets of a snapshot's limits, of bytes and of packets. Time goes by in milliseconds, of which
+// each brings a whole number of either, so that nothing is rounded.
+type slowBuckets map[*Limit]*[2]slowTokens
 
-func (s slowBuckets) depth(l *Limit) float64 {
-	return max(float64(l.Packets)/10, 32) // a tenth of a second, or 32 packets
+// slowTokens is one bucket, and what of it the worker, the only one, has taken for a class and not spent.
+type slowTokens struct {
+	rate, depth, left float64 // rate per second
+	credit            [NumClasses]float64
+}
+
+func newSlowTokens(rate, least float64) slowTokens {
+	depth := max(rate/10, least) // a tenth of a second
+	return slowTokens{rate: rate, depth: depth, left: depth}
 }
 
 // pass lets time go by.
 func (s slowBuckets) pass(milliseconds int) {
-	for l := range s {
-		s[l] = min(s.depth(l), s[l]+float64(milliseconds)*float64(l.Packets)/1000)
+	for _, both := range s {
+		for i := range both {
+			t := &both[i]
+			t.left = min(t.depth, t.left+float64(milliseconds)*t.rate/1000)
+		}
 	}
 }
 
 // take takes a packet, and leaves a class what is for those above it.
-func (s slowBuckets) take(l *Limit, dscp byte) bool {
+func (s slowBuckets) take(l *Limit, dscp byte, size float64) bool {
 	if _, known := s[l]; !known {
-		s[l] = s.depth(l)
+		s[l] = &[2]slowTokens{newSlowTokens(float64(l.Bits)/8, 32<<10), newSlowTokens(float64(l.Packets), 32)}
 	}
-	floor := s.depth(l) * 4 / 16
+	class, sixteenths := 2, 4.0
 	switch {
 	case dscp >= 40:
-		floor = 0
+		class, sixteenths = 0, 0
 	case dscp >= 24:
-		floor = s.depth(l) * 2 / 16
+		class, sixteenths = 1, 2
 	case dscp == 1 || dscp == 8:
-		floor = s.depth(l) * 8 / 16
+		class, sixteenths = 3, 8
 	}
-	if s[l]-1 < floor {
-		return false
+	bytes, packets := &s[l][0], &s[l][1]
+	enough := bytes.fetch(class, sixteenths, size)
+	if enough = packets.fetch(class, sixteenths, 1) && enough; enough {
+		bytes.credit[class] -= size
+		packets.credit[class]--
 	}
-	s[l]--
-	return true
+	return enough
+}
+
+// fetch sees to it that a class has n tokens: what it lacks, or better a whole grant, comes from what is above its floor.
+func (t *slowTokens) fetch(class int, sixteenths, n float64) bool {
+	if t.rate == 0 {
+		return true
+	}
+	lacks := n - t.credit[class]
+	for _, want := range []float64{max(lacks, math.Floor(t.depth/64)), lacks} {
+		if lacks > 0 && t.left-want >= t.depth*sixteenths/16 {
+			t.left -= want
+			t.credit[class] += want
+			break
+		}
+	}
+	return t.credit[class] >= n
 }
 
 // clamp lowers the segment size that a SYN announces to what fits both legs and to what the snapshot says.
@@ -207,38 +233,45 @@ func (m *model) clamp(t *travelling, ahead, back, peer int) {
 }
 
 // peerLeg and placeLeg are the longest inner packets that fit on the way to the peer and to a place of the site.
-func (t *travelling) peerLeg() int {
-	if t.vpc == defaultVPC {
+func (m *model) peerLeg(t *travelling) int {
+	switch direct := m.snap.Peers[0].Direct; {
+	case direct.IsValid() && direct.Addr().Is6():
+		return wireMTU - 40 - 8 - 8 - len(t.options.bytes)
+	case direct.IsValid():
+		return wireMTU - 20 - 8 - 8 - len(t.options.bytes)
+	case t.vpc == defaultVPC:
 		return sealedLimit
 	}
-	return sealedLimit - tunnelHeader - optionsLen(t.options)
+	return sealedLimit - tunnelHeader - len(t.options.bytes)
 }
 
-func (t *travelling) placeLeg(place int) int {
+func (m *model) placeLeg(t *travelling, place int) int {
 	limit := overlayMTU - overlayInner
-	switch place {
-	case atRouted:
+	switch {
+	case place == atRouted:
 		return wireMTU
-	case atVXLAN4:
+	case place == atVXLAN4:
 		return limit - 20
-	case atVXLAN6:
+	case place == atVXLAN6:
 		return limit - 40
-	case atGeneve4:
-		return limit - 20 - optionsLen(t.options)
+	case m.mizar(t.vpc, place) != nil: // always all of its options, and IPv4
+		return limit - 20 - 64
+	case place == atGeneve4:
+		return limit - 20 - len(t.options.bytes)
 	}
-	return limit - 40 - optionsLen(t.options)
+	return limit - 40 - len(t.options.bytes)
 }
 
 // backLeg is that of the way that a packet has come; any length when nobody knows it.
-func (t *travelling) backLeg() int {
+func (m *model) backLeg(t *travelling) int {
 	if t.port == 0 {
-		return t.peerLeg()
+		return m.peerLeg(t)
 	}
 	if place := t.vpc.placeOf(sourceOf(t.ip)); place != 0 {
-		return t.placeLeg(place)
+		return m.placeLeg(t, place)
 	}
 	if t.vpc.at(2, sourceOf(t.ip)) {
-		return t.peerLeg()
+		return m.peerLeg(t)
 	}
 	return 1 << 16
 }

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -160,24 +159,12 @@ func (r *randomPacket) quote(src, dst netip.Addr, payload []byte) []byte {
 	return payload[:min(len(payload), 28+40*r.IntN(30))]
 }
 
-func (r *randomPacket) options() (options []*layers.GeneveOption) {
-	for range r.IntN(8) / 5 {
-		o := &layers.GeneveOption{Class: uint16(r.Uint32()), Type: byte(r.IntN(128)), Data: r.bytes(4 * r.IntN(6))}
-		if r.one(6) {
-			o.Type |= 0x80
-		}
-		o.Length = uint8(4 + len(o.Data))
-		options = append(options, o)
-	}
-	return options
-}
-
 func outcomeOf(p *pair, t *testing.T, f func()) outcome {
 	got := outcome{sent: make(map[uint32][][]byte)}
 	got.verdicts = p.a.verdicts(f)
 	for port := uint32(firstPort); port <= lastPort; port++ {
 		for _, frame := range p.a.got(port) {
-			if port != wanPort {
+			if port != wanPort || p.a.snap.Peers[0].Direct.IsValid() {
 				got.sent[port] = append(got.sent[port], normal(frame))
 				continue
 			}
@@ -224,11 +211,10 @@ func (p *pair) exchange(t *testing.T, r *randomPacket, want *model) (got outcome
 			dst = want.outside(r.vpc, dst)
 		}
 		inner := r.inner(src, dst)
-		var options []*layers.GeneveOption
+		port, frame := fromHost(r.vpc, 1, place, inner)
 		if place == atGeneve4 || place == atGeneve6 {
-			options = r.options()
+			frame = want.geneveFrame(r.vpc, place, inner, r.options())
 		}
-		port, frame := fromHost(r.vpc, 1, place, inner, options...)
 		if port == sitePort {
 			setTrafficClass(frame[14:], byte(r.Uint32()))
 		}
@@ -248,15 +234,40 @@ func (p *pair) exchange(t *testing.T, r *randomPacket, want *model) (got outcome
 		dst = want.outside(r.vpc, dst)
 	}
 	plain := r.inner(src, dst)
+	geneve := r.geneveFromPeer(plain)
+	if direct := p.a.snap.Peers[0].Direct; direct.IsValid() {
+		own := wanAddr(1, 4)
+		if direct.Addr().Is6() {
+			own = wanAddr(1, 6)
+		}
+		b := overUDP(direct.Addr(), own, byte(r.Uint32()), directPort, false, gopacket.Payload(geneve))
+		frame := framed(ethernet(portMAC(2, wanPort), portMAC(1, wanPort), etherTypeOfPacket(b)), b)
+		want.fromDirect(frame)
+		return outcomeOf(p, t, func() {
+			if !p.a.queues[0][wanPort].Inject(frame) {
+				t.Fatal("no frame")
+			}
+			p.a.turn()
+		}), fmt.Sprintf("from the peer, in the clear: %v", decode(plain))
+	}
 	if r.vpc != defaultVPC {
-		plain = tunnelled(r.vpc.vni(1), etherTypeOfPacket(plain), plain, r.options()...)
-		setTrafficClass(plain, byte(r.Uint32()))
+		plain = udpPacket(tunnelAddrs(2)[0], tunnelAddrs(1)[0], 64, byte(r.Uint32()), 50000, 6081, geneve)
 	}
 	want.fromPeer(plain, 0)
 	return outcomeOf(p, t, func() {
 		p.sealTo(t, plain)
 		p.a.turn()
 	}), fmt.Sprintf("from the peer: %v", decode(plain))
+}
+
+// geneveFromPeer wraps a packet as the peer may, with or without Ethernet.
+func (r *randomPacket) geneveFromPeer(b []byte) []byte {
+	etherType := etherTypeOfPacket(b)
+	if r.one(4) {
+		b = framed(ethernet([6]byte{2}, [6]byte{4}, etherType), b)
+		etherType = layers.EthernetTypeTransparentEthernetBridging
+	}
+	return geneveBytes(r.vpc.vni(1), etherType, r.options(), b)
 }
 
 // tallyOf is how often each verdict was met.
@@ -295,107 +306,4 @@ func TestRandomPacketsFareAsTheSlowModelSays(t *testing.T) {
 		t.Errorf("%d fragments", pieces)
 	}
 	seen.atLeast(t, 20, ToPeer, ToSite, Answered, Originated, Martian, Multicast, CongestionLost, SourceNotAllowed, NotForTransit, GatewayOnly, TTLExpired, NoRoute, TooBig, CriticalOption)
-}
-
-// policies changes the VPCs of a snapshot: access lists, source checks, groups, translations and segment sizes.
-func (r *randomPacket) policies(s *Snapshot) {
-	for i := range s.VPCs {
-		v, name := &s.VPCs[i], vpcName(i)
-		v.Sources = SourceCheck(r.IntN(3))
-		v.MSS = [...]int{0, 0, -1, 1000, 60}[r.IntN(5)]
-		v.ACL, v.Groups, v.Flood, v.Translate = ACL{}, nil, nil, nil
-		if r.one(2) {
-			v.ACL = r.accessList(name)
-		}
-		if r.one(2) {
-			v.Groups = prefixes("239.1.0.0/16", "ff08::/16")
-			for id := range s.Deliveries {
-				if s.Deliveries[id].VNI == v.VNI {
-					v.Flood = append(v.Flood, uint32(id))
-				}
-			}
-		}
-		if r.one(2) {
-			for _, prefix := range name.prefixes(1) {
-				v.Translate = append(v.Translate, Translation{Prefix: prefix, As: netip.PrefixFrom(seenAs(1, prefix.Addr()), prefix.Bits())})
-			}
-		}
-	}
-	s.Peers[0].MSS = [...]int{0, 0, -1, 900}[r.IntN(4)]
-}
-
-// accessList is randomACL about addresses that there are.
-func (r *randomPacket) accessList(v vpcName) ACL {
-	l := randomACL(r.Rand)
-	l.Default = [...]ACLAction{Allow, Allow, Allow, Deny, Reject}[r.IntN(5)]
-	for i := range l.Rules {
-		for _, list := range [][]netip.Prefix{l.Rules[i].Source, l.Rules[i].Destination} {
-			for at := range list {
-				version := 4 + 2*r.IntN(2)
-				bits := map[int][]int{4: {0, 16, 24, 32}, 6: {0, 32, 48, 128}}[version][r.IntN(4)]
-				list[at] = netip.PrefixFrom(v.host(1+r.IntN(2), 1+r.IntN(places-1), version), bits).Masked()
-			}
-		}
-	}
-	return *l
-}
-
-// The same with everything that a VPC may have: another set of policies for every 250 packets.
-func TestRandomPacketsFareAsTheSlowModelSaysUnderPolicies(t *testing.T) {
-	p := newPair(t, gatewayOptions{tune: func(o *Options) { o.ErrorRate = 1 << 30 }})
-	p.connect(t)
-	seen := make(tallyOf)
-	clamped := p.a.relay.Counters().Clamped
-	for i := range uint64(10_000) {
-		r := newRandomPacket(rand.New(rand.NewPCG(*seed, 1<<32+i)))
-		if i%250 == 0 {
-			p.a.change(r.policies)
-		}
-		want := newModel(p.a.snap, nil)
-		got, what := p.exchange(t, r, want)
-		if !got.equal(want.outcome) {
-			t.Fatalf("packet %d in %v %s\n got %v\nwant %v\nunder %+v", i, r.vpc, what, got, want.outcome, p.a.snap.VPCs[r.vpc])
-		}
-		seen.add(got)
-	}
-	if n := p.a.relay.Counters().Clamped - clamped; n < 100 {
-		t.Errorf("%d segment sizes were lowered", n)
-	}
-	seen.atLeast(t, 20, ToPeer, ToSite, Answered, Originated, ACLDenied, InsideAddress, OutsideAddress, SpoofedSource, Multicast, TooBig, NotForTransit, CriticalOption)
-	seen.atLeast(t, 3, TinyFragment)
-}
-
-// The same under limits of packets, with time that passes in whole milliseconds.
-func TestRandomPacketsFareAsTheSlowModelSaysUnderLimits(t *testing.T) {
-	clock := newFakeClock()
-	p := newPair(t, gatewayOptions{now: clock.now, tune: func(o *Options) { o.ErrorRate = 1 << 30 }})
-	p.connect(t)
-	var buckets slowBuckets
-	seen := make(tallyOf)
-	for i := range uint64(6000) {
-		r := newRandomPacket(rand.New(rand.NewPCG(*seed, 2<<32+i)))
-		if i%1500 == 0 {
-			p.a.change(func(s *Snapshot) {
-				limit := func() Limit { return Limit{Packets: [...]uint64{0, 0, 200, 400}[r.IntN(4)]} }
-				for v := range s.VPCs {
-					s.VPCs[v].Limits = Limits{FromSite: limit(), ToSite: limit()}
-				}
-				s.Peers[0].Limits = Limits{FromSite: limit(), ToSite: limit()}
-				s.Ports[wanPort-firstPort].ToPeers = limit()
-			})
-			clock.advance(time.Second) // all buckets are full
-			buckets = make(slowBuckets)
-		}
-		if r.one(20) {
-			clock.advance(5 * time.Millisecond)
-			buckets.pass(5)
-		}
-		want := newModel(p.a.snap, buckets)
-		got, what := p.exchange(t, r, want)
-		if !got.equal(want.outcome) {
-			t.Fatalf("packet %d in %v %s\n got %v\nwant %v\nwith %v", i, r.vpc, what, got, want.outcome, buckets)
-		}
-		seen.add(got)
-	}
-	seen.atLeast(t, 200, ToPeer, ToSite, RateLimited)
 }

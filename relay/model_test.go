@@ -18,6 +18,7 @@ import (
 type model struct {
 	outcome
 	pieces  int // fragments made
+	mizars  int // packets delivered to Mizar's nodes
 	snap    *Snapshot
 	buckets slowBuckets // of its limits
 }
@@ -58,7 +59,7 @@ type travelling struct {
 	port     uint32 // port it came from; 0: from the peer
 	ours     bool   // made by the gateway
 	flooded  bool   // to a multicast group
-	options  []*layers.GeneveOption
+	options  geneveOptions
 }
 
 func (m *model) end(verdict Verdict) { m.verdicts[verdict.String()]++ }
@@ -77,19 +78,17 @@ func (m *model) fromPort(port uint32, frame []byte) {
 		m.enter(t)
 		return
 	}
-	vni, inner := innerOf(port, frame)
-	for v := defaultVPC; v <= blue; v++ {
-		if v.vni(1) == vni {
-			t.vpc = v
-		}
+	var vni uint32
+	if udp := p.Layer(layers.LayerTypeUDP).(*layers.UDP); udp.DstPort == 6081 {
+		t.fromSite = atGeneve4
+		vni, t.options, t.ip = readGeneve(udp.Payload)
+	} else {
+		t.fromSite = atVXLAN4
+		vni, t.ip = innerOf(port, frame)
+		t.ip = bytes.Clone(unpadded(t.ip))
 	}
-	outerTOS := trafficClass(p.LinkLayer().LayerPayload())
-	t.fromSite = atVXLAN4
-	if g, ok := p.Layer(layers.LayerTypeGeneve).(*layers.Geneve); ok {
-		t.fromSite, t.options = atGeneve4, g.Options
-	}
-	t.ip = bytes.Clone(unpadded(inner))
-	if m.congestion(t, outerTOS) {
+	t.vpc = vpcOf(vni)
+	if m.congestion(t, trafficClass(p.LinkLayer().LayerPayload())) {
 		m.enter(t)
 	}
 }
@@ -107,16 +106,11 @@ func (m *model) fromPeer(plain []byte, tos byte) {
 	if !m.congestion(t, tos) {
 		return
 	}
-	p := decode(t.ip)
 	if dst := destinationOf(t.ip); dst == tunnelAddrs(1)[0] {
-		g := p.Layer(layers.LayerTypeGeneve).(*layers.Geneve)
-		for v := red; v <= blue; v++ {
-			if v.vni(1) == g.VNI {
-				t.vpc = v
-			}
-		}
 		inside := trafficClass(t.ip)
-		t.options, t.ip = g.Options, bytes.Clone(unpadded(g.Payload))
+		var vni uint32
+		vni, t.options, t.ip = readGeneve(t.ip[28:])
+		t.vpc = vpcOf(vni)
 		if !m.congestion(t, inside) {
 			return
 		}
@@ -235,22 +229,6 @@ func (m *model) forward(t *travelling) {
 	}
 }
 
-func critical(options []*layers.GeneveOption) bool {
-	for _, o := range options {
-		if o.Type&0x80 != 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func optionsLen(options []*layers.GeneveOption) (n int) {
-	for _, o := range options {
-		n += 4 + len(o.Data)
-	}
-	return n
-}
-
 // tooBig cuts what may be cut, and sends every piece on by again; it refuses what may not.
 func (m *model) tooBig(t *travelling, limit int, again func(*travelling)) {
 	if t.ip[0]>>4 == 4 && t.ip[6]&0x40 == 0 && !t.flooded {
@@ -266,11 +244,15 @@ func (m *model) tooBig(t *travelling, limit int, again func(*travelling)) {
 }
 
 func (m *model) toPeer(t *travelling) {
-	back := t.backLeg() // while the source is still the site's own
+	back := m.backLeg(t) // while the source is still the site's own
 	m.translateOut(t)
+	if m.snap.Peers[0].Direct.IsValid() {
+		m.toDirect(t, back)
+		return
+	}
 	plain, tos := t.ip, trafficClass(t.ip)
 	if t.vpc == defaultVPC {
-		if critical(t.options) {
+		if t.options.critical {
 			m.end(CriticalOption)
 			return
 		}
@@ -280,16 +262,17 @@ func (m *model) toPeer(t *travelling) {
 			return
 		}
 	} else {
-		limit := t.peerLeg()
+		limit := m.peerLeg(t)
 		m.clamp(t, limit, back, m.snap.Peers[0].MSS)
 		if len(plain) > limit {
 			m.tooBig(t, limit, m.toPeer)
 			return
 		}
 		plain = overUDP(tunnelAddrs(1)[0], tunnelAddrs(2)[0], tos, 6081, false,
-			&layers.Geneve{Protocol: etherTypeOfPacket(plain), VNI: t.vpc.vni(2), Options: t.options, CriticalOption: critical(t.options)}, gopacket.Payload(plain))
+			gopacket.Payload(geneveBytes(t.vpc.vni(2), etherTypeOfPacket(plain), t.options, plain)))
 	}
-	if !m.within(&m.snap.Peers[0].Limits.FromSite, t) || !m.within(&m.snap.Ports[wanPort-firstPort].ToPeers, t) {
+	onWire := 20 + 8 + 32 + len(plain) // IPv4, UDP and WireGuard around it, without padding
+	if !m.within(&m.snap.Peers[0].Limits.FromSite, t, len(t.ip)) || !m.within(&m.snap.Ports[wanPort-firstPort].ToPeers, t, onWire) {
 		return
 	}
 	m.sealed = append(m.sealed, sealedPacket{tos, normalPlain(plain)})
@@ -332,11 +315,11 @@ func (m *model) deliver(t *travelling, place int) {
 		sender = m.snap.Peers[0].MSS
 	}
 	if place == atRouted {
-		if critical(t.options) {
+		if t.options.critical {
 			m.end(CriticalOption)
 			return
 		}
-		m.clamp(t, wireMTU, t.backLeg(), sender)
+		m.clamp(t, wireMTU, m.backLeg(t), sender)
 		if len(t.ip) > wireMTU {
 			m.tooBig(t, wireMTU, func(c *travelling) { m.deliver(c, place) })
 			return
@@ -346,27 +329,29 @@ func (m *model) deliver(t *travelling, place int) {
 		m.end(t.good(ToSite))
 		return
 	}
-	vtep, own := vtepAddr(1, place), siteAddr(1, 4)
+	vtep, own := m.vtep(t.vpc, place), siteAddr(1, 4)
 	if vtep.Is6() {
 		own = siteAddr(1, 6)
 	}
-	port := uint16(4789)
-	var header gopacket.SerializableLayer = &layers.VXLAN{ValidIDFlag: true, VNI: t.vpc.vni(1)}
-	if place == atGeneve4 || place == atGeneve6 {
-		port = 6081
-		header = &layers.Geneve{Protocol: layers.EthernetTypeTransparentEthernetBridging, VNI: t.vpc.vni(1), Options: t.options, CriticalOption: critical(t.options)}
-	} else if critical(t.options) {
-		m.end(CriticalOption)
+	if !m.optionsFor(t, place) {
 		return
 	}
-	limit := t.placeLeg(place)
-	m.clamp(t, limit, t.backLeg(), sender)
+	limit := m.placeLeg(t, place)
+	m.clamp(t, limit, m.backLeg(t), sender)
 	if len(t.ip) > limit {
 		m.tooBig(t, limit, func(c *travelling) { m.deliver(c, place) })
 		return
 	}
-	packet := overUDP(own, vtep, trafficClass(t.ip), port, vtep.Is6(), header,
-		gopacket.Payload(framed(ethernet(t.vpc.mac(), mac, etherTypeOfPacket(t.ip)), gopacket.Payload(t.ip))))
+	inside := framed(ethernet(t.vpc.mac(), mac, etherTypeOfPacket(t.ip)), t.ip)
+	header := []gopacket.SerializableLayer{&layers.VXLAN{ValidIDFlag: true, VNI: t.vpc.vni(1)}, gopacket.Payload(inside)}
+	port := uint16(4789)
+	if place == atGeneve4 || place == atGeneve6 {
+		port, header = 6081, []gopacket.SerializableLayer{gopacket.Payload(geneveBytes(t.vpc.vni(1), layers.EthernetTypeTransparentEthernetBridging, t.options, inside))}
+	}
+	packet := overUDP(own, vtep, trafficClass(t.ip), port, vtep.Is6(), header...)
+	if m.mizar(t.vpc, place) != nil {
+		m.mizars++
+	}
 	m.send(sitePort, framed(ethernet(portMAC(1, sitePort), nodeMAC(1, place), etherTypeOfPacket(packet)), gopacket.Payload(packet)))
 	m.end(t.good(ToSite))
 }
@@ -461,11 +446,11 @@ func isICMPError(b []byte) bool {
 func normal(frame []byte) []byte {
 	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)
 	udp, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP)
-	if !ok || udp.DstPort != 4789 && udp.DstPort != 6081 || p.Layers()[2] != gopacket.Layer(udp) {
+	if !ok || !overlayPort(udp.Contents[2:]) || p.Layers()[2] != gopacket.Layer(udp) {
 		return frame
 	}
 	b := bytes.Clone(frame)
-	if p.Layer(layers.LayerTypeIPv6) != nil && b[12] == 0x86 {
+	if p.Layer(layers.LayerTypeIPv6) != nil && b[12] == 0x86 && udp.DstPort != directPort {
 		if wrongUDPChecksum(b[14:]) {
 			panic(fmt.Sprintf("a UDP checksum over IPv6 is wrong: %x", frame))
 		}
@@ -490,7 +475,7 @@ func normalPlain(b []byte) []byte {
 
 func overlayPort(b []byte) bool {
 	port := binary.BigEndian.Uint16(b)
-	return port == 4789 || port == 6081
+	return port == 4789 || port == 6081 || port == directPort
 }
 
 // wrongUDPChecksum adds the datagram of an IPv6 packet up word by word.
