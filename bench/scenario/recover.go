@@ -50,6 +50,9 @@ func (r *Run) Recover(ctx context.Context, event method.Event, rate float64, lim
 	done := make(chan result, 1)
 	go func() {
 		sent, err := r.generator.Run(flow, lead+limit)
+		if errors.Is(err, traffic.ErrNotTaken) { // an outage longer than the rest of the run: the packets are lost, and count
+			err = nil
+		}
 		done <- result{sent, err}
 	}()
 	w := &watch{read: r.sink.Read}

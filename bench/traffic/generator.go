@@ -230,13 +230,17 @@ func (g *Generator) Run(ctx context.Context, d time.Duration) (Sent, error) {
 	sent.Refused = after.refused - before.refused
 	err = errors.Join(err, e)
 	if err == nil && after.veth && lostOnTheWay(sent, after.taken-before.taken) {
-		err = errors.New("the link took no packets: its other end needs an XDP program (see Pass) or GRO, and has to be up")
+		err = ErrNotTaken
 	}
 	if err != nil {
 		err = fmt.Errorf("generator on %s: %w", g.options.Link, err)
 	}
 	return sent, err
 }
+
+// ErrNotTaken: what was sent is known, but most of it has reached no other end. A gateway that is down for most of a run
+// looks like that, too.
+var ErrNotTaken = errors.New("the link took no packets: its other end needs an XDP program (see Pass) or GRO, and has to be up")
 
 // lostOnTheWay: the kernel drops live frames for a veth that cannot take them, and counts them nowhere. The link has
 // other packets too, and up to 256 of ours may be in its ring.
