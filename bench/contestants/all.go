@@ -9,7 +9,7 @@ func All() []scenario.Driver {
 		WireGuardGo{}, Nebula{},
 		OVS{Tunnel: "geneve"}, OVS{Tunnel: "vxlan"},
 		PcapRelay{},
-		KernelForward{}, KernelVXLAN{},
+		KernelForward{}, KernelVXLAN{}, SluiceDirect{},
 	}
 }
 

@@ -76,6 +76,10 @@ wireguard:
   keyFile: {{.Dir}}/wg.key
   listenPort: {{.Port}}
   tunnelAddresses: [{{.Tunnel}}]
+{{- if .PinDir}}
+direct:
+  pinDir: {{.PinDir}}
+{{- end}}
 vpcs:
   - name: default
 {{- if not .Overlay}}
@@ -100,9 +104,13 @@ vpcs:
 peers:
 {{- range $peer := .Peers}}
   - name: peer{{$peer.Number}}
-    publicKey: {{$peer.Key}}
     endpoint: {{$peer.Endpoint}}
+{{- if $.PinDir}}
+    encryption: none
+{{- else}}
+    publicKey: {{$peer.Key}}
     tunnelAddresses: [{{$peer.Tunnel}}]
+{{- end}}
     vpcs:
 {{- if $.Overlay}}
 {{- range $.VPCs}}
@@ -128,10 +136,15 @@ type sluiceSettings struct {
 	OverlayMAC, PodMAC    string
 	Peers                 []scenario.Peer
 	Tunnel                netip.Addr
+	PinDir                string // of the XDP program, where peers have no encryption; else empty
 }
+
+// sluiceFile is the configuration, in the folder of the host.
+const sluiceFile = "sluice.yaml"
 
 // sluiceGateways is one or two `sluice run`.
 type sluiceGateways struct {
+	binary  string
 	version string
 	daemons []*scenario.Daemon
 	sockets []string
@@ -139,33 +152,43 @@ type sluiceGateways struct {
 
 // Build starts both gateways and waits for their session.
 func (Sluice) Build(ctx context.Context, lab *scenario.Lab) (scenario.Gateways, error) {
+	g, err := buildSluice(ctx, lab, func(*sluiceSettings) {})
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// buildSluice starts the gateways, with settings that amend has changed. With an error it returns those that it has started.
+func buildSluice(ctx context.Context, lab *scenario.Lab, amend func(*sluiceSettings)) (*sluiceGateways, error) {
 	binary, version, err := program{name: "sluice", pkg: "./cmd/sluice"}.build(ctx)
 	if err != nil {
 		return nil, err
 	}
-	g := &sluiceGateways{version: version}
+	g := &sluiceGateways{binary: binary, version: version}
 	for i, site := range lab.Ends {
 		if !lab.Active(i) {
 			continue
 		}
 		settings := sluiceSite(lab, i)
+		amend(&settings)
 		var text bytes.Buffer
 		if err := sluiceConfiguration.Execute(&text, settings); err != nil {
-			return nil, err
+			return g, err
 		}
-		file := filepath.Join(settings.Dir, "sluice.yaml")
+		file := filepath.Join(settings.Dir, sluiceFile)
 		if err := os.WriteFile(file, text.Bytes(), 0o600); err != nil {
-			return nil, err
+			return g, err
 		}
 		d, err := lab.Start(ctx, site.Gateway, nil, binary, "run", "-c", file)
 		if err != nil {
-			return nil, err
+			return g, err
 		}
 		g.daemons, g.sockets = append(g.daemons, d), append(g.sockets, filepath.Join(settings.Dir, "sock"))
 	}
 	for i, d := range g.daemons {
 		if err := d.Wait(ctx, func() error { return g.ready(ctx, i) }); err != nil {
-			return nil, err
+			return g, err
 		}
 	}
 	return g, nil

@@ -86,6 +86,17 @@ func memory(b *strings.Builder, r Results) {
 	}
 }
 
+// ours is the contestant of ours that encrypts, as a comparison has it.
+const ours = "sluice"
+
+// opponent is whom Sluice met, with what Sluice was where it was not what the table's head says.
+func opponent(c method.Comparison) string {
+	if c.A == ours {
+		return c.B
+	}
+	return c.B + ", against " + c.A
+}
+
 // ratio in a table, with a question mark when more quads were left out than count.
 func ratio(c method.Comparison, m method.Metric) string {
 	e, ok := c.Ratios[m]
@@ -127,17 +138,17 @@ func duels(b *strings.Builder, r Results) {
 				head = true
 				fmt.Fprintf(b, "\n## %s\n\n%s\n\n", kind.title, kind.text)
 				if kind.name == TCP {
-					b.WriteString("| scenario | other | " + c.A + " Gb/s | other Gb/s | ratio | quads (left out) |\n|---|---|---:|---:|---:|---:|\n")
+					b.WriteString("| scenario | other | " + ours + " Gb/s | other Gb/s | ratio | quads (left out) |\n|---|---|---:|---:|---:|---:|\n")
 				} else {
-					b.WriteString("| scenario | other | " + c.A + " kpps | other kpps | ratio of pps | ns/packet | other | ratio | machine ratio | quads (left out) |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+					b.WriteString("| scenario | other | " + ours + " kpps | other kpps | ratio of pps | ns/packet | other | ratio | machine ratio | quads (left out) |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 				}
 			}
 			if kind.name == TCP {
-				fmt.Fprintf(b, "| %s | %s | %.2f | %.2f | %s | %s |\n", d.Scenario, c.B,
+				fmt.Fprintf(b, "| %s | %s | %.2f | %.2f | %s | %s |\n", d.Scenario, opponent(c),
 					c.FiguresA[method.Bits].Median/1e9, c.FiguresB[method.Bits].Median/1e9, ratio(c, method.Bits), left(c, method.Bits))
 				continue
 			}
-			fmt.Fprintf(b, "| %s | %s | %.0f | %.0f | %s | %s | %s | %s | %s | %s |\n", d.Scenario, c.B,
+			fmt.Fprintf(b, "| %s | %s | %.0f | %.0f | %s | %s | %s | %s | %s | %s |\n", d.Scenario, opponent(c),
 				c.FiguresA[method.PPS].Median/1e3, c.FiguresB[method.PPS].Median/1e3, ratio(c, method.PPS),
 				figure(c.FiguresA[method.DUTNs]), figure(c.FiguresB[method.DUTNs]), ratio(c, method.DUTNs), ratio(c, method.MachineNs), left(c, method.PPS))
 		}

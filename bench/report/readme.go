@@ -57,7 +57,7 @@ func headline(r Results) string {
 			fmt.Fprintf(&b, "| %s | veth, TCP | – | %.2f Gb/s | %.2f Gb/s | %s |\n", c.B, c.FiguresA[method.Bits].Median/1e9, c.FiguresB[method.Bits].Median/1e9, ratio(c, method.Bits))
 			continue
 		}
-		fmt.Fprintf(&b, "| %s | veth | %s | %.0f kpps | %.0f kpps | %s |\n", c.B, d.Scenario, c.FiguresA[method.PPS].Median/1e3, c.FiguresB[method.PPS].Median/1e3, ratio(c, method.PPS))
+		fmt.Fprintf(&b, "| %s | veth | %s | %.0f kpps | %.0f kpps | %s |\n", opponent(c), d.Scenario, c.FiguresA[method.PPS].Median/1e3, c.FiguresB[method.PPS].Median/1e3, ratio(c, method.PPS))
 	}
 	return b.String()
 }

@@ -47,6 +47,7 @@ func example(t *testing.T) Results {
 		Duels: []Duel{
 			{Scenario: method.Scenario{Size: 64}, Kind: Flood, Comparison: comparison(t, "sluice", "nebula", method.PPS, 600e3, 100e3)},
 			{Scenario: method.Scenario{Size: 1420}, Kind: Flood, Comparison: comparison(t, "sluice", "nebula", method.PPS, 300e3, 100e3)},
+			{Scenario: method.Scenario{Size: 1420}, Kind: Flood, Comparison: comparison(t, "sluice-direct", "kernel-vxlan", method.PPS, 900e3, 300e3)},
 			{Scenario: method.Scenario{Size: 1420}, Kind: TCP, Comparison: comparison(t, "sluice", "nebula", method.Bits, 3e9, 1e9)},
 			{Scenario: method.Scenario{Size: 512}, Kind: AtLoad, Rate: 20e3, Comparison: comparison(t, "sluice", "nebula", method.P999, 50e3, 200e3)},
 			{Scenario: method.Scenario{Size: 1420, Native: true}, Kind: TCP, Comparison: comparison(t, "sluice", "kernel", method.Bits, 3e9, 30e9)},
@@ -121,6 +122,7 @@ func TestMarkdownHasEveryFigure(t *testing.T) {
 	for _, want := range []string{
 		"| seal | 64 B | relay | 250 | wireguard-go | 1000 | **4.00 (4.00 to 4.00)** | 6 (0) |",
 		"| 64 B | nebula | 600 | 100 | **6.00 (6.00 to 6.00)** |",
+		"| 1420 B | kernel-vxlan, against sluice-direct | 900 | 300 | **3.00 (3.00 to 3.00)** |",
 		"| 1420 B | nebula | 3.00 | 1.00 | **3.00 (3.00 to 3.00)** |",
 		"| 512 B | nebula | 20.0 | p99.9 | 50 | 200 | **4.00 (4.00 to 4.00)** | 6 (0) |",
 		"veth-native (a footnote",

@@ -43,6 +43,12 @@ type Repairer interface {
 	Repair(context.Context) error
 }
 
+// Bypass is Gateways with processes that packets pass by: the kernel forwards them, and goes on without the processes.
+type Bypass interface {
+	// Passed is how many packets the processes have handled so far, and how many the kernel has sent to the other site.
+	Passed(context.Context) (processes, kernel uint64, err error)
+}
+
 // Session is Gateways with keys that are renewed.
 type Session interface {
 	// LastHandshake is when the session of the first gateway was made.

@@ -109,6 +109,9 @@ func (d *Daemon) Restart(ctx context.Context) error {
 	return d.start(ctx)
 }
 
+// Stop asks the process to end, and waits until it has.
+func (d *Daemon) Stop() error { return d.cmd.Stop() }
+
 // Wait asks again and again until ready says nil, the process ends, or ctx is done.
 func (d *Daemon) Wait(ctx context.Context, ready func() error) error {
 	err := Eventually(ctx, func() error {

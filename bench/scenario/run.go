@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/sluicegw/sluice/bench/method"
@@ -61,19 +62,21 @@ func (r *Run) open(ctx context.Context) error {
 }
 
 // poll makes the first link take live frames: XDP programs do that, else receive offload.
-// Where the kernel is the contestant, it gets threads that do it.
+// Where the kernel does the work, it gets threads that do it.
 func (r *Run) poll(ctx context.Context) error {
 	device, err := r.first.Host.Netlink().LinkByName(r.first.Name)
 	if err != nil {
 		return err
 	}
-	if xdp := device.Attrs().Xdp; xdp != nil && xdp.Attached {
+	_, bypass := r.Gateways.(Bypass)
+	if xdp := device.Attrs().Xdp; xdp == nil || !xdp.Attached {
+		if err := Ethtool(ctx, r.first, "gro", true); err != nil {
+			return err
+		}
+	} else if !bypass || len(r.threads) > 0 {
 		return nil
 	}
-	if err := Ethtool(ctx, r.first, "gro", true); err != nil {
-		return err
-	}
-	if len(r.Gateways.PIDs()) > 0 {
+	if len(r.Gateways.PIDs()) > 0 && !bypass {
 		return nil
 	}
 	r.threads, err = r.Lab.thread(ctx, r.first)
@@ -195,7 +198,11 @@ func (r *Run) offer(ctx context.Context, d time.Duration) (method.Counts, error)
 	if err := r.sink.Reset(); err != nil {
 		return method.Counts{}, err
 	}
-	meter, err := method.StartMeter(append(r.threads, r.PIDs()...))
+	check, err := r.bypassed(ctx)
+	if err != nil {
+		return method.Counts{}, err
+	}
+	meter, err := method.StartMeter(append(slices.Clone(r.threads), r.PIDs()...))
 	if err != nil {
 		return method.Counts{}, err
 	}
@@ -208,7 +215,11 @@ func (r *Run) offer(ctx context.Context, d time.Duration) (method.Counts, error)
 		return method.Counts{}, err
 	}
 	time.Sleep(drain)
-	return r.counts(sent, usage)
+	counts, err := r.counts(sent, usage)
+	if err != nil {
+		return method.Counts{}, err
+	}
+	return counts, check(counts.Received)
 }
 
 func (r *Run) counts(sent traffic.Sent, usage method.Usage) (method.Counts, error) {

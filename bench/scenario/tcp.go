@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +33,9 @@ func (r *Run) TCP(ctx context.Context, d time.Duration) (bits float64, usage met
 				return 0, usage, err
 			}
 		}
-		r.threads = nil
+		if _, ok := r.Gateways.(Bypass); !ok { // its programs go on polling
+			r.threads = nil
+		}
 		defer func() { err = errors.Join(err, r.poll(ctx)) }()
 	}
 	cpu := strconv.Itoa(r.Lab.Scenario.GeneratorCPU)
@@ -42,14 +45,14 @@ func (r *Run) TCP(ctx context.Context, d time.Duration) (bits float64, usage met
 	}
 	defer server.Stop()
 	seconds := strconv.FormatFloat(max(d.Seconds(), 1), 'f', 0, 64)
-	meter, err := method.StartMeter(r.PIDs())
+	meter, err := method.StartMeter(append(slices.Clone(r.threads), r.PIDs()...))
 	if err != nil {
 		return 0, usage, err
 	}
 	err = Eventually(ctx, func() error {
 		ctx, cancel := context.WithTimeout(ctx, d+10*time.Second)
 		defer cancel()
-		if meter, err = method.StartMeter(r.PIDs()); err != nil {
+		if meter, err = method.StartMeter(append(slices.Clone(r.threads), r.PIDs()...)); err != nil {
 			return err
 		}
 		client := r.Lab.Ends[0].End.Command(ctx, "taskset", "-c", cpu, "iperf3",

@@ -149,6 +149,6 @@ func (s *Scope) Close() error {
 	for i := len(hosts) - 1; i >= 0; i-- {
 		errs = append(errs, hosts[i].close())
 	}
-	errs = append(errs, os.RemoveAll(s.dir), s.lock.Close())
+	errs = append(errs, unmountBPF(s.dir), os.RemoveAll(s.dir), s.lock.Close())
 	return errors.Join(errs...)
 }

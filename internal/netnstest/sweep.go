@@ -103,7 +103,7 @@ func sweep() error {
 		for _, path := range names {
 			errs = append(errs, removeNamespace(path))
 		}
-		errs = append(errs, os.RemoveAll(dir))
+		errs = append(errs, unmountBPF(dir), os.RemoveAll(dir))
 	}
 	return errors.Join(errs...)
 }

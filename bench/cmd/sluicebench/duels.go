@@ -19,26 +19,46 @@ func ours() scenario.Driver { return contestants.All()[0] }
 // others are those that it meets in this run.
 func (b *bench) others() (drivers []scenario.Driver) {
 	for _, d := range append(contestants.All()[1:], contestants.Elsewhere()...) {
-		if len(b.only) == 0 || slices.Contains(b.only, d.Name()) {
+		if _, isOurs := d.(contestants.SluiceDirect); !isOurs && b.named(d) {
 			drivers = append(drivers, d)
 		}
 	}
 	return drivers
 }
 
-// meet starts ours and another in the same scenario, each in a lab of its own, and hands
+// named says whether a contestant takes part: --against names those that do.
+func (b *bench) named(d scenario.Driver) bool {
+	return len(b.only) == 0 || slices.Contains(b.only, d.Name())
+}
+
+// pair is a contestant of ours and one that it meets.
+type pair struct{ we, other scenario.Driver }
+
+// pairs are those of the floods: kernel forwarding into VXLAN, which does not encrypt either, meets ours without
+// encryption too, or only that if only that is named.
+func (b *bench) pairs() (pairs []pair) {
+	for _, d := range b.others() {
+		pairs = append(pairs, pair{ours(), d})
+	}
+	if b.named(contestants.KernelVXLAN{}) || b.named(contestants.SluiceDirect{}) {
+		pairs = append(pairs, pair{contestants.SluiceDirect{}, contestants.KernelVXLAN{}})
+	}
+	return pairs
+}
+
+// meet starts one of ours and another in the same scenario, each in a lab of its own, and hands
 // them over. Both have the attachment that the other one prefers.
-func (b *bench) meet(ctx context.Context, other scenario.Driver, s method.Scenario, f func(a, b method.Run) error) (err error) {
+func (b *bench) meet(ctx context.Context, us, other scenario.Driver, s method.Scenario, f func(a, b method.Run) error) (err error) {
 	s.Attachment = other.Attachments()[0]
-	if !slices.Contains(ours().Attachments(), s.Attachment) {
-		return fmt.Errorf("%s with attachment %s: %w", ours().Name(), s.Attachment, method.ErrUnavailable)
+	if !slices.Contains(us.Attachments(), s.Attachment) {
+		return fmt.Errorf("%s with attachment %s: %w", us.Name(), s.Attachment, method.ErrUnavailable)
 	}
 	theirs, err := b.start(ctx, other, s)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, theirs.Stop()) }()
-	we, err := b.start(ctx, ours(), s)
+	we, err := b.start(ctx, us, s)
 	if err != nil {
 		return err
 	}
@@ -103,11 +123,15 @@ func (b *bench) floodScenarios() (scenarios []method.Scenario) {
 }
 
 func (b *bench) floods(ctx context.Context) error {
-	others, scenarios := b.others(), b.floodScenarios()
-	b.left = len(others) * len(scenarios)
-	for _, other := range others {
+	pairs, scenarios := b.pairs(), b.floodScenarios()
+	b.left = len(pairs) * len(scenarios)
+	for _, p := range pairs {
 		for _, s := range scenarios {
-			if err := b.finish(ctx, other.Name(), s.String(), b.floodDuel(ctx, other, s)); err != nil {
+			what := s.String()
+			if p.we != ours() {
+				what += ", against " + p.we.Name()
+			}
+			if err := b.finish(ctx, p.other.Name(), what, b.floodDuel(ctx, p, s)); err != nil {
 				return err
 			}
 			b.left--
@@ -116,24 +140,24 @@ func (b *bench) floods(ctx context.Context) error {
 	return nil
 }
 
-func (b *bench) floodDuel(ctx context.Context, other scenario.Driver, s method.Scenario) error {
+func (b *bench) floodDuel(ctx context.Context, p pair, s method.Scenario) error {
 	if len(b.nics) > 0 {
-		return b.nicDuel(ctx, other, s)
+		return b.nicDuel(ctx, p, s)
 	}
-	return b.meet(ctx, other, s, func(we, theirs method.Run) error {
-		sides := alone([2]method.Side{b.flood(ours().Name(), we), b.flood(other.Name(), theirs)}, we, theirs)
+	return b.meet(ctx, p.we, p.other, s, func(we, theirs method.Run) error {
+		sides := alone([2]method.Side{b.flood(p.we.Name(), we), b.flood(p.other.Name(), theirs)}, we, theirs)
 		defer wake(we, theirs)
 		for _, side := range sides { // the first packets find cold caches, and routes to resolve
 			if _, err := side.Measure(ctx); err != nil {
 				return fmt.Errorf("warm up %s: %w", side.Name, err)
 			}
 		}
-		c, err := method.Compare(ctx, sides[0], sides[1], b.plan(other.Name()+", "+s.String(), b.quads))
+		c, err := method.Compare(ctx, sides[0], sides[1], b.plan(p.we.Name()+", "+p.other.Name()+", "+s.String(), b.quads))
 		if err != nil {
 			return err
 		}
 		b.results.Duels = append(b.results.Duels, report.Duel{Scenario: s, Kind: report.Flood, Comparison: c})
-		return errors.Join(b.footprint(ours().Name(), we), b.footprint(other.Name(), theirs))
+		return errors.Join(b.footprint(p.we.Name(), we), b.footprint(p.other.Name(), theirs))
 	})
 }
 
@@ -177,7 +201,7 @@ func (b *bench) tcp(ctx context.Context) error {
 }
 
 func (b *bench) tcpDuel(ctx context.Context, other scenario.Driver, s method.Scenario) error {
-	return b.meet(ctx, other, s, func(we, theirs method.Run) error {
+	return b.meet(ctx, ours(), other, s, func(we, theirs method.Run) error {
 		var sides [2]method.Side
 		for i, r := range []struct {
 			name string

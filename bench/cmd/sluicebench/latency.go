@@ -37,7 +37,7 @@ func (b *bench) latencies(ctx context.Context) error {
 }
 
 func (b *bench) latencyDuel(ctx context.Context, other scenario.Driver, s method.Scenario) error {
-	return b.meet(ctx, other, s, func(we, theirs method.Run) error {
+	return b.meet(ctx, ours(), other, s, func(we, theirs method.Run) error {
 		rate := 0.0
 		warm := alone([2]method.Side{
 			{Name: ours().Name(), Measure: b.carries(we, &rate)}, {Name: other.Name(), Measure: b.carries(theirs, &rate)},

@@ -46,8 +46,8 @@ func describe(nics []string) (all []string, err error) {
 
 // nicDuel is a floodDuel over real interfaces. Only one contestant can have them at a time, so each is started anew for
 // every slice.
-func (b *bench) nicDuel(ctx context.Context, other scenario.Driver, s method.Scenario) error {
-	s.Attachment = other.Attachments()[0]
+func (b *bench) nicDuel(ctx context.Context, p pair, s method.Scenario) error {
+	s.Attachment = p.other.Attachments()[0]
 	side := func(d scenario.Driver) method.Side {
 		return method.Side{Name: d.Name(), Measure: func(ctx context.Context) (sample method.Sample, err error) {
 			run, err := b.start(ctx, d, s)
@@ -64,7 +64,7 @@ func (b *bench) nicDuel(ctx context.Context, other scenario.Driver, s method.Sce
 			return sample, b.footprint(d.Name(), run)
 		}}
 	}
-	c, err := method.Compare(ctx, side(ours()), side(other), b.plan(other.Name()+", "+s.String(), b.quads))
+	c, err := method.Compare(ctx, side(p.we), side(p.other), b.plan(p.we.Name()+", "+p.other.Name()+", "+s.String(), b.quads))
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func TestFloodDuelGivesARow(t *testing.T) {
 	if err := b.floods(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if len(b.results.Duels) != 1 {
+	if len(b.results.Duels) != 2 {
 		t.Fatalf("%d rows: %v", len(b.results.Duels), b.results.Unavailable)
 	}
 	c := b.results.Duels[0].Comparison
@@ -79,6 +79,10 @@ func TestFloodDuelGivesARow(t *testing.T) {
 	}
 	if len(c.Slices) == 0 || c.Slices[0].Values[method.PPS] < 1000 {
 		t.Errorf("raw slices %v", c.Slices)
+	}
+	direct := b.results.Duels[1].Comparison
+	if direct.A != "sluice-direct" || direct.B != "kernel-vxlan" || direct.Ratios[method.PPS].N == 0 || direct.FiguresA[method.PPS].Median < 1000 {
+		t.Errorf("without encryption: %s against %s: %+v", direct.A, direct.B, direct.Ratios)
 	}
 	if _, err := report.Write(t.TempDir(), b.results); err != nil {
 		t.Error(err)
