@@ -116,12 +116,12 @@ func (j *judge) kind(frame []byte) (string, error) {
 		if j.ip4.Protocol != layers.IPProtocolUDP || !j.is(layers.LayerTypeUDP) {
 			return "", fmt.Errorf("%s %s > %s", j.ip4.Protocol, source, destination)
 		}
-		return j.wireGuard(source, destination, wireMTU-20-8)
+		return j.wireGuard(source, destination)
 	case j.is(layers.LayerTypeIPv6):
 		source, _ := netip.AddrFromSlice(j.ip6.SrcIP)
 		destination, _ := netip.AddrFromSlice(j.ip6.DstIP)
 		if j.is(layers.LayerTypeUDP) {
-			return j.wireGuard(source, destination, wireMTU-40-8)
+			return j.wireGuard(source, destination)
 		}
 		if j.is(layers.LayerTypeICMPv6) {
 			return j.neighbourDiscovery(source, destination)
@@ -135,8 +135,9 @@ func (j *judge) is(layer gopacket.LayerType) bool { return slices.Contains(j.dec
 
 // wireGuard checks what can be seen of a message without its keys: type, the
 // reserved bytes, the length (WireGuard's paper, section 5.4). Contents are padded
-// to 16 bytes, but not beyond what the link carries: longest.
-func (j *judge) wireGuard(source, destination netip.Addr, longest int) (string, error) {
+// to 16 bytes, but not beyond what the path carries, and a gateway that tries out how
+// much that is sends probes of any length, which receivers have to take.
+func (j *judge) wireGuard(source, destination netip.Addr) (string, error) {
 	problem := func(text string, args ...any) (string, error) {
 		return "", fmt.Errorf("UDP %s:%d > %s:%d %s", source, j.udp.SrcPort, destination, j.udp.DstPort, fmt.Sprintf(text, args...))
 	}
@@ -157,7 +158,7 @@ func (j *judge) wireGuard(source, destination netip.Addr, longest int) (string, 
 		return "WireGuard handshake response", nil
 	case kind == 3 && n == 64:
 		return "WireGuard cookie reply", nil
-	case kind == 4 && n >= 32 && (n%16 == 0 || n == longest): // a header, padded contents, a tag
+	case kind == 4 && n >= 32: // a header, contents, a tag
 		return "WireGuard data", nil
 	default:
 		return problem("is no WireGuard message: type %d, %d bytes", kind, n)

@@ -48,6 +48,9 @@ type Status struct {
 	Lost, Probes       int // of the last ones
 }
 
+// probeLen is a multiple of 16: probes are not padded (relay.PeerPacket.Probe), and so they look like other short messages.
+const probeLen = 48
+
 // Prober probes all peers. Its methods may be called from any goroutine.
 type Prober struct {
 	o    Options
@@ -163,7 +166,9 @@ func (p *Prober) work(replies []relay.EchoReply) time.Duration {
 	now := p.o.Clock()
 	for len(p.queue) > 0 && p.queue[0].m.wake() <= now {
 		t := p.queue[0]
-		if t.m.due(now, func(seq uint16) { p.o.Send(t.ID, packet.EchoRequest(t.Local, t.Remote, probeTOS, p.o.ID, seq, 0)) }) {
+		if t.m.due(now, func(seq uint16) {
+			p.o.Send(t.ID, packet.EchoRequest(t.Local, t.Remote, probeTOS, p.o.ID, seq, probeLen))
+		}) {
 			changed = true
 			p.o.Logger.Warn("peer is down: it answers no probes", "peer", t.Name, "silent", time.Duration(now-t.m.heard))
 		}
