@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -163,11 +165,10 @@ func (w *twinRelay) process(packet []byte) [][]byte {
 			w.t.Error("the relay has no frame")
 		}
 	})
-	for range 1000 {
+	// The worker may not run yet, and until it does Do is done at once.
+	for deadline := time.Now().Add(10 * time.Second); len(sent) == 0 && time.Now().Before(deadline); {
 		w.relay.Do(0, func() { sent = append(sent, w.queue.Collect()...) })
-		if len(sent) > 0 {
-			break
-		}
+		runtime.Gosched()
 	}
 	return sent
 }
