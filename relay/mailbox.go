@@ -30,35 +30,20 @@ type call struct {
 	done chan struct{}
 }
 
-func (m *mailbox) post(d wireguard.Datagram) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.datagrams) >= mailboxSize {
-		return false
-	}
-	m.datagrams = append(m.datagrams, d)
-	m.count.Add(1)
-	return true
-}
+func (m *mailbox) post(d wireguard.Datagram) bool { return postTo(m, &m.datagrams, d) }
 
-func (m *mailbox) postQuestion(q hosts.Question) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.questions) >= mailboxSize {
-		return false
-	}
-	m.questions = append(m.questions, q)
-	m.count.Add(1)
-	return true
-}
+func (m *mailbox) postQuestion(q hosts.Question) bool { return postTo(m, &m.questions, q) }
 
-func (m *mailbox) postPacket(p PeerPacket) bool {
+func (m *mailbox) postPacket(p PeerPacket) bool { return postTo(m, &m.packets, p) }
+
+// postTo adds v to one of m's queues. False: it is full.
+func postTo[T any](m *mailbox, queue *[]T, v T) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.packets) >= mailboxSize {
+	if len(*queue) >= mailboxSize {
 		return false
 	}
-	m.packets = append(m.packets, p)
+	*queue = append(*queue, v)
 	m.count.Add(1)
 	return true
 }
