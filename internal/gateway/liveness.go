@@ -1,14 +1,12 @@
 package gateway
 
 import (
-	"net/netip"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/internal/liveness"
-	"github.com/sluicegw/sluice/relay"
 )
 
 const (
@@ -20,15 +18,12 @@ const (
 
 // newLiveness makes what watches the peers.
 func (g *Gateway) newLiveness() error {
-	replies := make(chan relay.EchoReply, liveReplies)
-	if _, err := g.relay.ListenEcho(liveEcho, replies); err != nil {
+	replies, err := g.echoReplies(liveEcho, liveReplies)
+	if err != nil {
 		return err
 	}
 	g.alive = liveness.New(liveness.Options{
-		Clock: g.device.Clock, Replies: replies, ID: liveEcho, Logger: g.log,
-		Send: func(peer uint32, b []byte) bool {
-			return g.relay.SendToPeer(relay.PeerPacket{Peer: peer, Packet: b, Probe: true})
-		},
+		Clock: g.device.Clock, Replies: replies, ID: liveEcho, Logger: g.log, Send: g.sendProbe,
 		OnChange: func() {
 			select {
 			case g.lives <- struct{}{}:
@@ -42,15 +37,11 @@ func (g *Gateway) newLiveness() error {
 // watchPeers says which peers are to be watched.
 func (g *Gateway) watchPeers() {
 	peers := make([]liveness.Peer, 0, len(g.cfg.Peers))
-	for i := range g.cfg.Peers {
-		c := &g.cfg.Peers[i]
-		p := g.peers[c.Name]
-		if p == nil || p.wireguard == nil || !c.Probe.Enabled { // a direct peer has no tunnel
-			continue
+	for t := range g.tunnels() {
+		if probe := t.peer.Probe; probe.Enabled {
+			peers = append(peers, liveness.Peer{ID: t.id, Name: t.peer.Name, Key: t.wireguard, Local: t.local, Remote: t.remote,
+				Interval: probe.Interval, Multiplier: probe.Multiplier})
 		}
-		local, remote := commonFamily(g.cfg.WireGuard.TunnelAddresses, c.TunnelAddresses)
-		peers = append(peers, liveness.Peer{ID: p.id, Name: c.Name, Key: p.wireguard, Local: local, Remote: remote,
-			Interval: c.Probe.Interval, Multiplier: c.Probe.Multiplier})
 	}
 	g.alive.SetPeers(peers)
 }
@@ -82,18 +73,4 @@ func (g *Gateway) applyLiveness() {
 		return
 	}
 	g.log.Debug("routes follow the peers' liveness", "took", time.Since(start))
-}
-
-// commonFamily picks an address of each list, both IPv4 if there are any, or both IPv6; invalid when they have no family in common.
-func commonFamily(ours, theirs []netip.Addr) (local, remote netip.Addr) {
-	for _, four := range []bool{true, false} {
-		for _, a := range ours {
-			for _, b := range theirs {
-				if a.Is4() == four && b.Is4() == four {
-					return a, b
-				}
-			}
-		}
-	}
-	return netip.Addr{}, netip.Addr{}
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/internal/packet"
 	"github.com/sluicegw/sluice/internal/pathmtu"
-	"github.com/sluicegw/sluice/relay"
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
@@ -21,15 +20,12 @@ const (
 
 // newProber makes the path MTU prober.
 func (g *Gateway) newProber() error {
-	replies := make(chan relay.EchoReply, pathReplies)
-	if _, err := g.relay.ListenEcho(pathEcho, replies); err != nil {
+	replies, err := g.echoReplies(pathEcho, pathReplies)
+	if err != nil {
 		return err
 	}
 	g.prober = pathmtu.New(pathmtu.Options{
-		Clock: g.device.Clock, Replies: replies, ID: pathEcho, Publish: g.relay.SetPeerMTUs, Logger: g.log,
-		Send: func(peer uint32, b []byte) bool {
-			return g.relay.SendToPeer(relay.PeerPacket{Peer: peer, Packet: b, Probe: true})
-		},
+		Clock: g.device.Clock, Replies: replies, ID: pathEcho, Publish: g.relay.SetPeerMTUs, Logger: g.log, Send: g.sendProbe,
 	})
 	return nil
 }
@@ -37,16 +33,9 @@ func (g *Gateway) newProber() error {
 // probePeers tells the prober which peers there are.
 func (g *Gateway) probePeers() {
 	peers := make([]pathmtu.Peer, 0, len(g.cfg.Peers))
-	for i := range g.cfg.Peers {
-		c := &g.cfg.Peers[i]
-		p := g.peers[c.Name]
-		if p == nil || p.wireguard == nil { // a direct peer has no tunnel
-			continue
-		}
-		local, remote := commonFamily(g.cfg.WireGuard.TunnelAddresses, c.TunnelAddresses)
-		w := p.wireguard
-		peers = append(peers, pathmtu.Peer{ID: p.id, Name: c.Name, Key: w, Local: local, Remote: remote, MTU: c.MTU,
-			Look: func() pathmtu.Path { return g.pathTo(w) }})
+	for t := range g.tunnels() {
+		peers = append(peers, pathmtu.Peer{ID: t.id, Name: t.peer.Name, Key: t.wireguard, Local: t.local, Remote: t.remote, MTU: t.peer.MTU,
+			Look: func() pathmtu.Path { return g.pathTo(t.wireguard) }})
 	}
 	g.prober.SetPeers(peers)
 }

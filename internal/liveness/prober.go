@@ -133,28 +133,27 @@ func (p *Prober) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		var first []relay.EchoReply
+		changed := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case r := <-p.o.Replies:
-			first = []relay.EchoReply{r}
+			p.mu.Lock()
+			changed = p.answered(r)
+			p.mu.Unlock()
 		case <-p.wake:
 		case <-timer.C:
 		}
-		timer.Reset(p.work(first))
+		timer.Reset(p.work(changed))
 	}
 }
 
 // Work does what is due and says how long it may wait for the next time; Run calls it.
-func (p *Prober) Work() time.Duration { return p.work(nil) }
+func (p *Prober) Work() time.Duration { return p.work(false) }
 
-func (p *Prober) work(replies []relay.EchoReply) time.Duration {
+// work is Work after something that has changed a peer's state, or not.
+func (p *Prober) work(changed bool) time.Duration {
 	p.mu.Lock()
-	changed := false
-	for _, r := range replies {
-		changed = p.answered(r) || changed
-	}
 	for more := true; more; {
 		select {
 		case r := <-p.o.Replies:
