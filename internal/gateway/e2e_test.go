@@ -430,16 +430,16 @@ func TestRunsWithTheUnitsCapabilities(t *testing.T) {
 	reach(t, sites, 3)
 }
 
-// A host that runs wireguard-go, set up with wg(8), is a full peer of the default VPC.
-func TestPlainWireGuardHostIsAPeer(t *testing.T) {
-	testenv.RequireTool(t, "wireguard-go", "wg")
-	_, sites := newSites(t)
+// wireguardGo makes the gateway host of the second site a plain WireGuard host with the device wg0, as a peer of the first
+// site, and returns how to run a command there.
+func wireguardGo(t *testing.T, sites [2]*site, allowed string) (run func(name string, args ...string)) {
+	t.Helper()
 	host := sites[1].gateway
 	daemon := host.Command(context.Background(), "wireguard-go", "-f", "wg0")
 	if err := daemon.Start(); err != nil {
 		t.Fatal(err)
 	}
-	run := func(name string, args ...string) {
+	run = func(name string, args ...string) {
 		t.Helper()
 		if out, err := host.Command(t.Context(), name, args...).CombinedOutput(); err != nil {
 			t.Fatalf("%s %q: %v: %s", name, args, err, out)
@@ -450,8 +450,17 @@ func TestPlainWireGuardHostIsAPeer(t *testing.T) {
 		return err
 	})
 	run("wg", "set", "wg0", "private-key", filepath.Join(sites[1].dir, "wg.key"), "listen-port", "51820",
-		"peer", sites[0].key.PublicKey().String(), "endpoint", "198.51.100.1:51820", "allowed-ips", "172.16.1.0/24,fd16:1::/64")
+		"peer", sites[0].key.PublicKey().String(), "endpoint", "198.51.100.1:51820", "allowed-ips", allowed)
 	run("ip", "link", "set", "wg0", "up", "mtu", "1420")
+	return run
+}
+
+// A host that runs wireguard-go, set up with wg(8), is a full peer of the default VPC.
+func TestPlainWireGuardHostIsAPeer(t *testing.T) {
+	testenv.RequireTool(t, "wireguard-go", "wg")
+	_, sites := newSites(t)
+	host := sites[1].gateway
+	run := wireguardGo(t, sites, "172.16.1.0/24,fd16:1::/64")
 	for _, args := range [][]string{
 		{"addr", "add", "172.16.2.77/32", "dev", "wg0"}, {"addr", "add", "fd16:2::77/128", "dev", "wg0", "nodad"},
 		{"route", "add", "172.16.1.0/24", "dev", "wg0", "src", "172.16.2.77"}, {"route", "add", "fd16:1::/64", "dev", "wg0", "src", "fd16:2::77"},

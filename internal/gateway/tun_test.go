@@ -1,12 +1,10 @@
 package gateway_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -149,23 +147,7 @@ func TestTheKernelOfAPlainWireGuardHostTalksToOurs(t *testing.T) {
         prefixes: [172.16.3.0/24]
 api:`, other.PublicKey()))
 	host := sites[1].gateway
-	daemon := host.Command(context.Background(), "wireguard-go", "-f", "wg0")
-	if err := daemon.Start(); err != nil {
-		t.Fatal(err)
-	}
-	run := func(name string, args ...string) {
-		t.Helper()
-		if out, err := host.Command(t.Context(), name, args...).CombinedOutput(); err != nil {
-			t.Fatalf("%s %q: %v: %s", name, args, err, out)
-		}
-	}
-	sites[1].eventually(t, "wg0 is there", func() error {
-		_, err := host.Netlink().LinkByName("wg0")
-		return err
-	})
-	run("wg", "set", "wg0", "private-key", filepath.Join(sites[1].dir, "wg.key"), "listen-port", "51820",
-		"peer", sites[0].key.PublicKey().String(), "endpoint", "198.51.100.1:51820", "allowed-ips", "100.64.0.1/32,fd64::1/128")
-	run("ip", "link", "set", "wg0", "up", "mtu", "1420")
+	run := wireguardGo(t, sites, "100.64.0.1/32,fd64::1/128")
 	for _, args := range [][]string{
 		{"addr", "add", "100.64.0.2/32", "dev", "wg0"}, {"addr", "add", "100.64.0.3/32", "dev", "wg0"}, {"addr", "add", "fd64::2/128", "dev", "wg0", "nodad"},
 		{"route", "add", "100.64.0.1/32", "dev", "wg0", "src", "100.64.0.2"}, {"route", "add", "fd64::1/128", "dev", "wg0", "src", "fd64::2"},
