@@ -45,6 +45,8 @@ type EchoReply struct {
 	Seq  uint16
 	Len  int   // of the IP packet; of its first fragment, if the peer has cut it
 	At   int64 // when the turn that received it began, by wireguard.Device.Clock
+	// Notice is what the peer says of itself, if the request was a packet.Probe.
+	Notice packet.Notice
 }
 
 type echoListener struct {
@@ -180,6 +182,9 @@ func (w *worker) answerPeer(f *frame) {
 	} else {
 		echoReply6(f)
 	}
+	if w.state.notice != 0 {
+		w.giveNotice(f)
+	}
 	w.made++
 	f.origin, f.optsLen, f.critical, f.deadline = fromProbe, 0, false, 0
 	f.vpc = -1
@@ -193,13 +198,14 @@ func (w *worker) answerPeer(f *frame) {
 // echoReply hands the answer to an echo request of our own to who waits for it.
 // A first fragment is as good as the whole: it says that the request has arrived.
 func (w *worker) echoReply(f *frame) {
-	id, seq := packet.EchoID(f.data()[f.ip.HeaderLen:])
+	m := f.data()[f.ip.HeaderLen:]
+	id, seq := packet.EchoID(m)
 	for _, l := range *w.echoes.Load() {
 		if l.id != id {
 			continue
 		}
 		select {
-		case l.to <- EchoReply{Peer: f.peer, Seq: seq, Len: f.ip.Len, At: w.now}:
+		case l.to <- EchoReply{Peer: f.peer, Seq: seq, Len: f.ip.Len, At: w.now, Notice: packet.NoticeOf(m)}:
 			w.drop(f, EchoHeard)
 		default:
 			w.drop(f, EchoLost)

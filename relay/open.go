@@ -136,14 +136,14 @@ func (w *worker) geneveFromPeer(f *frame) bool {
 }
 
 // admit is the cryptokey check: the route back to the inner source, in this
-// VPC (nil: none), must lead to the peer that sent the packet. So no peer can pretend to
+// VPC (nil: none), must lead to the peer that sent the packet, or have it to spare. So no peer can pretend to
 // be another, to be a host of ours, or us. A peer's tunnel addresses are its own
 // without a route.
 func (w *worker) admit(f *frame, back *fib.Route) bool {
 	if w.state.vpcs[f.vpc].ours && w.isOurs(f) {
 		return false
 	}
-	if back != nil && leadsTo(back, f.peer) {
+	if back != nil && (leadsTo(back, f.peer) || w.spare(f, back)) {
 		f.source = back.Counter
 		return true
 	}

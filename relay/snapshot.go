@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/sluicegw/sluice/internal/fib"
+	"github.com/sluicegw/sluice/internal/packet"
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
@@ -50,6 +51,9 @@ type Snapshot struct {
 
 	// DirectPort is the UDP port that direct peers send to; 0: there are none.
 	DirectPort uint16
+
+	// Notice is what we say of ourselves when peers probe us.
+	Notice packet.Notice
 }
 
 // Port is one NIC.
@@ -138,6 +142,10 @@ type VPC struct {
 	// Routes of the VPC; nil is an empty table. Local next hops must be
 	// deliveries of this very VPC, remote ones peers that exist.
 	Routes *fib.Table
+	// Spare are next hops, all of them peers, that Routes leaves out for now, by the
+	// very prefixes of Routes: nothing is sent to them, and what they send is taken.
+	// nil: there are none.
+	Spare *fib.Table
 }
 
 // Delivery is a place at this site: a host behind a VTEP of an overlay

@@ -42,6 +42,7 @@ type state struct {
 	trusted     []trusted
 	longACL     bool // some access list is worth a cache
 	large       bool // some VPC has largeTable routes
+	notice      packet.Notice
 }
 
 type portState struct {
@@ -80,6 +81,7 @@ type vpcState struct {
 	icmp6     netip.Addr
 	translate *translation // nil: addresses are the same outside
 	mss       int          // VPC.MSS
+	spare     *fib.Table   // nil: none
 }
 
 type deliveryState struct {
@@ -128,7 +130,7 @@ func attachmentKey(port int, udp uint16, vni uint32) uint64 {
 
 // compile checks a snapshot and builds the state. The error names every problem.
 func compile(s *Snapshot) (*state, error) {
-	c := compiler{in: s, out: &state{snapshot: s, wireguard: s.WireGuardPort, direct: s.DirectPort, defaultVPC: -1},
+	c := compiler{in: s, out: &state{snapshot: s, wireguard: s.WireGuardPort, direct: s.DirectPort, notice: s.Notice, defaultVPC: -1},
 		portAt: make(map[uint32]int), vpcAt: make(map[uint32]int32), attached: make(map[uint64]int32)}
 	c.ports()
 	c.tunnels()
@@ -271,6 +273,7 @@ func (c *compiler) vpcs() {
 		vs.icmp4, vs.icmp6 = firstOfEach(v.GatewayAddresses)
 		vs.policy, vs.sources, vs.ours = c.policy(&v), v.Sources, c.claimsOurs(&v, vs.routes)
 		vs.translate = c.translation(&v)
+		c.spares(&v, &vs)
 		vs.groups, vs.flood = v.Groups, v.Flood
 		c.out.large = c.out.large || vs.routes.Len() >= largeTable
 		c.out.vpcs = append(c.out.vpcs, vs)

@@ -13,6 +13,8 @@ type Config struct {
 	MaxPaths int
 	Ports    []Port
 	VPCs     []VPC
+	// Leaving: we are about to go, and routers are to use others.
+	Leaving Leaving
 }
 
 // Port is an interface with neighbours behind it.

@@ -11,7 +11,7 @@ import (
 func (d *destination) choose(most int) []NextHop {
 	var candidates []*path
 	for _, p := range d.paths {
-		p.best = false
+		p.setBest(false)
 		if p.attrs != nil {
 			candidates = append(candidates, p)
 		}
@@ -35,7 +35,7 @@ func (d *destination) choose(most int) []NextHop {
 			}
 			hops = append(hops, hop)
 		}
-		p.best = true
+		p.setBest(true)
 	}
 	slices.SortFunc(hops, compareHops)
 	return hops

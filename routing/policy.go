@@ -95,6 +95,15 @@ func (r *Rule) matches(p netip.Prefix, a *Attributes) bool {
 // apply returns the attributes that a route has after the policy, nil if it is refused, and why. It changes nothing
 // that a points to.
 func (p *Policy) apply(prefix netip.Prefix, a *Attributes, asn uint32) (*Attributes, Verdict) {
+	r, v := p.decide(prefix, a)
+	if r == nil {
+		return nil, v
+	}
+	return r.change(a, asn), v
+}
+
+// decide returns the rule that accepts a route, nil if it is refused, and why.
+func (p *Policy) decide(prefix netip.Prefix, a *Attributes) (*Rule, Verdict) {
 	if p == nil {
 		return nil, Verdict{Reason: NoPolicy}
 	}
@@ -105,7 +114,7 @@ func (p *Policy) apply(prefix netip.Prefix, a *Attributes, asn uint32) (*Attribu
 		case r.Refuse:
 			return nil, Verdict{Reason: RuleRefuses, Whose: p.Name, Rule: i + 1}
 		default:
-			return r.change(a, asn), Verdict{Reason: RuleAccepts, Whose: p.Name, Rule: i + 1}
+			return r, Verdict{Reason: RuleAccepts, Whose: p.Name, Rule: i + 1}
 		}
 	}
 	return nil, Verdict{Reason: NoRule, Whose: p.Name}

@@ -66,7 +66,8 @@ func (r *rib) put(s *session, prefix netip.Prefix, id uint32, received *Attribut
 		d.paths = append(d.paths, p)
 		s.paths[pathKey{prefix, id}] = struct{}{}
 	}
-	p.received, p.stale = received, false
+	p.received = received
+	p.setStale(false)
 	r.judge(prefix, p)
 	r.changed[prefix] = struct{}{}
 }
@@ -82,9 +83,26 @@ func (r *rib) drop(s *session, prefix netip.Prefix, id uint32) {
 		return
 	}
 	s.verdicts[p.verdict.Reason]--
+	p.setBest(false)
+	p.setStale(false)
 	d.paths = slices.DeleteFunc(d.paths, func(q *path) bool { return q == p })
 	delete(s.paths, pathKey{prefix, id})
 	r.changed[prefix] = struct{}{}
+}
+
+// setBest and setStale keep count for Status, which must not look at every path.
+func (p *path) setBest(best bool) {
+	if p.best != best {
+		p.best = best
+		p.session.best += int(truth(best))*2 - 1
+	}
+}
+
+func (p *path) setStale(stale bool) {
+	if p.stale != stale {
+		p.stale = stale
+		p.session.stale += int(truth(stale))*2 - 1
+	}
 }
 
 func (d *destination) of(s *session, id uint32) *path {
@@ -119,13 +137,11 @@ func (r *rib) verdict(prefix netip.Prefix, p *path) (*Attributes, Verdict) {
 	if p.received == nil || noRouter(p.received.NextHop) || slices.Contains(p.session.speaker.port.Addresses, p.received.NextHop) {
 		return nil, Verdict{Reason: BadNextHop}
 	}
-	attrs, v := p.session.neighbour.Import.apply(prefix, p.received, p.session.asn)
-	if attrs != nil && attrs.has(GracefulShutdown) && attrs.LocalPref != 0 { // RFC 8326 section 4.2
-		lowest := *attrs
-		lowest.LocalPref = 0
-		attrs = &lowest
+	rule, v := p.session.neighbour.Import.decide(prefix, p.received)
+	if rule == nil {
+		return nil, v
 	}
-	return attrs, v
+	return p.session.seen.changed(rule, p.received, p.session.asn), v
 }
 
 // overlap returns whose prefix overlaps p.

@@ -53,6 +53,7 @@ func New(o Options) *Router {
 func (r *Router) Set(ctx context.Context, c Config) error {
 	r.setting.Lock()
 	defer r.setting.Unlock()
+	c = c.leaving()
 	r.mu.Lock()
 	r.config = c
 	r.setVPCs(&c)

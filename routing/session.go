@@ -22,8 +22,12 @@ type session struct {
 	lastError string    // why the last session ended
 	overLimit bool      // it had announced more prefixes than it may
 	ended     uint64    // established sessions that have ended
+	told      uint8     // families that it has told everything of, bits as in families
 	paths     map[pathKey]struct{}
 	verdicts  [reasonCount]int // how many of its routes have each
+	best      int              // how many of its routes are in use
+	stale     int              // how many it told before its session ended
+	seen      seen
 }
 
 type pathKey struct {
@@ -110,7 +114,7 @@ func (s *speaker) peerChanged(ev *apiutil.WatchEventMessage_PeerEvent, at time.T
 	switch {
 	case state == Established:
 		peer.asn, peer.id = ev.Peer.State.PeerASN, ev.Peer.State.RouterID
-		peer.internal = peer.asn == s.asn
+		peer.internal, peer.seen = peer.asn == s.asn, seen{}
 		log.Info("bgp session established", "asn", peer.asn, "router_id", peer.id)
 		if !peer.neighbour.allows(peer.asn) {
 			log.Warn("bgp session refused: its AS number is not allowed", "asn", peer.asn)
@@ -119,11 +123,12 @@ func (s *speaker) peerChanged(ev *apiutil.WatchEventMessage_PeerEvent, at time.T
 		}
 	case was == Established:
 		peer.ended++
+		peer.told = 0
 		log.Warn("bgp session ended", "why", peer.lastError)
 		// GoBGP has taken back before what it does not keep for a router that restarts.
 		for key := range peer.paths {
 			if p := s.rib.destinations[key.prefix].of(peer, key.id); !p.stale {
-				p.stale = true
+				p.setStale(true)
 				s.rib.changed[key.prefix] = struct{}{}
 			}
 		}
@@ -169,11 +174,7 @@ func (s *speaker) pathChanged(p *apiutil.Path) {
 		return
 	}
 	peer.asn, peer.id, peer.internal = p.PeerASN, p.PeerID, p.PeerASN == s.asn
-	attrs, ok := readAttributes(p.Attrs, peer.internal)
-	if !ok {
-		attrs = nil
-	}
-	s.rib.put(peer, prefix, p.RemoteID, attrs)
+	s.rib.put(peer, prefix, p.RemoteID, peer.seen.read(p.Attrs, peer.internal))
 }
 
 // forget removes a session with all that it told us.

@@ -183,7 +183,10 @@ func (s *speaker) endOfRIB(eor *apiutil.Path) {
 	address := eor.PeerAddress.Unmap()
 	s.router.mu.Lock()
 	peer := s.sessions[address]
-	stale := peer != nil && s.anyStale(peer)
+	if peer != nil {
+		peer.tells(eor)
+	}
+	stale := peer != nil && peer.stale > 0
 	s.router.mu.Unlock()
 	if !stale {
 		return
@@ -209,20 +212,11 @@ func (s *speaker) endOfRIB(eor *apiutil.Path) {
 		case !there:
 			s.rib.drop(peer, key.prefix, key.id)
 		case fresh:
-			s.rib.destinations[key.prefix].of(peer, key.id).stale = false
+			s.rib.destinations[key.prefix].of(peer, key.id).setStale(false)
 			s.rib.changed[key.prefix] = struct{}{}
 		}
 	}
 	s.router.wake()
-}
-
-func (s *speaker) anyStale(peer *session) bool {
-	for key := range peer.paths {
-		if s.rib.destinations[key.prefix].of(peer, key.id).stale {
-			return true
-		}
-	}
-	return false
 }
 
 // close ends all sessions, and forgets what they told us.

@@ -90,7 +90,7 @@ func (peer *session) status() NeighbourStatus {
 		Name: peer.neighbour.Name, VPC: s.port.VPC, Port: s.port.Name, Address: peer.address, Range: peer.neighbour.Range,
 		ASN: peer.asn, RouterID: peer.id, Internal: peer.internal, State: peer.state, Since: peer.since,
 		LastError: peer.lastError, Ended: peer.ended, Problem: s.problems[peer.neighbour.Name],
-		Received: len(peer.paths), Accepted: peer.verdicts[RuleAccepts], Refused: make(map[string]int),
+		Received: len(peer.paths), Accepted: peer.verdicts[RuleAccepts], Best: peer.best, Stale: peer.stale, Refused: make(map[string]int),
 	}
 	if peer.overLimit && out.Problem == "" {
 		out.Problem = "it announced more prefixes than maxPrefixes allows; the session stays down until its maxPrefixes or anything else of it is changed"
@@ -98,15 +98,6 @@ func (peer *session) status() NeighbourStatus {
 	for reason, n := range peer.verdicts {
 		if n > 0 && Reason(reason) != RuleAccepts {
 			out.Refused[Reason(reason).String()] = n
-		}
-	}
-	for key := range peer.paths {
-		p := s.rib.destinations[key.prefix].of(peer, key.id)
-		if p.best {
-			out.Best++
-		}
-		if p.stale {
-			out.Stale++
 		}
 	}
 	return out

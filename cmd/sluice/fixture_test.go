@@ -210,6 +210,14 @@ func (f fixture) Reload(context.Context, *sluicev1.ReloadRequest) (*sluicev1.Rel
 	return &sluicev1.ReloadResponse{Config: f.revision()}, nil
 }
 
+func (f fixture) Drain(context.Context, *sluicev1.DrainRequest) (*sluicev1.DrainResponse, error) {
+	return &sluicev1.DrainResponse{}, nil
+}
+
+func (fixture) Undrain(context.Context, *sluicev1.UndrainRequest) (*sluicev1.UndrainResponse, error) {
+	return &sluicev1.UndrainResponse{}, nil
+}
+
 func (fixture) ACL(_ context.Context, r *sluicev1.ACLRequest) (*sluicev1.ACLResponse, error) {
 	if r.GetVpc() != "" && r.GetVpc() != "red" {
 		return nil, connect.NewError(connect.CodeNotFound, errors.New("there is no VPC "+r.GetVpc()))

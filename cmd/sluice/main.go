@@ -96,7 +96,7 @@ func newRoot() *cobra.Command {
 	)
 	root.AddCommand(
 		newStatus(), newPeers(), newVPCs(), newRoutes(), newHosts(), newBGP(), newACL(), newCounters(), newCapture(), newTrace(),
-		newApply(), newReload(),
+		newApply(), newReload(), newDrain(), newUndrain(),
 		newRun(), newCleanup(), newCheck(), newKey(), newDemo(), newBench(), newVersion(),
 	)
 	return root

@@ -95,6 +95,9 @@ func writePeers(w io.Writer, peers []*sluicev1.Peer, now time.Time) error {
 func aliveText(l *sluicev1.Liveness) string {
 	switch l.GetState() {
 	case sluicev1.LiveState_LIVE_STATE_UP:
+		if l.GetElsewhere() {
+			return "yes, elsewhere"
+		}
 		return "yes, " + l.GetRtt().AsDuration().Round(10*time.Microsecond).String()
 	case sluicev1.LiveState_LIVE_STATE_DOWN:
 		return "no"
@@ -110,8 +113,12 @@ func livenessText(l *sluicev1.Liveness) string {
 		return "not known: it has never answered a probe"
 	}
 	short := func(d *durationpb.Duration) time.Duration { return d.AsDuration().Round(10 * time.Microsecond) }
-	return fmt.Sprintf("%s, round trip %v (least %v, jitter %v), %d of %d probes lost",
+	text := fmt.Sprintf("%s, round trip %v (least %v, jitter %v), %d of %d probes lost",
 		api.Word(l.GetState()), short(l.GetRtt()), short(l.GetMinRtt()), short(l.GetJitter()), l.GetLost(), l.GetProbes())
+	if l.GetElsewhere() {
+		text += "; it asks us to send through another gateway (it is being drained, or has only just started)"
+	}
+	return text
 }
 
 // mtuText is short: a figure that is not found yet, or is the port's for want of answers, has a question mark.

@@ -53,6 +53,20 @@ func Assess(s *sluicev1.StatusResponse, now time.Time) {
 	default:
 		s.Health = sluicev1.Health_HEALTH_READY
 	}
+	if s.GetDrain() != nil && s.Health != sluicev1.Health_HEALTH_DOWN {
+		s.Health = sluicev1.Health_HEALTH_DRAINING
+		s.Notes = append(s.Notes, drainNote(s.GetDrain()))
+	}
+}
+
+func drainNote(d *sluicev1.Drain) string {
+	switch d.GetPhase() {
+	case sluicev1.DrainPhase_DRAIN_PHASE_SILENT:
+		return fmt.Sprintf("drained: nothing has flowed for %s, the gateway can be stopped", Age(d.GetQuiet().AsDuration()))
+	case sluicev1.DrainPhase_DRAIN_PHASE_WITHDRAWN:
+		return fmt.Sprintf("drain: withdrawn from the routers, %.0f packets per second still flow", d.GetPacketsPerSecond())
+	}
+	return fmt.Sprintf("drain: peers and routers are asked to send elsewhere, %.0f packets per second still flow", d.GetPacketsPerSecond())
 }
 
 func portProblem(p *sluicev1.Port) string {

@@ -48,4 +48,6 @@ type Backend interface {
 	Trace(context.Context, *sluicev1.TraceRequest) (*sluicev1.TraceResponse, error)
 	Apply(context.Context, *sluicev1.ApplyRequest) (*sluicev1.ApplyResponse, error)
 	Reload(context.Context, *sluicev1.ReloadRequest) (*sluicev1.ReloadResponse, error)
+	Drain(context.Context, *sluicev1.DrainRequest) (*sluicev1.DrainResponse, error)
+	Undrain(context.Context, *sluicev1.UndrainRequest) (*sluicev1.UndrainResponse, error)
 }

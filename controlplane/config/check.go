@@ -57,6 +57,7 @@ func (c *checker) run() {
 	c.checkPeers()
 	c.checkTranslations()
 	c.checkBGP()
+	c.checkDrain()
 	c.absolutePath("api.socket", c.API.Socket)
 	if len(c.API.Socket) > maxSocketPath {
 		c.add("api.socket", "has %d bytes: the kernel takes at most %d", len(c.API.Socket), maxSocketPath)

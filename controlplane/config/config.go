@@ -60,6 +60,9 @@ type Config struct {
 	// Routes that are exchanged with the site's routers. Without neighbours nothing is.
 	BGP BGP `yaml:"bgp"`
 
+	// How the gateway goes out of use without losing a packet.
+	Drain Drain `yaml:"drain"`
+
 	// The socket that the sluice command and other local clients talk to.
 	API API `yaml:"api"`
 

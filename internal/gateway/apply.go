@@ -61,6 +61,7 @@ func (g *Gateway) update() error {
 	if err != nil {
 		return err
 	}
+	p.snapshot.Notice = g.notice()
 	g.numbers.assign(p.snapshot, time.Now(), g.relay.RouteCounters)
 	if err := g.relay.Update(p.snapshot); err != nil {
 		return err

@@ -56,7 +56,7 @@ func (g *Gateway) Status(ctx context.Context, _ *sluicev1.StatusRequest) (*sluic
 	case !g.ready.Load():
 		s.Health = sluicev1.Health_HEALTH_STARTING
 	}
-	s.Tun = v.tun.status()
+	s.Tun, s.Drain = v.tun.status(), proto.CloneOf(g.drained.Load())
 	s.Limits = g.limits(v)
 	s.HostProblems = g.learner.Problems()
 	s.BgpProblems = bgpProblems(g.bgp.router.Status(ctx, false))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"strings"
@@ -24,6 +25,7 @@ type bgp struct {
 	// Owned by the assembly.
 	learned   routesByVPC
 	passwords map[string]routing.Secret // by name of the neighbour
+	withheld  map[string]bool           // as told last
 }
 
 // routesByVPC are the prefixes of this site that BGP has told of, by name of the VPC.
@@ -65,7 +67,17 @@ func (g *Gateway) speak(links *neigh.Links) {
 	case <-g.bgp.wanted: // never in force, and outdated
 	default:
 	}
-	g.bgp.wanted <- routingConfig(g.cfg, links, g.bgp.passwords)
+	g.bgp.withheld = g.withheld()
+	out := routingConfig(g.cfg, links, g.bgp.passwords, g.bgp.withheld)
+	out.Leaving = g.leaving()
+	g.bgp.wanted <- out
+}
+
+// followExports tells the routers of other prefixes where peers have died, or live.
+func (g *Gateway) followExports() {
+	if !maps.Equal(g.bgp.withheld, g.withheld()) {
+		g.speak(g.kernel.Links())
+	}
 }
 
 // takeRoutes brings the routes that have changed into force.
@@ -101,7 +113,7 @@ func (g *Gateway) takeRoutes() {
 
 // routingConfig is a pure function from the configuration and what is there to what BGP is told. A port that is not
 // there has no speaker; it gets one when it appears.
-func routingConfig(cfg *config.Config, links *neigh.Links, passwords map[string]routing.Secret) routing.Config {
+func routingConfig(cfg *config.Config, links *neigh.Links, passwords map[string]routing.Secret, withheld map[string]bool) routing.Config {
 	out := routing.Config{ASN: cfg.BGP.ASN, RouterID: cfg.BGP.RouterID.Addr, MaxPaths: cfg.BGP.MaxPaths}
 	if len(cfg.BGP.Neighbours) == 0 {
 		return out
@@ -123,7 +135,7 @@ func routingConfig(cfg *config.Config, links *neigh.Links, passwords map[string]
 			ports[a.Port] = len(out.Ports)
 			out.Ports = append(out.Ports, port)
 		}
-		out.VPCs = append(out.VPCs, routingVPC(cfg, vpc))
+		out.VPCs = append(out.VPCs, routingVPC(cfg, vpc, withheld))
 	}
 	for i := range cfg.BGP.Neighbours {
 		n := &cfg.BGP.Neighbours[i]
@@ -135,7 +147,7 @@ func routingConfig(cfg *config.Config, links *neigh.Links, passwords map[string]
 }
 
 // routingVPC says what a VPC's routers are told, and what they may not tell us.
-func routingVPC(cfg *config.Config, vpc *config.VPC) routing.VPC {
+func routingVPC(cfg *config.Config, vpc *config.VPC, withheld map[string]bool) routing.VPC {
 	out := routing.VPC{Name: vpc.Name}
 	reserve := func(p netip.Prefix, format string, args ...any) {
 		out.Reserved = append(out.Reserved, routing.Reserved{Prefix: p, Whose: fmt.Sprintf(format, args...)})
@@ -151,7 +163,7 @@ func routingVPC(cfg *config.Config, vpc *config.VPC) routing.VPC {
 				continue
 			}
 			for _, p := range v.Prefixes {
-				if !exported[p] {
+				if !exported[p] && !withheld[peer.Name] {
 					exported[p] = true
 					out.Export = append(out.Export, p)
 				}

@@ -19,8 +19,8 @@ import (
 type peerRef struct {
 	id        uint32
 	wireguard *wireguard.Peer // nil: encryption none
-	dead      bool            // it was alive and answers no probes any more
-	address   netip.Addr      // outer, as configured or resolved; invalid while unknown
+	use       use
+	address   netip.Addr // outer, as configured or resolved; invalid while unknown
 }
 
 // plan is what a configuration means on the interfaces that are there.
@@ -85,7 +85,7 @@ type compiler struct {
 // member is a peer in a VPC.
 type member struct {
 	id       uint32
-	dead     bool
+	use      use
 	prefixes []netip.Prefix
 }
 
@@ -185,7 +185,7 @@ func (c *compiler) peerTable() {
 			entry.Direct = c.direct(peer, ref.id)
 		}
 		for _, v := range peer.VPCs {
-			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, dead: ref.dead, prefixes: v.Prefixes})
+			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, use: ref.use, prefixes: v.Prefixes})
 			if vni, ok := vnis[v.Name]; ok && v.VNI != vni {
 				entry.VPCs = append(entry.VPCs, relay.PeerVPC{VNI: vni, RemoteVNI: v.VNI})
 			}
@@ -213,16 +213,7 @@ func (c *compiler) vpc(vpc *config.VPC) {
 		c.plan.xdp.Site = append(c.plan.xdp.Site, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
 	}
 	c.siteRoutes(vpc, &out, hops)
-	for _, m := range c.members[vpc.Name] {
-		for _, p := range m.prefixes {
-			if len(hops[p]) == 0 {
-				c.plan.xdp.Remote = append(c.plan.xdp.Remote, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
-			}
-			if !m.dead { // the program goes on diverting what is for it: it must not leave in the clear
-				hops[p] = append(hops[p], fib.NextHop{Kind: fib.Remote, ID: m.id})
-			}
-		}
-	}
+	c.remoteRoutes(vpc, &out, hops)
 	if overlay {
 		c.plan.xdp.VNIs = append(c.plan.xdp.VNIs, vpc.VNI)
 		for _, a := range vpc.GatewayAddresses {

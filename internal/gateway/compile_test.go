@@ -370,10 +370,13 @@ func TestCompileTakesADeadPeersRoutesAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for dead, want := range [][]fib.NextHop{0: {{Kind: fib.Remote, ID: 0}, {Kind: fib.Remote, ID: 1}}, 1: {{Kind: fib.Remote, ID: 1}}, 2: nil} {
+	for killed, want := range [][]fib.NextHop{0: {{Kind: fib.Remote, ID: 0}, {Kind: fib.Remote, ID: 1}}, 1: {{Kind: fib.Remote, ID: 1}}, 2: nil} {
 		for i, name := range []string{"bergen-1", "bergen-2"} {
 			ref := refs[name]
-			ref.dead = i < dead
+			ref.use = useful
+			if i < killed {
+				ref.use = dead
+			}
 			refs[name] = ref
 		}
 		p, err := compile(cfg, all, refs, nil)
@@ -381,17 +384,69 @@ func TestCompileTakesADeadPeersRoutesAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := p.xdp.Validate(); err != nil {
-			t.Errorf("%d dead: %v", dead, err)
+			t.Errorf("%d dead: %v", killed, err)
 		}
 		var got []fib.NextHop
 		if r := vpcOf(t, p, "red").Routes.Lookup(netip.MustParseAddr("10.2.9.9")); r != nil {
 			got = r.NextHops
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("%d dead: next hops %v, want %v", dead, got, want)
+			t.Errorf("%d dead: next hops %v, want %v", killed, got, want)
 		}
 		if diff := cmp.Diff(unique(alive.xdp.Remote), unique(p.xdp.Remote), compared); diff != "" {
-			t.Errorf("%d dead: the program diverts other prefixes:\n%s", dead, diff)
+			t.Errorf("%d dead: the program diverts other prefixes:\n%s", killed, diff)
+		}
+	}
+}
+
+// Who asks to be left alone gets nothing where another has the prefix, and may go on sending; it is the last resort where
+// no other has.
+func TestCompileSendsElsewhereWhereAPeerAsksForIt(t *testing.T) {
+	cfg := example(t)
+	twin := cfg.Peers[0]
+	twin.Name = "bergen-2"
+	twin.VPCs = []config.PeerVPC{{Name: "red", VNI: 300, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")}}}
+	cfg.Peers = append(cfg.Peers, twin)
+	hops := func(ids ...uint32) (out []fib.NextHop) {
+		for _, id := range ids {
+			out = append(out, fib.NextHop{Kind: fib.Remote, ID: id})
+		}
+		return out
+	}
+	for _, c := range []struct {
+		first, second use
+		routes, spare []fib.NextHop
+	}{
+		{useful, useful, hops(0, 1), nil},
+		{elsewhere, useful, hops(1), hops(0)},
+		{elsewhere, elsewhere, hops(0, 1), nil},
+		{elsewhere, dead, hops(0), hops(1)},
+		{dead, useful, hops(1), hops(0)},
+		{dead, dead, nil, nil},
+	} {
+		p, err := compile(cfg, links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{
+			"bergen-1": {id: 0, wireguard: new(wireguard.Peer), use: c.first}, "bergen-2": {id: 1, wireguard: new(wireguard.Peer), use: c.second},
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		vpc, prefix := vpcOf(t, p, "red"), netip.MustParsePrefix("10.2.0.0/16")
+		find := func(table *fib.Table, prefix netip.Prefix) []fib.NextHop {
+			if table == nil || table.Exact(prefix) == nil {
+				return nil
+			}
+			return table.Exact(prefix).NextHops
+		}
+		if routes, spare := find(vpc.Routes, prefix), find(vpc.Spare, prefix); !slices.Equal(routes, c.routes) || !slices.Equal(spare, c.spare) {
+			t.Errorf("%d, %d: routes %v, spare %v; want %v, %v", c.first, c.second, routes, spare, c.routes, c.spare)
+		}
+		// What the first has alone stays with it for as long as it lives.
+		want := hops(0)
+		if c.first == dead {
+			want = nil
+		}
+		if alone := netip.MustParsePrefix("fd10:2::/64"); !slices.Equal(find(vpc.Routes, alone), want) || find(vpc.Spare, alone) != nil {
+			t.Errorf("%d, %d: alone: routes %v, want %v", c.first, c.second, find(vpc.Routes, alone), want)
 		}
 	}
 }

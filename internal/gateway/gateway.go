@@ -72,6 +72,9 @@ type Gateway struct {
 	forwarding   *forwarding
 	pinned       bool      // the program can stay attached without us
 	listener     *listener // nil: could not be opened yet
+	drain        drain
+	joining      joining
+	silent       context.CancelFunc // nil: we do not stop as soon as the drain is silent
 
 	memory   memory
 	lives    chan struct{}   // a peer has died or come back
@@ -81,8 +84,9 @@ type Gateway struct {
 	done     chan struct{}   // closed when Run's goroutine takes no more requests
 	portsMu  sync.RWMutex    // held to close sockets, read-held to read their statistics
 	view     atomic.Pointer[view]
-	refused  atomic.Pointer[refusal] // the last change, if it was refused
-	ready    atomic.Bool             // ports were opened for the first time
+	refused  atomic.Pointer[refusal]        // the last change, if it was refused
+	ready    atomic.Bool                    // ports were opened for the first time
+	drained  atomic.Pointer[sluicev1.Drain] // as Status shows it; nil: no drain
 	stopping atomic.Bool
 	listened listening
 	lostSend atomic.Uint64 // datagrams of the WireGuard engine that no worker had room for
@@ -162,6 +166,7 @@ func (g *Gateway) open(data []byte) (err error) {
 		return err
 	}
 	g.started = time.Now()
+	g.beginJoin()
 	return g.commit(g.cfg, secrets, newRevision(data, g.options.ConfigPath))
 }
 
@@ -242,6 +247,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	notifySystemd("READY=1")
 
 	g.loop(ctx, running)
+	g.drainToStop(running)
 
 	g.stopping.Store(true)
 	notifySystemd("STOPPING=1")
@@ -297,6 +303,10 @@ func (g *Gateway) loop(ctx, running context.Context) {
 			g.takeRoutes()
 		case <-g.lives:
 			g.applyLiveness()
+		case <-g.drain.ticks():
+			g.keepDrain()
+		case <-g.joining.ticks():
+			g.keepJoining()
 		case <-refresh:
 			refresh = nil
 			g.refreshHops()
@@ -312,6 +322,7 @@ func (g *Gateway) loop(ctx, running context.Context) {
 			}
 			g.resolveNames(running)
 			g.followPeers()
+			g.followExports()
 		}
 	}
 }

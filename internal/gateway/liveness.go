@@ -7,6 +7,7 @@ import (
 
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/internal/liveness"
+	"github.com/sluicegw/sluice/internal/packet"
 )
 
 const (
@@ -62,15 +63,18 @@ func (g *Gateway) livenessStatus(out *sluicev1.Peer, id uint32) {
 			out.Problem = "it answers no probes any more, and nothing is sent to it; check that it runs and the path to it"
 		}
 	}
+	l.Elsewhere = s.Notice&packet.Elsewhere != 0
 	out.Liveness = l
 }
 
-// applyLiveness takes the routes of peers that have died out of the forwarding state, and puts those back that live.
+// applyLiveness takes the routes of peers that have died out of the forwarding state and from the site's routers, puts
+// those back that live, and sends elsewhere where a peer asks for it.
 func (g *Gateway) applyLiveness() {
 	start := time.Now()
 	if err := g.update(); err != nil {
 		g.log.Error("update forwarding state", "error", err)
 		return
 	}
+	g.followExports()
 	g.log.Debug("routes follow the peers' liveness", "took", time.Since(start))
 }

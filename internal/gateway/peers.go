@@ -170,7 +170,7 @@ func (g *Gateway) peerRefs() map[string]peerRef {
 	refs := make(map[string]peerRef, len(g.peers))
 	for name, p := range g.peers {
 		ref := p.peerRef
-		ref.address, ref.dead = p.address(), g.alive.Dead(p.id)
+		ref.address, ref.use = p.address(), g.useOf(p)
 		refs[name] = ref
 	}
 	return refs

@@ -46,10 +46,8 @@ type Status struct {
 	State              State
 	RTT, Least, Jitter time.Duration
 	Lost, Probes       int // of the last ones
+	Notice             packet.Notice
 }
-
-// probeLen is a multiple of 16: probes are not padded (relay.PeerPacket.Probe), and so they look like other short messages.
-const probeLen = 48
 
 // Prober probes all peers. Its methods may be called from any goroutine.
 type Prober struct {
@@ -66,6 +64,7 @@ type target struct {
 	Peer
 	m  machine
 	at int // in the queue
+	notice
 }
 
 // shortest is the least that Run sleeps, so that a thousand peers are served in groups.
@@ -117,6 +116,7 @@ func (p *Prober) Status(id uint32) Status {
 	}
 	s := Status{State: t.m.state, RTT: time.Duration(t.m.rtt), Least: time.Duration(t.m.least), Jitter: time.Duration(t.m.jitter)}
 	s.Lost, s.Probes = t.m.loss(p.o.Clock())
+	s.Notice = t.said
 	return s
 }
 
@@ -166,7 +166,7 @@ func (p *Prober) work(changed bool) time.Duration {
 	for len(p.queue) > 0 && p.queue[0].m.wake() <= now {
 		t := p.queue[0]
 		if t.m.due(now, func(seq uint16) {
-			p.o.Send(t.ID, packet.EchoRequest(t.Local, t.Remote, probeTOS, p.o.ID, seq, probeLen))
+			p.o.Send(t.ID, packet.Probe(t.Local, t.Remote, probeTOS, p.o.ID, seq))
 		}) {
 			changed = true
 			p.o.Logger.Warn("peer is down: it answers no probes", "peer", t.Name, "silent", time.Duration(now-t.m.heard))
@@ -195,6 +195,10 @@ func (p *Prober) answered(r relay.EchoReply) (changed bool) {
 	}
 	if changed = t.m.answered(r.Seq, r.At); changed {
 		p.o.Logger.Info("peer is up: it answers probes", "peer", t.Name, "rtt", time.Duration(t.m.last))
+	}
+	if t.hear(t.m.seq, r) {
+		changed = true
+		p.o.Logger.Info("peer says of itself", "peer", t.Name, "elsewhere", t.said&packet.Elsewhere != 0)
 	}
 	heap.Fix(&p.queue, t.at)
 	return changed

@@ -41,6 +41,8 @@ const (
 	Health_HEALTH_DOWN Health = 4
 	// On its way out.
 	Health_HEALTH_STOPPING Health = 5
+	// Forwards what reaches it, and has asked everybody to send elsewhere.
+	Health_HEALTH_DRAINING Health = 6
 )
 
 // Enum value maps for Health.
@@ -52,6 +54,7 @@ var (
 		3: "HEALTH_DEGRADED",
 		4: "HEALTH_DOWN",
 		5: "HEALTH_STOPPING",
+		6: "HEALTH_DRAINING",
 	}
 	Health_value = map[string]int32{
 		"HEALTH_UNSPECIFIED": 0,
@@ -60,6 +63,7 @@ var (
 		"HEALTH_DEGRADED":    3,
 		"HEALTH_DOWN":        4,
 		"HEALTH_STOPPING":    5,
+		"HEALTH_DRAINING":    6,
 	}
 )
 
@@ -88,6 +92,62 @@ func (x Health) Number() protoreflect.EnumNumber {
 // Deprecated: Use Health.Descriptor instead.
 func (Health) EnumDescriptor() ([]byte, []int) {
 	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{0}
+}
+
+// DrainPhase is how far a drain is.
+type DrainPhase int32
+
+const (
+	DrainPhase_DRAIN_PHASE_UNSPECIFIED DrainPhase = 0
+	// Peers and routers have been asked to send elsewhere.
+	DrainPhase_DRAIN_PHASE_ASKING DrainPhase = 1
+	// Nothing is announced to routers any more.
+	DrainPhase_DRAIN_PHASE_WITHDRAWN DrainPhase = 2
+	// And nothing flows any more: the gateway can be stopped.
+	DrainPhase_DRAIN_PHASE_SILENT DrainPhase = 3
+)
+
+// Enum value maps for DrainPhase.
+var (
+	DrainPhase_name = map[int32]string{
+		0: "DRAIN_PHASE_UNSPECIFIED",
+		1: "DRAIN_PHASE_ASKING",
+		2: "DRAIN_PHASE_WITHDRAWN",
+		3: "DRAIN_PHASE_SILENT",
+	}
+	DrainPhase_value = map[string]int32{
+		"DRAIN_PHASE_UNSPECIFIED": 0,
+		"DRAIN_PHASE_ASKING":      1,
+		"DRAIN_PHASE_WITHDRAWN":   2,
+		"DRAIN_PHASE_SILENT":      3,
+	}
+)
+
+func (x DrainPhase) Enum() *DrainPhase {
+	p := new(DrainPhase)
+	*p = x
+	return p
+}
+
+func (x DrainPhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DrainPhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_sluice_proto_enumTypes[1].Descriptor()
+}
+
+func (DrainPhase) Type() protoreflect.EnumType {
+	return &file_sluice_v1_sluice_proto_enumTypes[1]
+}
+
+func (x DrainPhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DrainPhase.Descriptor instead.
+func (DrainPhase) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{1}
 }
 
 // PeerState is a peer's session in one word.
@@ -138,11 +198,11 @@ func (x PeerState) String() string {
 }
 
 func (PeerState) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[1].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[2].Descriptor()
 }
 
 func (PeerState) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[1]
+	return &file_sluice_v1_sluice_proto_enumTypes[2]
 }
 
 func (x PeerState) Number() protoreflect.EnumNumber {
@@ -151,7 +211,7 @@ func (x PeerState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PeerState.Descriptor instead.
 func (PeerState) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{1}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{2}
 }
 
 // MTUState says where the MTU of a tunnel comes from.
@@ -210,11 +270,11 @@ func (x MTUState) String() string {
 }
 
 func (MTUState) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[2].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[3].Descriptor()
 }
 
 func (MTUState) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[2]
+	return &file_sluice_v1_sluice_proto_enumTypes[3]
 }
 
 func (x MTUState) Number() protoreflect.EnumNumber {
@@ -223,7 +283,7 @@ func (x MTUState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use MTUState.Descriptor instead.
 func (MTUState) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{2}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
 }
 
 // LiveState says whether a peer answers the probes inside its tunnel.
@@ -270,11 +330,11 @@ func (x LiveState) String() string {
 }
 
 func (LiveState) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[3].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[4].Descriptor()
 }
 
 func (LiveState) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[3]
+	return &file_sluice_v1_sluice_proto_enumTypes[4]
 }
 
 func (x LiveState) Number() protoreflect.EnumNumber {
@@ -283,7 +343,7 @@ func (x LiveState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LiveState.Descriptor instead.
 func (LiveState) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{4}
 }
 
 // RouteKind says on which side of the gateway a route points.
@@ -322,11 +382,11 @@ func (x RouteKind) String() string {
 }
 
 func (RouteKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[4].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[5].Descriptor()
 }
 
 func (RouteKind) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[4]
+	return &file_sluice_v1_sluice_proto_enumTypes[5]
 }
 
 func (x RouteKind) Number() protoreflect.EnumNumber {
@@ -335,7 +395,7 @@ func (x RouteKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RouteKind.Descriptor instead.
 func (RouteKind) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{4}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
 }
 
 // HostState says whether packets can be sent to a host.
@@ -378,11 +438,11 @@ func (x HostState) String() string {
 }
 
 func (HostState) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[5].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[6].Descriptor()
 }
 
 func (HostState) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[5]
+	return &file_sluice_v1_sluice_proto_enumTypes[6]
 }
 
 func (x HostState) Number() protoreflect.EnumNumber {
@@ -391,7 +451,7 @@ func (x HostState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HostState.Descriptor instead.
 func (HostState) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
 }
 
 // HostSource says how a host's place is known.
@@ -434,11 +494,11 @@ func (x HostSource) String() string {
 }
 
 func (HostSource) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[6].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[7].Descriptor()
 }
 
 func (HostSource) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[6]
+	return &file_sluice_v1_sluice_proto_enumTypes[7]
 }
 
 func (x HostSource) Number() protoreflect.EnumNumber {
@@ -447,7 +507,7 @@ func (x HostSource) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HostSource.Descriptor instead.
 func (HostSource) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{7}
 }
 
 // CounterUnit is what a counter counts.
@@ -491,11 +551,11 @@ func (x CounterUnit) String() string {
 }
 
 func (CounterUnit) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[7].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[8].Descriptor()
 }
 
 func (CounterUnit) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[7]
+	return &file_sluice_v1_sluice_proto_enumTypes[8]
 }
 
 func (x CounterUnit) Number() protoreflect.EnumNumber {
@@ -504,7 +564,7 @@ func (x CounterUnit) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CounterUnit.Descriptor instead.
 func (CounterUnit) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{7}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{8}
 }
 
 // CaptureStage is a place on a packet's way.
@@ -559,11 +619,11 @@ func (x CaptureStage) String() string {
 }
 
 func (CaptureStage) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[8].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[9].Descriptor()
 }
 
 func (CaptureStage) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[8]
+	return &file_sluice_v1_sluice_proto_enumTypes[9]
 }
 
 func (x CaptureStage) Number() protoreflect.EnumNumber {
@@ -572,7 +632,7 @@ func (x CaptureStage) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CaptureStage.Descriptor instead.
 func (CaptureStage) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{8}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{9}
 }
 
 type StatusRequest struct {
@@ -654,7 +714,9 @@ type StatusResponse struct {
 	Notes []string `protobuf:"bytes,45,rep,name=notes,proto3" json:"notes,omitempty"`
 	// The device by which the gateway's own kernel speaks inside the tunnels; unset
 	// when none is configured.
-	Tun           *TunPort `protobuf:"bytes,44,opt,name=tun,proto3" json:"tun,omitempty"`
+	Tun *TunPort `protobuf:"bytes,44,opt,name=tun,proto3" json:"tun,omitempty"`
+	// How far a drain is; unset when there is none.
+	Drain         *Drain `protobuf:"bytes,46,opt,name=drain,proto3" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -829,6 +891,85 @@ func (x *StatusResponse) GetTun() *TunPort {
 	return nil
 }
 
+func (x *StatusResponse) GetDrain() *Drain {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+// Drain says how far a drain is.
+type Drain struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Phase DrainPhase             `protobuf:"varint,1,opt,name=phase,proto3,enum=sluice.v1.DrainPhase" json:"phase,omitempty"`
+	// Time in this phase.
+	Since *durationpb.Duration `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	// How long nothing has been forwarded.
+	Quiet *durationpb.Duration `protobuf:"bytes,3,opt,name=quiet,proto3" json:"quiet,omitempty"`
+	// What has been forwarded over the last second or so.
+	PacketsPerSecond float64 `protobuf:"fixed64,4,opt,name=packets_per_second,json=packetsPerSecond,proto3" json:"packets_per_second,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Drain) Reset() {
+	*x = Drain{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drain) ProtoMessage() {}
+
+func (x *Drain) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drain.ProtoReflect.Descriptor instead.
+func (*Drain) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Drain) GetPhase() DrainPhase {
+	if x != nil {
+		return x.Phase
+	}
+	return DrainPhase_DRAIN_PHASE_UNSPECIFIED
+}
+
+func (x *Drain) GetSince() *durationpb.Duration {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Drain) GetQuiet() *durationpb.Duration {
+	if x != nil {
+		return x.Quiet
+	}
+	return nil
+}
+
+func (x *Drain) GetPacketsPerSecond() float64 {
+	if x != nil {
+		return x.PacketsPerSecond
+	}
+	return 0
+}
+
 // TunPort is the TUN device with the gateway's tunnel addresses.
 type TunPort struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -858,7 +999,7 @@ type TunPort struct {
 
 func (x *TunPort) Reset() {
 	*x = TunPort{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[2]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +1011,7 @@ func (x *TunPort) String() string {
 func (*TunPort) ProtoMessage() {}
 
 func (x *TunPort) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[2]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +1024,7 @@ func (x *TunPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunPort.ProtoReflect.Descriptor instead.
 func (*TunPort) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{2}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TunPort) GetName() string {
@@ -983,7 +1124,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[3]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1136,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[3]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1149,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{3}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Limit) GetName() string {
@@ -1057,7 +1198,7 @@ type ClassCount struct {
 
 func (x *ClassCount) Reset() {
 	*x = ClassCount{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[4]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1210,7 @@ func (x *ClassCount) String() string {
 func (*ClassCount) ProtoMessage() {}
 
 func (x *ClassCount) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[4]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1223,7 @@ func (x *ClassCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassCount.ProtoReflect.Descriptor instead.
 func (*ClassCount) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{4}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ClassCount) GetPackets() uint64 {
@@ -1120,7 +1261,7 @@ type ConfigRevision struct {
 
 func (x *ConfigRevision) Reset() {
 	*x = ConfigRevision{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[5]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1273,7 @@ func (x *ConfigRevision) String() string {
 func (*ConfigRevision) ProtoMessage() {}
 
 func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[5]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1286,7 @@ func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRevision.ProtoReflect.Descriptor instead.
 func (*ConfigRevision) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ConfigRevision) GetRevision() uint64 {
@@ -1224,7 +1365,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[6]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1377,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[6]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1390,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Port) GetName() string {
@@ -1374,7 +1515,7 @@ type PeersRequest struct {
 
 func (x *PeersRequest) Reset() {
 	*x = PeersRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[7]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1527,7 @@ func (x *PeersRequest) String() string {
 func (*PeersRequest) ProtoMessage() {}
 
 func (x *PeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[7]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1540,7 @@ func (x *PeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersRequest.ProtoReflect.Descriptor instead.
 func (*PeersRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{7}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PeersRequest) GetName() string {
@@ -1418,7 +1559,7 @@ type PeersResponse struct {
 
 func (x *PeersResponse) Reset() {
 	*x = PeersResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[8]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1571,7 @@ func (x *PeersResponse) String() string {
 func (*PeersResponse) ProtoMessage() {}
 
 func (x *PeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[8]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1584,7 @@ func (x *PeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersResponse.ProtoReflect.Descriptor instead.
 func (*PeersResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{8}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PeersResponse) GetPeers() []*Peer {
@@ -1496,7 +1637,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[9]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1649,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[9]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1662,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{9}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Peer) GetName() string {
@@ -1678,14 +1819,17 @@ type Liveness struct {
 	// Probes without an answer, of the last ones.
 	Lost uint32 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`
 	// How many the last ones are: at most 64.
-	Probes        uint32 `protobuf:"varint,6,opt,name=probes,proto3" json:"probes,omitempty"`
+	Probes uint32 `protobuf:"varint,6,opt,name=probes,proto3" json:"probes,omitempty"`
+	// It asks us to send through another gateway as long as there is one: it is being
+	// drained, or has only just started.
+	Elsewhere     bool `protobuf:"varint,7,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Liveness) Reset() {
 	*x = Liveness{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1841,7 @@ func (x *Liveness) String() string {
 func (*Liveness) ProtoMessage() {}
 
 func (x *Liveness) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[10]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1854,7 @@ func (x *Liveness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Liveness.ProtoReflect.Descriptor instead.
 func (*Liveness) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{10}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Liveness) GetState() LiveState {
@@ -1755,6 +1899,13 @@ func (x *Liveness) GetProbes() uint32 {
 	return 0
 }
 
+func (x *Liveness) GetElsewhere() bool {
+	if x != nil {
+		return x.Elsewhere
+	}
+	return false
+}
+
 // PeerVPC is a VPC as one peer carries it.
 type PeerVPC struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1769,7 +1920,7 @@ type PeerVPC struct {
 
 func (x *PeerVPC) Reset() {
 	*x = PeerVPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1932,7 @@ func (x *PeerVPC) String() string {
 func (*PeerVPC) ProtoMessage() {}
 
 func (x *PeerVPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1945,7 @@ func (x *PeerVPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerVPC.ProtoReflect.Descriptor instead.
 func (*PeerVPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{11}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PeerVPC) GetVpc() string {
@@ -1826,7 +1977,7 @@ type VPCsRequest struct {
 
 func (x *VPCsRequest) Reset() {
 	*x = VPCsRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +1989,7 @@ func (x *VPCsRequest) String() string {
 func (*VPCsRequest) ProtoMessage() {}
 
 func (x *VPCsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +2002,7 @@ func (x *VPCsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPCsRequest.ProtoReflect.Descriptor instead.
 func (*VPCsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
 }
 
 type VPCsResponse struct {
@@ -1863,7 +2014,7 @@ type VPCsResponse struct {
 
 func (x *VPCsResponse) Reset() {
 	*x = VPCsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +2026,7 @@ func (x *VPCsResponse) String() string {
 func (*VPCsResponse) ProtoMessage() {}
 
 func (x *VPCsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +2039,7 @@ func (x *VPCsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPCsResponse.ProtoReflect.Descriptor instead.
 func (*VPCsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VPCsResponse) GetVpcs() []*VPC {
@@ -1924,7 +2075,7 @@ type VPC struct {
 
 func (x *VPC) Reset() {
 	*x = VPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2087,7 @@ func (x *VPC) String() string {
 func (*VPC) ProtoMessage() {}
 
 func (x *VPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2100,7 @@ func (x *VPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPC.ProtoReflect.Descriptor instead.
 func (*VPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VPC) GetName() string {
@@ -2059,7 +2210,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2071,7 +2222,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2084,7 +2235,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Attachment) GetType() string {
@@ -2127,7 +2278,7 @@ type RoutesRequest struct {
 
 func (x *RoutesRequest) Reset() {
 	*x = RoutesRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2290,7 @@ func (x *RoutesRequest) String() string {
 func (*RoutesRequest) ProtoMessage() {}
 
 func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2303,7 @@ func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesRequest.ProtoReflect.Descriptor instead.
 func (*RoutesRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RoutesRequest) GetVpc() string {
@@ -2178,7 +2329,7 @@ type RoutesResponse struct {
 
 func (x *RoutesResponse) Reset() {
 	*x = RoutesResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2341,7 @@ func (x *RoutesResponse) String() string {
 func (*RoutesResponse) ProtoMessage() {}
 
 func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2354,7 @@ func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesResponse.ProtoReflect.Descriptor instead.
 func (*RoutesResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RoutesResponse) GetRoutes() []*Route {
@@ -2234,7 +2385,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2246,7 +2397,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2259,7 +2410,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Route) GetVpc() string {
@@ -2339,7 +2490,7 @@ type NextHop struct {
 
 func (x *NextHop) Reset() {
 	*x = NextHop{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2351,7 +2502,7 @@ func (x *NextHop) String() string {
 func (*NextHop) ProtoMessage() {}
 
 func (x *NextHop) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2364,7 +2515,7 @@ func (x *NextHop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextHop.ProtoReflect.Descriptor instead.
 func (*NextHop) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NextHop) GetPeer() string {
@@ -2419,7 +2570,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2582,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2444,7 +2595,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HostsRequest) GetVpc() string {
@@ -2466,7 +2617,7 @@ type BGPRequest struct {
 
 func (x *BGPRequest) Reset() {
 	*x = BGPRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2478,7 +2629,7 @@ func (x *BGPRequest) String() string {
 func (*BGPRequest) ProtoMessage() {}
 
 func (x *BGPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2491,7 +2642,7 @@ func (x *BGPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPRequest.ProtoReflect.Descriptor instead.
 func (*BGPRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BGPRequest) GetNeighbour() string {
@@ -2526,7 +2677,7 @@ type BGPResponse struct {
 
 func (x *BGPResponse) Reset() {
 	*x = BGPResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2689,7 @@ func (x *BGPResponse) String() string {
 func (*BGPResponse) ProtoMessage() {}
 
 func (x *BGPResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2702,7 @@ func (x *BGPResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPResponse.ProtoReflect.Descriptor instead.
 func (*BGPResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BGPResponse) GetAsn() uint32 {
@@ -2638,7 +2789,7 @@ type BGPNeighbour struct {
 
 func (x *BGPNeighbour) Reset() {
 	*x = BGPNeighbour{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +2801,7 @@ func (x *BGPNeighbour) String() string {
 func (*BGPNeighbour) ProtoMessage() {}
 
 func (x *BGPNeighbour) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,7 +2814,7 @@ func (x *BGPNeighbour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPNeighbour.ProtoReflect.Descriptor instead.
 func (*BGPNeighbour) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *BGPNeighbour) GetName() string {
@@ -2846,7 +2997,7 @@ type BGPRoute struct {
 
 func (x *BGPRoute) Reset() {
 	*x = BGPRoute{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +3009,7 @@ func (x *BGPRoute) String() string {
 func (*BGPRoute) ProtoMessage() {}
 
 func (x *BGPRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +3022,7 @@ func (x *BGPRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPRoute.ProtoReflect.Descriptor instead.
 func (*BGPRoute) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *BGPRoute) GetVpc() string {
@@ -2968,7 +3119,7 @@ type ACLRequest struct {
 
 func (x *ACLRequest) Reset() {
 	*x = ACLRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2980,7 +3131,7 @@ func (x *ACLRequest) String() string {
 func (*ACLRequest) ProtoMessage() {}
 
 func (x *ACLRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2993,7 +3144,7 @@ func (x *ACLRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRequest.ProtoReflect.Descriptor instead.
 func (*ACLRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ACLRequest) GetVpc() string {
@@ -3012,7 +3163,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3024,7 +3175,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3037,7 +3188,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -3078,7 +3229,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3090,7 +3241,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3103,7 +3254,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Host) GetVpc() string {
@@ -3200,7 +3351,7 @@ type ACLResponse struct {
 
 func (x *ACLResponse) Reset() {
 	*x = ACLResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3212,7 +3363,7 @@ func (x *ACLResponse) String() string {
 func (*ACLResponse) ProtoMessage() {}
 
 func (x *ACLResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3225,7 +3376,7 @@ func (x *ACLResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLResponse.ProtoReflect.Descriptor instead.
 func (*ACLResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ACLResponse) GetAcls() []*ACL {
@@ -3254,7 +3405,7 @@ type ACL struct {
 
 func (x *ACL) Reset() {
 	*x = ACL{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3266,7 +3417,7 @@ func (x *ACL) String() string {
 func (*ACL) ProtoMessage() {}
 
 func (x *ACL) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3279,7 +3430,7 @@ func (x *ACL) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACL.ProtoReflect.Descriptor instead.
 func (*ACL) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ACL) GetVpc() string {
@@ -3344,7 +3495,7 @@ type ACLRule struct {
 
 func (x *ACLRule) Reset() {
 	*x = ACLRule{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3356,7 +3507,7 @@ func (x *ACLRule) String() string {
 func (*ACLRule) ProtoMessage() {}
 
 func (x *ACLRule) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3369,7 +3520,7 @@ func (x *ACLRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRule.ProtoReflect.Descriptor instead.
 func (*ACLRule) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ACLRule) GetName() string {
@@ -3417,7 +3568,7 @@ type CountersRequest struct {
 
 func (x *CountersRequest) Reset() {
 	*x = CountersRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3580,7 @@ func (x *CountersRequest) String() string {
 func (*CountersRequest) ProtoMessage() {}
 
 func (x *CountersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3593,7 @@ func (x *CountersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
 func (*CountersRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CountersRequest) GetComponent() string {
@@ -3463,7 +3614,7 @@ type CountersResponse struct {
 
 func (x *CountersResponse) Reset() {
 	*x = CountersResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3475,7 +3626,7 @@ func (x *CountersResponse) String() string {
 func (*CountersResponse) ProtoMessage() {}
 
 func (x *CountersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3488,7 +3639,7 @@ func (x *CountersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersResponse.ProtoReflect.Descriptor instead.
 func (*CountersResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CountersResponse) GetTime() *timestamppb.Timestamp {
@@ -3528,7 +3679,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3540,7 +3691,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3553,7 +3704,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Counter) GetComponent() string {
@@ -3640,7 +3791,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3652,7 +3803,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3665,7 +3816,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CaptureRequest) GetStages() []CaptureStage {
@@ -3742,7 +3893,7 @@ type CaptureResponse struct {
 
 func (x *CaptureResponse) Reset() {
 	*x = CaptureResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3754,7 +3905,7 @@ func (x *CaptureResponse) String() string {
 func (*CaptureResponse) ProtoMessage() {}
 
 func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3767,7 +3918,7 @@ func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureResponse.ProtoReflect.Descriptor instead.
 func (*CaptureResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CaptureResponse) GetPackets() []*CapturedPacket {
@@ -3809,7 +3960,7 @@ type CapturedPacket struct {
 
 func (x *CapturedPacket) Reset() {
 	*x = CapturedPacket{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3821,7 +3972,7 @@ func (x *CapturedPacket) String() string {
 func (*CapturedPacket) ProtoMessage() {}
 
 func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3834,7 +3985,7 @@ func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapturedPacket.ProtoReflect.Descriptor instead.
 func (*CapturedPacket) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CapturedPacket) GetTime() *timestamppb.Timestamp {
@@ -3938,7 +4089,7 @@ type TraceRequest struct {
 
 func (x *TraceRequest) Reset() {
 	*x = TraceRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3950,7 +4101,7 @@ func (x *TraceRequest) String() string {
 func (*TraceRequest) ProtoMessage() {}
 
 func (x *TraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3963,7 +4114,7 @@ func (x *TraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
 func (*TraceRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TraceRequest) GetPacket() []byte {
@@ -4064,7 +4215,7 @@ type TraceResponse struct {
 
 func (x *TraceResponse) Reset() {
 	*x = TraceResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4076,7 +4227,7 @@ func (x *TraceResponse) String() string {
 func (*TraceResponse) ProtoMessage() {}
 
 func (x *TraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4089,7 +4240,7 @@ func (x *TraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceResponse.ProtoReflect.Descriptor instead.
 func (*TraceResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TraceResponse) GetSteps() []*TraceStep {
@@ -4123,7 +4274,7 @@ type TraceStep struct {
 
 func (x *TraceStep) Reset() {
 	*x = TraceStep{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4135,7 +4286,7 @@ func (x *TraceStep) String() string {
 func (*TraceStep) ProtoMessage() {}
 
 func (x *TraceStep) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4148,7 +4299,7 @@ func (x *TraceStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceStep.ProtoReflect.Descriptor instead.
 func (*TraceStep) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TraceStep) GetStage() string {
@@ -4175,7 +4326,7 @@ type TracedFrame struct {
 
 func (x *TracedFrame) Reset() {
 	*x = TracedFrame{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4187,7 +4338,7 @@ func (x *TracedFrame) String() string {
 func (*TracedFrame) ProtoMessage() {}
 
 func (x *TracedFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4200,7 +4351,7 @@ func (x *TracedFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TracedFrame.ProtoReflect.Descriptor instead.
 func (*TracedFrame) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TracedFrame) GetPort() string {
@@ -4233,7 +4384,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4245,7 +4396,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4258,7 +4409,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{41}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Problem) GetLine() uint32 {
@@ -4303,7 +4454,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4315,7 +4466,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4328,7 +4479,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{42}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ApplyRequest) GetConfig() []byte {
@@ -4366,7 +4517,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4378,7 +4529,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4391,7 +4542,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ApplyResponse) GetProblems() []*Problem {
@@ -4423,7 +4574,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4435,7 +4586,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4448,7 +4599,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{44}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{45}
 }
 
 type ReloadResponse struct {
@@ -4465,7 +4616,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4477,7 +4628,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4490,7 +4641,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{45}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ReloadResponse) GetProblems() []*Problem {
@@ -4514,12 +4665,156 @@ func (x *ReloadResponse) GetConfig() *ConfigRevision {
 	return nil
 }
 
+type DrainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRequest) Reset() {
+	*x = DrainRequest{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRequest) ProtoMessage() {}
+
+func (x *DrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
+func (*DrainRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{47}
+}
+
+type DrainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainResponse) Reset() {
+	*x = DrainResponse{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainResponse) ProtoMessage() {}
+
+func (x *DrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
+func (*DrainResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{48}
+}
+
+type UndrainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainRequest) Reset() {
+	*x = UndrainRequest{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainRequest) ProtoMessage() {}
+
+func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
+func (*UndrainRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{49}
+}
+
+type UndrainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainResponse) Reset() {
+	*x = UndrainResponse{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainResponse) ProtoMessage() {}
+
+func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainResponse.ProtoReflect.Descriptor instead.
+func (*UndrainResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{50}
+}
+
 var File_sluice_v1_sluice_proto protoreflect.FileDescriptor
 
 const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\n" +
 	"\x16sluice/v1/sluice.proto\x12\tsluice.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rStatusRequest\"\xcf\x05\n" +
+	"\rStatusRequest\"\xf7\x05\n" +
 	"\x0eStatusResponse\x12\x12\n" +
 	"\x04site\x18\x01 \x01(\tR\x04site\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x18\n" +
@@ -4544,7 +4839,13 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x06limits\x18) \x03(\v2\x10.sluice.v1.LimitR\x06limits\x12!\n" +
 	"\fbgp_problems\x18* \x03(\tR\vbgpProblems\x12\x14\n" +
 	"\x05notes\x18- \x03(\tR\x05notes\x12$\n" +
-	"\x03tun\x18, \x01(\v2\x12.sluice.v1.TunPortR\x03tun\"\xdb\x02\n" +
+	"\x03tun\x18, \x01(\v2\x12.sluice.v1.TunPortR\x03tun\x12&\n" +
+	"\x05drain\x18. \x01(\v2\x10.sluice.v1.DrainR\x05drain\"\xc4\x01\n" +
+	"\x05Drain\x12+\n" +
+	"\x05phase\x18\x01 \x01(\x0e2\x15.sluice.v1.DrainPhaseR\x05phase\x12/\n" +
+	"\x05since\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05since\x12/\n" +
+	"\x05quiet\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05quiet\x12,\n" +
+	"\x12packets_per_second\x18\x04 \x01(\x01R\x10packetsPerSecond\"\xdb\x02\n" +
 	"\aTunPort\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aifindex\x18\x02 \x01(\rR\aifindex\x12\x10\n" +
@@ -4627,14 +4928,15 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x03mtu\x18\x11 \x01(\rR\x03mtu\x12\x1b\n" +
 	"\tmtu_limit\x18\x12 \x01(\rR\bmtuLimit\x120\n" +
 	"\tmtu_state\x18\x13 \x01(\x0e2\x13.sluice.v1.MTUStateR\bmtuState\x12/\n" +
-	"\bliveness\x18\x18 \x01(\v2\x13.sluice.v1.LivenessR\bliveness\"\xf6\x01\n" +
+	"\bliveness\x18\x18 \x01(\v2\x13.sluice.v1.LivenessR\bliveness\"\x94\x02\n" +
 	"\bLiveness\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.sluice.v1.LiveStateR\x05state\x12+\n" +
 	"\x03rtt\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x122\n" +
 	"\amin_rtt\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06minRtt\x121\n" +
 	"\x06jitter\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06jitter\x12\x12\n" +
 	"\x04lost\x18\x05 \x01(\rR\x04lost\x12\x16\n" +
-	"\x06probes\x18\x06 \x01(\rR\x06probes\"X\n" +
+	"\x06probes\x18\x06 \x01(\rR\x06probes\x12\x1c\n" +
+	"\telsewhere\x18\a \x01(\bR\telsewhere\"X\n" +
 	"\aPeerVPC\x12\x10\n" +
 	"\x03vpc\x18\x01 \x01(\tR\x03vpc\x12\x10\n" +
 	"\x03vni\x18\x02 \x01(\rR\x03vni\x12)\n" +
@@ -4868,14 +5170,25 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x0eReloadResponse\x12.\n" +
 	"\bproblems\x18\x01 \x03(\v2\x12.sluice.v1.ProblemR\bproblems\x12\x18\n" +
 	"\achanges\x18\x02 \x03(\tR\achanges\x121\n" +
-	"\x06config\x18\x03 \x01(\v2\x19.sluice.v1.ConfigRevisionR\x06config*\x82\x01\n" +
+	"\x06config\x18\x03 \x01(\v2\x19.sluice.v1.ConfigRevisionR\x06config\"\x0e\n" +
+	"\fDrainRequest\"\x0f\n" +
+	"\rDrainResponse\"\x10\n" +
+	"\x0eUndrainRequest\"\x11\n" +
+	"\x0fUndrainResponse*\x97\x01\n" +
 	"\x06Health\x12\x16\n" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fHEALTH_STARTING\x10\x01\x12\x10\n" +
 	"\fHEALTH_READY\x10\x02\x12\x13\n" +
 	"\x0fHEALTH_DEGRADED\x10\x03\x12\x0f\n" +
 	"\vHEALTH_DOWN\x10\x04\x12\x13\n" +
-	"\x0fHEALTH_STOPPING\x10\x05*\x9e\x01\n" +
+	"\x0fHEALTH_STOPPING\x10\x05\x12\x13\n" +
+	"\x0fHEALTH_DRAINING\x10\x06*t\n" +
+	"\n" +
+	"DrainPhase\x12\x1b\n" +
+	"\x17DRAIN_PHASE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12DRAIN_PHASE_ASKING\x10\x01\x12\x19\n" +
+	"\x15DRAIN_PHASE_WITHDRAWN\x10\x02\x12\x16\n" +
+	"\x12DRAIN_PHASE_SILENT\x10\x03*\x9e\x01\n" +
 	"\tPeerState\x12\x1a\n" +
 	"\x16PEER_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fPEER_STATE_IDLE\x10\x01\x12\x19\n" +
@@ -4926,7 +5239,7 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x13CAPTURE_STAGE_PLAIN\x10\x03\x12\x18\n" +
 	"\x14CAPTURE_STAGE_SEALED\x10\x04\x12\x19\n" +
 	"\x15CAPTURE_STAGE_TO_SITE\x10\x05\x12\x19\n" +
-	"\x15CAPTURE_STAGE_DROPPED\x10\x062\x98\x06\n" +
+	"\x15CAPTURE_STAGE_DROPPED\x10\x062\x96\a\n" +
 	"\x0eGatewayService\x12B\n" +
 	"\x06Status\x12\x18.sluice.v1.StatusRequest\x1a\x19.sluice.v1.StatusResponse\"\x03\x90\x02\x01\x12?\n" +
 	"\x05Peers\x12\x17.sluice.v1.PeersRequest\x1a\x18.sluice.v1.PeersResponse\"\x03\x90\x02\x01\x12<\n" +
@@ -4939,7 +5252,9 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\aCapture\x12\x19.sluice.v1.CaptureRequest\x1a\x1a.sluice.v1.CaptureResponse0\x01\x12?\n" +
 	"\x05Trace\x12\x17.sluice.v1.TraceRequest\x1a\x18.sluice.v1.TraceResponse\"\x03\x90\x02\x01\x12:\n" +
 	"\x05Apply\x12\x17.sluice.v1.ApplyRequest\x1a\x18.sluice.v1.ApplyResponse\x12=\n" +
-	"\x06Reload\x12\x18.sluice.v1.ReloadRequest\x1a\x19.sluice.v1.ReloadResponseB@Z>github.com/sluicegw/sluice/controlplane/api/sluice/v1;sluicev1b\x06proto3"
+	"\x06Reload\x12\x18.sluice.v1.ReloadRequest\x1a\x19.sluice.v1.ReloadResponse\x12:\n" +
+	"\x05Drain\x12\x17.sluice.v1.DrainRequest\x1a\x18.sluice.v1.DrainResponse\x12@\n" +
+	"\aUndrain\x12\x19.sluice.v1.UndrainRequest\x1a\x1a.sluice.v1.UndrainResponseB@Z>github.com/sluicegw/sluice/controlplane/api/sluice/v1;sluicev1b\x06proto3"
 
 var (
 	file_sluice_v1_sluice_proto_rawDescOnce sync.Once
@@ -4953,153 +5268,167 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_sluice_proto_rawDescData
 }
 
-var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
-	(PeerState)(0),                // 1: sluice.v1.PeerState
-	(MTUState)(0),                 // 2: sluice.v1.MTUState
-	(LiveState)(0),                // 3: sluice.v1.LiveState
-	(RouteKind)(0),                // 4: sluice.v1.RouteKind
-	(HostState)(0),                // 5: sluice.v1.HostState
-	(HostSource)(0),               // 6: sluice.v1.HostSource
-	(CounterUnit)(0),              // 7: sluice.v1.CounterUnit
-	(CaptureStage)(0),             // 8: sluice.v1.CaptureStage
-	(*StatusRequest)(nil),         // 9: sluice.v1.StatusRequest
-	(*StatusResponse)(nil),        // 10: sluice.v1.StatusResponse
-	(*TunPort)(nil),               // 11: sluice.v1.TunPort
-	(*Limit)(nil),                 // 12: sluice.v1.Limit
-	(*ClassCount)(nil),            // 13: sluice.v1.ClassCount
-	(*ConfigRevision)(nil),        // 14: sluice.v1.ConfigRevision
-	(*Port)(nil),                  // 15: sluice.v1.Port
-	(*PeersRequest)(nil),          // 16: sluice.v1.PeersRequest
-	(*PeersResponse)(nil),         // 17: sluice.v1.PeersResponse
-	(*Peer)(nil),                  // 18: sluice.v1.Peer
-	(*Liveness)(nil),              // 19: sluice.v1.Liveness
-	(*PeerVPC)(nil),               // 20: sluice.v1.PeerVPC
-	(*VPCsRequest)(nil),           // 21: sluice.v1.VPCsRequest
-	(*VPCsResponse)(nil),          // 22: sluice.v1.VPCsResponse
-	(*VPC)(nil),                   // 23: sluice.v1.VPC
-	(*Attachment)(nil),            // 24: sluice.v1.Attachment
-	(*RoutesRequest)(nil),         // 25: sluice.v1.RoutesRequest
-	(*RoutesResponse)(nil),        // 26: sluice.v1.RoutesResponse
-	(*Route)(nil),                 // 27: sluice.v1.Route
-	(*NextHop)(nil),               // 28: sluice.v1.NextHop
-	(*HostsRequest)(nil),          // 29: sluice.v1.HostsRequest
-	(*BGPRequest)(nil),            // 30: sluice.v1.BGPRequest
-	(*BGPResponse)(nil),           // 31: sluice.v1.BGPResponse
-	(*BGPNeighbour)(nil),          // 32: sluice.v1.BGPNeighbour
-	(*BGPRoute)(nil),              // 33: sluice.v1.BGPRoute
-	(*ACLRequest)(nil),            // 34: sluice.v1.ACLRequest
-	(*HostsResponse)(nil),         // 35: sluice.v1.HostsResponse
-	(*Host)(nil),                  // 36: sluice.v1.Host
-	(*ACLResponse)(nil),           // 37: sluice.v1.ACLResponse
-	(*ACL)(nil),                   // 38: sluice.v1.ACL
-	(*ACLRule)(nil),               // 39: sluice.v1.ACLRule
-	(*CountersRequest)(nil),       // 40: sluice.v1.CountersRequest
-	(*CountersResponse)(nil),      // 41: sluice.v1.CountersResponse
-	(*Counter)(nil),               // 42: sluice.v1.Counter
-	(*CaptureRequest)(nil),        // 43: sluice.v1.CaptureRequest
-	(*CaptureResponse)(nil),       // 44: sluice.v1.CaptureResponse
-	(*CapturedPacket)(nil),        // 45: sluice.v1.CapturedPacket
-	(*TraceRequest)(nil),          // 46: sluice.v1.TraceRequest
-	(*TraceResponse)(nil),         // 47: sluice.v1.TraceResponse
-	(*TraceStep)(nil),             // 48: sluice.v1.TraceStep
-	(*TracedFrame)(nil),           // 49: sluice.v1.TracedFrame
-	(*Problem)(nil),               // 50: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 51: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 52: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 53: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 54: sluice.v1.ReloadResponse
-	nil,                           // 55: sluice.v1.BGPNeighbour.RefusedEntry
-	(*timestamppb.Timestamp)(nil), // 56: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 57: google.protobuf.Duration
+	(DrainPhase)(0),               // 1: sluice.v1.DrainPhase
+	(PeerState)(0),                // 2: sluice.v1.PeerState
+	(MTUState)(0),                 // 3: sluice.v1.MTUState
+	(LiveState)(0),                // 4: sluice.v1.LiveState
+	(RouteKind)(0),                // 5: sluice.v1.RouteKind
+	(HostState)(0),                // 6: sluice.v1.HostState
+	(HostSource)(0),               // 7: sluice.v1.HostSource
+	(CounterUnit)(0),              // 8: sluice.v1.CounterUnit
+	(CaptureStage)(0),             // 9: sluice.v1.CaptureStage
+	(*StatusRequest)(nil),         // 10: sluice.v1.StatusRequest
+	(*StatusResponse)(nil),        // 11: sluice.v1.StatusResponse
+	(*Drain)(nil),                 // 12: sluice.v1.Drain
+	(*TunPort)(nil),               // 13: sluice.v1.TunPort
+	(*Limit)(nil),                 // 14: sluice.v1.Limit
+	(*ClassCount)(nil),            // 15: sluice.v1.ClassCount
+	(*ConfigRevision)(nil),        // 16: sluice.v1.ConfigRevision
+	(*Port)(nil),                  // 17: sluice.v1.Port
+	(*PeersRequest)(nil),          // 18: sluice.v1.PeersRequest
+	(*PeersResponse)(nil),         // 19: sluice.v1.PeersResponse
+	(*Peer)(nil),                  // 20: sluice.v1.Peer
+	(*Liveness)(nil),              // 21: sluice.v1.Liveness
+	(*PeerVPC)(nil),               // 22: sluice.v1.PeerVPC
+	(*VPCsRequest)(nil),           // 23: sluice.v1.VPCsRequest
+	(*VPCsResponse)(nil),          // 24: sluice.v1.VPCsResponse
+	(*VPC)(nil),                   // 25: sluice.v1.VPC
+	(*Attachment)(nil),            // 26: sluice.v1.Attachment
+	(*RoutesRequest)(nil),         // 27: sluice.v1.RoutesRequest
+	(*RoutesResponse)(nil),        // 28: sluice.v1.RoutesResponse
+	(*Route)(nil),                 // 29: sluice.v1.Route
+	(*NextHop)(nil),               // 30: sluice.v1.NextHop
+	(*HostsRequest)(nil),          // 31: sluice.v1.HostsRequest
+	(*BGPRequest)(nil),            // 32: sluice.v1.BGPRequest
+	(*BGPResponse)(nil),           // 33: sluice.v1.BGPResponse
+	(*BGPNeighbour)(nil),          // 34: sluice.v1.BGPNeighbour
+	(*BGPRoute)(nil),              // 35: sluice.v1.BGPRoute
+	(*ACLRequest)(nil),            // 36: sluice.v1.ACLRequest
+	(*HostsResponse)(nil),         // 37: sluice.v1.HostsResponse
+	(*Host)(nil),                  // 38: sluice.v1.Host
+	(*ACLResponse)(nil),           // 39: sluice.v1.ACLResponse
+	(*ACL)(nil),                   // 40: sluice.v1.ACL
+	(*ACLRule)(nil),               // 41: sluice.v1.ACLRule
+	(*CountersRequest)(nil),       // 42: sluice.v1.CountersRequest
+	(*CountersResponse)(nil),      // 43: sluice.v1.CountersResponse
+	(*Counter)(nil),               // 44: sluice.v1.Counter
+	(*CaptureRequest)(nil),        // 45: sluice.v1.CaptureRequest
+	(*CaptureResponse)(nil),       // 46: sluice.v1.CaptureResponse
+	(*CapturedPacket)(nil),        // 47: sluice.v1.CapturedPacket
+	(*TraceRequest)(nil),          // 48: sluice.v1.TraceRequest
+	(*TraceResponse)(nil),         // 49: sluice.v1.TraceResponse
+	(*TraceStep)(nil),             // 50: sluice.v1.TraceStep
+	(*TracedFrame)(nil),           // 51: sluice.v1.TracedFrame
+	(*Problem)(nil),               // 52: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 53: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 54: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 55: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 56: sluice.v1.ReloadResponse
+	(*DrainRequest)(nil),          // 57: sluice.v1.DrainRequest
+	(*DrainResponse)(nil),         // 58: sluice.v1.DrainResponse
+	(*UndrainRequest)(nil),        // 59: sluice.v1.UndrainRequest
+	(*UndrainResponse)(nil),       // 60: sluice.v1.UndrainResponse
+	nil,                           // 61: sluice.v1.BGPNeighbour.RefusedEntry
+	(*timestamppb.Timestamp)(nil), // 62: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 63: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	56, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	57, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	62, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	63, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
-	15, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
-	18, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
-	14, // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
-	12, // 6: sluice.v1.StatusResponse.limits:type_name -> sluice.v1.Limit
-	11, // 7: sluice.v1.StatusResponse.tun:type_name -> sluice.v1.TunPort
-	13, // 8: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
-	56, // 9: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	56, // 10: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
-	18, // 11: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
-	1,  // 12: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	56, // 13: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	57, // 14: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	57, // 15: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
-	20, // 16: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
-	2,  // 17: sluice.v1.Peer.mtu_state:type_name -> sluice.v1.MTUState
-	19, // 18: sluice.v1.Peer.liveness:type_name -> sluice.v1.Liveness
-	3,  // 19: sluice.v1.Liveness.state:type_name -> sluice.v1.LiveState
-	57, // 20: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
-	57, // 21: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
-	57, // 22: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
-	23, // 23: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
-	24, // 24: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
-	27, // 25: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
-	4,  // 26: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
-	28, // 27: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
-	32, // 28: sluice.v1.BGPResponse.neighbours:type_name -> sluice.v1.BGPNeighbour
-	33, // 29: sluice.v1.BGPResponse.received:type_name -> sluice.v1.BGPRoute
-	33, // 30: sluice.v1.BGPResponse.announced:type_name -> sluice.v1.BGPRoute
-	57, // 31: sluice.v1.BGPNeighbour.since:type_name -> google.protobuf.Duration
-	55, // 32: sluice.v1.BGPNeighbour.refused:type_name -> sluice.v1.BGPNeighbour.RefusedEntry
-	57, // 33: sluice.v1.BGPNeighbour.hold_time:type_name -> google.protobuf.Duration
-	36, // 34: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
-	5,  // 35: sluice.v1.Host.state:type_name -> sluice.v1.HostState
-	6,  // 36: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
-	57, // 37: sluice.v1.Host.since:type_name -> google.protobuf.Duration
-	57, // 38: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
-	38, // 39: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
-	39, // 40: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
-	56, // 41: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
-	42, // 42: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
-	7,  // 43: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
-	8,  // 44: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
-	57, // 45: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
-	45, // 46: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
-	56, // 47: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
-	8,  // 48: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
-	48, // 49: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
-	49, // 50: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
-	50, // 51: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	14, // 52: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	50, // 53: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	14, // 54: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	9,  // 55: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	16, // 56: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	21, // 57: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	25, // 58: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	29, // 59: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
-	30, // 60: sluice.v1.GatewayService.BGP:input_type -> sluice.v1.BGPRequest
-	34, // 61: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
-	40, // 62: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	43, // 63: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
-	46, // 64: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
-	51, // 65: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	53, // 66: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	10, // 67: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	17, // 68: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	22, // 69: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	26, // 70: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	35, // 71: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
-	31, // 72: sluice.v1.GatewayService.BGP:output_type -> sluice.v1.BGPResponse
-	37, // 73: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
-	41, // 74: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	44, // 75: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
-	47, // 76: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
-	52, // 77: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	54, // 78: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	67, // [67:79] is the sub-list for method output_type
-	55, // [55:67] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	17, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
+	20, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
+	16, // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
+	14, // 6: sluice.v1.StatusResponse.limits:type_name -> sluice.v1.Limit
+	13, // 7: sluice.v1.StatusResponse.tun:type_name -> sluice.v1.TunPort
+	12, // 8: sluice.v1.StatusResponse.drain:type_name -> sluice.v1.Drain
+	1,  // 9: sluice.v1.Drain.phase:type_name -> sluice.v1.DrainPhase
+	63, // 10: sluice.v1.Drain.since:type_name -> google.protobuf.Duration
+	63, // 11: sluice.v1.Drain.quiet:type_name -> google.protobuf.Duration
+	15, // 12: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
+	62, // 13: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	62, // 14: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	20, // 15: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
+	2,  // 16: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
+	62, // 17: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	63, // 18: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	63, // 19: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	22, // 20: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
+	3,  // 21: sluice.v1.Peer.mtu_state:type_name -> sluice.v1.MTUState
+	21, // 22: sluice.v1.Peer.liveness:type_name -> sluice.v1.Liveness
+	4,  // 23: sluice.v1.Liveness.state:type_name -> sluice.v1.LiveState
+	63, // 24: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
+	63, // 25: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
+	63, // 26: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
+	25, // 27: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
+	26, // 28: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
+	29, // 29: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
+	5,  // 30: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
+	30, // 31: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
+	34, // 32: sluice.v1.BGPResponse.neighbours:type_name -> sluice.v1.BGPNeighbour
+	35, // 33: sluice.v1.BGPResponse.received:type_name -> sluice.v1.BGPRoute
+	35, // 34: sluice.v1.BGPResponse.announced:type_name -> sluice.v1.BGPRoute
+	63, // 35: sluice.v1.BGPNeighbour.since:type_name -> google.protobuf.Duration
+	61, // 36: sluice.v1.BGPNeighbour.refused:type_name -> sluice.v1.BGPNeighbour.RefusedEntry
+	63, // 37: sluice.v1.BGPNeighbour.hold_time:type_name -> google.protobuf.Duration
+	38, // 38: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
+	6,  // 39: sluice.v1.Host.state:type_name -> sluice.v1.HostState
+	7,  // 40: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
+	63, // 41: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	63, // 42: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	40, // 43: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
+	41, // 44: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
+	62, // 45: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	44, // 46: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
+	8,  // 47: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
+	9,  // 48: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
+	63, // 49: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
+	47, // 50: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
+	62, // 51: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
+	9,  // 52: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
+	50, // 53: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
+	51, // 54: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
+	52, // 55: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	16, // 56: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	52, // 57: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	16, // 58: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	10, // 59: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	18, // 60: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	23, // 61: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	27, // 62: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	31, // 63: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	32, // 64: sluice.v1.GatewayService.BGP:input_type -> sluice.v1.BGPRequest
+	36, // 65: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
+	42, // 66: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	45, // 67: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
+	48, // 68: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
+	53, // 69: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	55, // 70: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	57, // 71: sluice.v1.GatewayService.Drain:input_type -> sluice.v1.DrainRequest
+	59, // 72: sluice.v1.GatewayService.Undrain:input_type -> sluice.v1.UndrainRequest
+	11, // 73: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	19, // 74: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	24, // 75: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	28, // 76: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	37, // 77: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	33, // 78: sluice.v1.GatewayService.BGP:output_type -> sluice.v1.BGPResponse
+	39, // 79: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
+	43, // 80: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	46, // 81: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
+	49, // 82: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
+	54, // 83: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	56, // 84: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	58, // 85: sluice.v1.GatewayService.Drain:output_type -> sluice.v1.DrainResponse
+	60, // 86: sluice.v1.GatewayService.Undrain:output_type -> sluice.v1.UndrainResponse
+	73, // [73:87] is the sub-list for method output_type
+	59, // [59:73] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -5107,14 +5436,14 @@ func file_sluice_v1_sluice_proto_init() {
 	if File_sluice_v1_sluice_proto != nil {
 		return
 	}
-	file_sluice_v1_sluice_proto_msgTypes[33].OneofWrappers = []any{}
+	file_sluice_v1_sluice_proto_msgTypes[34].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
-			NumEnums:      9,
-			NumMessages:   47,
+			NumEnums:      10,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -60,6 +60,10 @@ const (
 	GatewayServiceApplyProcedure = "/sluice.v1.GatewayService/Apply"
 	// GatewayServiceReloadProcedure is the fully-qualified name of the GatewayService's Reload RPC.
 	GatewayServiceReloadProcedure = "/sluice.v1.GatewayService/Reload"
+	// GatewayServiceDrainProcedure is the fully-qualified name of the GatewayService's Drain RPC.
+	GatewayServiceDrainProcedure = "/sluice.v1.GatewayService/Drain"
+	// GatewayServiceUndrainProcedure is the fully-qualified name of the GatewayService's Undrain RPC.
+	GatewayServiceUndrainProcedure = "/sluice.v1.GatewayService/Undrain"
 )
 
 // GatewayServiceClient is a client for the sluice.v1.GatewayService service.
@@ -92,6 +96,11 @@ type GatewayServiceClient interface {
 	Apply(context.Context, *v1.ApplyRequest) (*v1.ApplyResponse, error)
 	// Reload reads the gateway's configuration file again, as SIGHUP does.
 	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
+	// Drain asks everybody to send through other gateways, and goes on forwarding.
+	// Status says how far it is. It ends with the process.
+	Drain(context.Context, *v1.DrainRequest) (*v1.DrainResponse, error)
+	// Undrain ends a drain.
+	Undrain(context.Context, *v1.UndrainRequest) (*v1.UndrainResponse, error)
 }
 
 // NewGatewayServiceClient constructs a client for the sluice.v1.GatewayService service. By default,
@@ -186,6 +195,18 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(gatewayServiceMethods.ByName("Reload")),
 			connect.WithClientOptions(opts...),
 		),
+		drain: connect.NewClient[v1.DrainRequest, v1.DrainResponse](
+			httpClient,
+			baseURL+GatewayServiceDrainProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("Drain")),
+			connect.WithClientOptions(opts...),
+		),
+		undrain: connect.NewClient[v1.UndrainRequest, v1.UndrainResponse](
+			httpClient,
+			baseURL+GatewayServiceUndrainProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("Undrain")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -203,6 +224,8 @@ type gatewayServiceClient struct {
 	trace    *connect.Client[v1.TraceRequest, v1.TraceResponse]
 	apply    *connect.Client[v1.ApplyRequest, v1.ApplyResponse]
 	reload   *connect.Client[v1.ReloadRequest, v1.ReloadResponse]
+	drain    *connect.Client[v1.DrainRequest, v1.DrainResponse]
+	undrain  *connect.Client[v1.UndrainRequest, v1.UndrainResponse]
 }
 
 // Status calls sluice.v1.GatewayService.Status.
@@ -309,6 +332,24 @@ func (c *gatewayServiceClient) Reload(ctx context.Context, req *v1.ReloadRequest
 	return nil, err
 }
 
+// Drain calls sluice.v1.GatewayService.Drain.
+func (c *gatewayServiceClient) Drain(ctx context.Context, req *v1.DrainRequest) (*v1.DrainResponse, error) {
+	response, err := c.drain.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Undrain calls sluice.v1.GatewayService.Undrain.
+func (c *gatewayServiceClient) Undrain(ctx context.Context, req *v1.UndrainRequest) (*v1.UndrainResponse, error) {
+	response, err := c.undrain.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // GatewayServiceHandler is an implementation of the sluice.v1.GatewayService service.
 type GatewayServiceHandler interface {
 	// Status says who the gateway is and how it is doing.
@@ -339,6 +380,11 @@ type GatewayServiceHandler interface {
 	Apply(context.Context, *v1.ApplyRequest) (*v1.ApplyResponse, error)
 	// Reload reads the gateway's configuration file again, as SIGHUP does.
 	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
+	// Drain asks everybody to send through other gateways, and goes on forwarding.
+	// Status says how far it is. It ends with the process.
+	Drain(context.Context, *v1.DrainRequest) (*v1.DrainResponse, error)
+	// Undrain ends a drain.
+	Undrain(context.Context, *v1.UndrainRequest) (*v1.UndrainResponse, error)
 }
 
 // NewGatewayServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -429,6 +475,18 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithSchema(gatewayServiceMethods.ByName("Reload")),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceDrainHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceDrainProcedure,
+		svc.Drain,
+		connect.WithSchema(gatewayServiceMethods.ByName("Drain")),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceUndrainHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceUndrainProcedure,
+		svc.Undrain,
+		connect.WithSchema(gatewayServiceMethods.ByName("Undrain")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sluice.v1.GatewayService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case GatewayServiceStatusProcedure:
@@ -455,6 +513,10 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceApplyHandler.ServeHTTP(w, r)
 		case GatewayServiceReloadProcedure:
 			gatewayServiceReloadHandler.ServeHTTP(w, r)
+		case GatewayServiceDrainProcedure:
+			gatewayServiceDrainHandler.ServeHTTP(w, r)
+		case GatewayServiceUndrainProcedure:
+			gatewayServiceUndrainHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -510,4 +572,12 @@ func (UnimplementedGatewayServiceHandler) Apply(context.Context, *v1.ApplyReques
 
 func (UnimplementedGatewayServiceHandler) Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.Reload is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) Drain(context.Context, *v1.DrainRequest) (*v1.DrainResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.Drain is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) Undrain(context.Context, *v1.UndrainRequest) (*v1.UndrainResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.Undrain is not implemented"))
 }
