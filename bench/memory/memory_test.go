@@ -72,7 +72,7 @@ func TestPathsDoTheWholeWork(t *testing.T) {
 			}
 			plain := plaintexts(nearHost, farHost, size)
 			for i, m := range sealed {
-				pkts := []wireguard.Packet{{Buf: m, From: f.near}}
+				pkts := []wireguard.Packet{{Buf: m}}
 				f.device.NewBatch().Open(pkts, f.device.Clock())
 				if pkts[0].Result != wireguard.OK {
 					t.Fatalf("message %d: %v", i, pkts[0].Result)

@@ -49,6 +49,7 @@ func newSessionPath(size int, cipher aead.Cipher) (*sessionPath, error) {
 		return nil, err
 	}
 	p.batch = p.device.NewBatch()
+	p.batch.Locate = wireguard.AllFrom(wireguard.Endpoint{Remote: netip.AddrPortFrom(farWAN, udpPort)})
 	p.far, err = newFar(size, farKey, nearKey.PublicKey(), p.receive)
 	if err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func (p *sessionPath) receive(m []byte) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.batch.Open([]wireguard.Packet{{Buf: m, From: from}}, p.device.Clock())
+	p.batch.Open([]wireguard.Packet{{Buf: m}}, p.device.Clock())
 }
 
 // Name implements Path.
@@ -95,9 +96,8 @@ func (p *sessionPath) Open(ctx context.Context, n int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	from := wireguard.Endpoint{Remote: netip.AddrPortFrom(farWAN, udpPort)}
 	return p.loop(messages, n, func(frame, b []byte) wireguard.Packet {
-		return wireguard.Packet{Buf: frame[:copy(frame, b[outerLen:])], From: from}
+		return wireguard.Packet{Buf: frame[:copy(frame, b[outerLen:])]}
 	}, p.batch.Open)
 }
 

@@ -84,7 +84,8 @@ func (p *Peer) receive() error {
 		}
 		e := wireguard.Endpoint{Remote: netip.AddrPortFrom(from.Addr().Unmap(), from.Port())}
 		if !p.device.Receive(buffer[:n], e) {
-			one[0] = wireguard.Packet{Buf: buffer[:n], From: e}
+			batch.Locate = wireguard.AllFrom(e)
+			one[0] = wireguard.Packet{Buf: buffer[:n]}
 			batch.Open(one, p.device.Clock()) // keepalives keep the timers quiet
 		}
 	}

@@ -61,7 +61,8 @@ func newGateway(t testing.TB, h *netnstest.Host, at netip.AddrPort, peer wiregua
 			}
 			e := wireguard.Endpoint{Remote: netip.AddrPortFrom(from.Addr().Unmap(), from.Port())}
 			if !g.device.Receive(buffer[:n], e) {
-				batch.Open([]wireguard.Packet{{Buf: buffer[:n], From: e}}, g.device.Clock())
+				batch.Locate = wireguard.AllFrom(e)
+				batch.Open([]wireguard.Packet{{Buf: buffer[:n]}}, g.device.Clock())
 			}
 		}
 	}()
@@ -132,7 +133,7 @@ func TestSealedMessagesArriveAndOpen(t *testing.T) {
 						t.Fatal(err)
 					}
 					frame := entry[frameHeader:][:binary.NativeEndian.Uint32(entry[8:])]
-					one := []wireguard.Packet{{Buf: frame[header:], From: wireguard.Endpoint{Remote: peer.options.Local}}}
+					one := []wireguard.Packet{{Buf: frame[header:]}}
 					batch.Open(one, g.device.Clock())
 					if one[0].Result != want {
 						t.Fatalf("message %d, round %d: %v, want %v", i, round, one[0].Result, want)

@@ -70,7 +70,6 @@ const (
 type Packet struct {
 	Buf    []byte   // borrowed: until the call returns
 	Peer   *Peer    // Seal: in. Open: out with OK, Keepalive and Replay, else nil.
-	From   Endpoint // Open: in, where the message came from, unless the batch can Locate it
 	MaxLen int      // Seal: in, padding does not make the plaintext longer than this (the inner MTU); 0: no limit
 	Result Result   // out
 }
@@ -80,7 +79,7 @@ type Packet struct {
 // of one batch that belong to the same session.
 type Batch struct {
 	// Locate writes where the message came from that is packet i of those given to Open. It is asked once per group, for the
-	// last valid message: an Endpoint is large, and most are never looked at. nil: Packet.From has it.
+	// last valid message: an Endpoint is larger than the rest of a Packet, and most are never looked at. nil: no peer moves.
 	Locate func(i int, from *Endpoint)
 
 	dev    *Device
@@ -93,8 +92,9 @@ type Batch struct {
 	of [BatchSize]uint8
 
 	slots   [groupSlots]groupSlot
-	round   uint32 // number of the batch, for slots
-	touched uint64 // see touch
+	from    Endpoint // what Locate wrote
+	round   uint32   // number of the batch, for slots
+	touched uint64   // see touch
 }
 
 // groupSlot says which group has a number that falls into it, in one round.
@@ -130,6 +130,11 @@ type group struct {
 	nonce   uint64 // Seal: of the next packet
 
 	first, last uint8 // Open: list of ops
+}
+
+// AllFrom is a Locate for packets that all came from one place.
+func AllFrom(place Endpoint) func(int, *Endpoint) {
+	return func(_ int, from *Endpoint) { *from = place }
 }
 
 // NewBatch makes the scratch memory for one worker.

@@ -102,7 +102,7 @@ func BenchmarkOpen(b *testing.B) {
 				for i := range pkts {
 					buf := frames[i][:len(sealed[i])]
 					copy(buf, sealed[i])
-					pkts[i].Buf, pkts[i].From.Remote = buf, x.addr
+					pkts[i].Buf = buf
 					ops[i].Key, ops[i].Data = &s.receive, buf[HeaderSize:]
 				}
 			}, func() { y.batch.Open(pkts, now) }, func() { aead.Generic().Open(ops) })

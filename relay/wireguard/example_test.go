@@ -27,7 +27,9 @@ func Example() {
 		devices[i], err = wireguard.New(wireguard.Options{PrivateKey: key, Send: func(dg wireguard.Datagram) {
 			other := devices[1-i]
 			if !other.Receive(dg.Data, at[i]) { // not a handshake message: a keepalive
-				other.NewBatch().Open([]wireguard.Packet{{Buf: dg.Data, From: at[i]}}, other.Clock())
+				batch := other.NewBatch()
+				batch.Locate = wireguard.AllFrom(at[i])
+				batch.Open([]wireguard.Packet{{Buf: dg.Data}}, other.Clock())
 			}
 		}})
 		if err != nil {
@@ -66,8 +68,9 @@ func Example() {
 	fmt.Println("sealed:", pkts[0].Result, len(pkts[0].Buf), "bytes")
 
 	// A worker of the second one opens it.
-	pkts[0].From = at[0]
-	devices[1].NewBatch().Open(pkts, devices[1].Clock())
+	batch = devices[1].NewBatch()
+	batch.Locate = wireguard.AllFrom(at[0])
+	batch.Open(pkts, devices[1].Clock())
 	fmt.Printf("opened: %v %q\n", pkts[0].Result, pkts[0].Buf)
 
 	cancel()

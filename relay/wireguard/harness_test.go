@@ -121,7 +121,8 @@ func (n *node) seal(p *Peer, data []byte) ([]byte, Result) {
 
 // open opens a copy of a message.
 func (n *node) open(msg []byte, from netip.AddrPort) (data []byte, r Result) {
-	pkts := []Packet{{Buf: append([]byte(nil), msg...), From: Endpoint{Remote: from}}}
+	pkts := []Packet{{Buf: append([]byte(nil), msg...)}}
+	n.batch.Locate = AllFrom(Endpoint{Remote: from})
 	n.batch.Open(pkts, n.d.Clock())
 	return pkts[0].Buf, pkts[0].Result
 }

@@ -58,7 +58,8 @@ func (l *live) receive(msg []byte, from Endpoint) {
 		l.d.Receive(msg, from)
 		return
 	}
-	pkts := []Packet{{Buf: bytes.Clone(msg), From: from}}
+	pkts := []Packet{{Buf: bytes.Clone(msg)}}
+	l.open.Locate = AllFrom(from)
 	l.open.Open(pkts, l.d.Clock())
 	l.results[pkts[0].Result].Add(1)
 	if pkts[0].Result == OK {

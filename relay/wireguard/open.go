@@ -157,9 +157,9 @@ func (b *Batch) closeForReceiving(g *group, pkts []Packet, first int, now int64)
 			p.confirm(s, now)
 		}
 		if b.Locate != nil {
-			b.Locate(first+tail, &pkts[tail].From)
+			b.Locate(first+tail, &b.from)
+			p.moveTo(&b.from)
 		}
-		p.moveTo(&pkts[tail].From)
 		p.rx.add(g.packets, g.bytes)
 		p.timers.received(now, g.data)
 		if s.initiator && now-s.created >= rekeyOnReceive && s == p.current.Load() && s.renewed.CompareAndSwap(false, true) {

@@ -82,9 +82,10 @@ func (f *flow) seal(peer func() *Peer, check func(before any, r Result), before 
 func (f *flow) open() {
 	f.openers.Go(func() {
 		b := f.b.d.NewBatch()
+		b.Locate = AllFrom(Endpoint{Remote: ourOuter})
 		pkts := make([]Packet, 0, 32)
 		for msg := range f.pipe {
-			pkts = append(pkts[:0], Packet{Buf: msg, From: Endpoint{Remote: ourOuter}})
+			pkts = append(pkts[:0], Packet{Buf: msg})
 		more:
 			for len(pkts) < cap(pkts) {
 				select {
@@ -92,7 +93,7 @@ func (f *flow) open() {
 					if !ok {
 						break more
 					}
-					pkts = append(pkts, Packet{Buf: msg, From: Endpoint{Remote: ourOuter}})
+					pkts = append(pkts, Packet{Buf: msg})
 				default:
 					break more
 				}

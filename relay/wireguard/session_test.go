@@ -316,7 +316,8 @@ func TestRoamingFollowsAuthenticMessagesOnly(t *testing.T) {
 	elsewhere := Endpoint{Remote: netip.MustParseAddrPort("[2001:db8::9]:9"), Local: b.addr.Addr()}
 	try := func(m []byte, want Result, moved bool) {
 		t.Helper()
-		pkts := []Packet{{Buf: append([]byte(nil), m...), From: elsewhere}}
+		pkts := []Packet{{Buf: append([]byte(nil), m...)}}
+		b.batch.Locate = AllFrom(elsewhere)
 		b.batch.Open(pkts, b.d.Clock())
 		if pkts[0].Result != want {
 			t.Fatalf("result %v, want %v", pkts[0].Result, want)

@@ -257,8 +257,9 @@ func TestEveryPacketOfAMixedBatchHasItsOwnResult(t *testing.T) {
 	unknown[5] ^= 1
 	in := []Packet{}
 	for _, m := range [][]byte{fromC, fromB, nil, broken, keepalive, unknown, fromB, make([]byte, 31), fromC} {
-		in = append(in, Packet{Buf: bytes.Clone(m), From: Endpoint{Remote: b.addr}})
+		in = append(in, Packet{Buf: bytes.Clone(m)})
 	}
+	a.batch.Locate = AllFrom(Endpoint{Remote: b.addr})
 	a.batch.Open(in, a.d.Clock())
 	want = []Result{OK, OK, Malformed, BadAuth, Keepalive, BadIndex, Replay, Malformed, Replay}
 	peers := []*Peer{toC, toB, nil, nil, toB, nil, toB, nil, toC}
@@ -318,6 +319,7 @@ func TestSealAndOpenDoNotAllocate(t *testing.T) {
 	}
 	pkts := make([]Packet, n)
 	from := Endpoint{Remote: a.addr, Local: b.addr.Addr()}
+	b.batch.Locate = AllFrom(from)
 	now := a.d.Clock()
 	allocs := testing.AllocsPerRun(100, func() {
 		for i := range pkts {
@@ -328,7 +330,6 @@ func TestSealAndOpenDoNotAllocate(t *testing.T) {
 			if pkts[i].Result != OK {
 				t.Fatal(pkts[i].Result)
 			}
-			pkts[i].From = from
 		}
 		b.batch.Open(pkts, now)
 		for i := range pkts {
