@@ -145,7 +145,7 @@ func (w *worker) arrivedFrom(f *frame, a *Arrival) {
 	f.long = long
 	b := f.data()
 	copy(b[t.len:], a.Data)
-	t.put(b, a.TOS, 0)
+	t.put(b, a.TOS, 0, 0, nil)
 }
 
 // portMAC is the address of the port of a queue; zero if there is none.

@@ -42,17 +42,19 @@ func (w *worker) classify(f *frame) {
 	case eth.VLAN != 0:
 		w.drop(f, Tagged)
 		return
-	case eth.Type != packet.TypeIPv4 && eth.Type != packet.TypeIPv6:
+	}
+	ip := &f.ip // until decap finds an inner one
+	switch eth.Type {
+	case packet.TypeIPv4:
+		bad = ip.Parse4(b[eth.Len:])
+	case packet.TypeIPv6:
+		bad = ip.Parse6(b[eth.Len:])
+	default:
 		w.drop(f, NotIP)
 		return
 	}
-	ip := &f.ip // until decap finds an inner one
-	if bad := ip.Parse(b[eth.Len:]); bad != packet.Fine {
+	if bad != packet.Fine {
 		w.drop(f, outerProblem(bad))
-		return
-	}
-	if (ip.Version == 4) != (eth.Type == packet.TypeIPv4) {
-		w.drop(f, BadOuterIP)
 		return
 	}
 	b = b[eth.Len : eth.Len+ip.Len]

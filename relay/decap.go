@@ -130,9 +130,17 @@ const (
 // other way, the inner DSCP and ECN are copied to every header we put around
 // (the RFC's normal mode). It says whether the packet lives.
 func (w *worker) congestion(f *frame) bool {
+	if outer := f.tos & ecnMask; outer == notECT || outer == ecnECT0 {
+		return true // most packets, and inlined
+	}
+	return w.carryMark(f)
+}
+
+// carryMark is congestion where the outer header has ECT(1) or CE.
+func (w *worker) carryMark(f *frame) bool {
 	outer, inner := f.tos&ecnMask, f.ip.TOS&ecnMask
 	switch {
-	case outer == notECT || outer == ecnECT0 || outer == inner:
+	case outer == inner:
 		return true
 	case outer == ecnECT1 && inner != ecnECT0:
 		return true

@@ -39,9 +39,9 @@ func (w *worker) deliver(f *frame, id uint32) {
 	if (d.mizar != nil || f.optsLen == packet.MizarLen) && !w.mizarOptions(f, d, adj) {
 		return
 	}
-	options := 0
+	options, announced := 0, uint16(0)
 	if d.kind == Geneve {
-		options = f.optsLen
+		options, announced = f.optsLen, packet.GeneveOptions(f.optsLen, f.critical)
 	} else if f.critical {
 		w.drop(f, CriticalOption)
 		return
@@ -66,11 +66,7 @@ func (w *worker) deliver(f *frame, id uint32) {
 	f.off -= ethernet
 	v := w.delivered(f)
 	f.off -= adj.headers.len
-	if options > 0 {
-		adj.headers.putGeneve(f.data(), f.ip.TOS, f.flow, options, f.critical, &f.ip)
-	} else {
-		adj.headers.putOver(f.data(), f.ip.TOS, f.flow, &f.ip)
-	}
+	adj.headers.put(f.data(), f.ip.TOS, f.flow, announced, &f.ip)
 	w.send(f, adj.slot, v)
 }
 

@@ -66,7 +66,7 @@ func (w *worker) encapDirect(f *frame, id uint32, adj *adjacency, back int) {
 	w.meters.add(peer.sent, f.ip.Len)
 	f.off -= adj.headers.len
 	b := f.data()
-	adj.headers.put(b, f.ip.TOS, f.flow)
+	adj.headers.put(b, f.ip.TOS, f.flow, 0, nil)
 	packet.PutGeneve(b[adj.headers.len-packet.GeneveLen:adj.headers.len], etherTypeOf(f.ip.Version), peer.remoteVNI(w.state.vpcs[f.vpc].vni), f.optsLen, f.critical)
 	w.sendingToPeer = true
 	w.send(f, adj.slot, v)

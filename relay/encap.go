@@ -63,7 +63,7 @@ func (w *worker) encap(f *frame, id uint32) {
 		carryOptions(f, f.off)
 		f.off -= header
 		b := f.data()
-		tunnel.put(b, f.ip.TOS, f.flow)
+		tunnel.put(b, f.ip.TOS, f.flow, 0, nil)
 		packet.PutGeneve(b[tunnel.len-packet.GeneveLen:tunnel.len], etherTypeOf(f.ip.Version), peer.remoteVNI(w.state.vpcs[f.vpc].vni), f.optsLen, f.critical)
 	} else {
 		if f.critical {

@@ -24,12 +24,9 @@ func (w *worker) inner(f *frame) {
 	w.routing = append(w.routing, f)
 }
 
-// found is what the VPC's table says about a packet.
-type found struct {
-	to, back *fib.Route // to the destination, and back to the source where that is asked; nil: none
-	hop      fib.NextHop
-	allowed  bool // the source is one that the packet may have
-}
+// found is what the VPC's table says about a packet: its routes to the destination, and
+// back to the source where that is asked; nil: none.
+type found struct{ to, back *fib.Route }
 
 // routeAll looks up everything that was collected, and then takes it on packet
 // by packet. It does not matter that some lookups are for packets that end before
@@ -44,9 +41,7 @@ func (w *worker) routeAll() {
 		w.touchRoutes()
 	}
 	for i, f := range w.routing {
-		r := &w.found[i]
-		w.follow(f, r)
-		w.check(f, r)
+		w.check(f, &w.found[i])
 	}
 	w.routing = w.routing[:0]
 }
@@ -55,7 +50,7 @@ func (w *worker) routeAll() {
 // first-level caches.
 const largeTable = 1024
 
-// touchRoutes reads what follow is about to need: the last miss of each chain, and
+// touchRoutes reads what check is about to need: the last miss of each chain, and
 // here only a few instructions are between those of all packets.
 func (w *worker) touchRoutes() {
 	sum := w.touched
@@ -78,27 +73,18 @@ func (w *worker) lookUp(f *frame, r *found) {
 	}
 }
 
-// follow reads the routes that lookUp has found.
-func (w *worker) follow(f *frame, r *found) {
-	r.hop = w.nextHop(f, r.to)
-	if f.origin == fromPeer {
-		r.allowed = w.admit(f, r.back)
-	} else {
-		r.allowed = w.ofSite(f, r.back)
-	}
-}
-
 // check ends a packet that must not travel, and forwards any other.
 func (w *worker) check(f *frame, r *found) {
+	hop := w.nextHop(f, r.to)
 	b := f.data()
 	switch {
-	case !r.allowed && f.origin == fromPeer:
+	case f.origin == fromPeer && !w.admit(f, r.back):
 		w.drop(f, SourceNotAllowed)
 		return
 	case martian(f.ip.Version, b):
 		w.drop(f, Martian)
 		return
-	case !r.allowed:
+	case f.origin != fromPeer && !w.ofSite(f, r.back):
 		w.drop(f, SpoofedSource)
 		return
 	case unroutable(f.ip.Version, b) && !w.carries(f):
@@ -124,7 +110,7 @@ func (w *worker) check(f *frame, r *found) {
 	}
 	packet.DecrementTTL(b)
 	f.ip.TTL--
-	w.forward(f, r.hop, r.to != nil)
+	w.forward(f, hop, r.to != nil)
 }
 
 // route looks one packet up and forwards it: a parked one, or one of our own.

@@ -156,7 +156,7 @@ func (w *worker) question(f *frame, q *hosts.Question) {
 	switch adj.state {
 	case ready:
 		f.off -= adj.headers.len
-		adj.headers.put(f.data(), 0, uint32(q.VNI))
+		adj.headers.put(f.data(), 0, uint32(q.VNI), 0, nil)
 		w.send(f, adj.slot, Originated)
 	case unresolved:
 		w.drop(f, VTEPUnresolved)

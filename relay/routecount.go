@@ -68,26 +68,29 @@ func (w *worker) adoptRoutes(n uint32) {
 // routeCount counts a packet that goes to a port for the route to its
 // destination, and for the one back to its source.
 func (w *worker) routeCount(f *frame) {
-	t := w.tallyOf(f.route)
+	t := w.of(f.route)
+	w.markRoute(t)
 	t.counts[0]++
 	t.counts[1] += uint64(f.ip.Len)
 	if f.source != 0 {
-		t = w.tallyOf(f.source)
+		t = w.of(f.source)
+		w.markRoute(t)
 		t.counts[2]++
 		t.counts[3] += uint64(f.ip.Len)
 	}
 }
 
-// tallyOf returns a tally and marks it.
-func (w *worker) tallyOf(n uint32) *routeTally {
-	t := &w.chunks[n/tallyChunk][n%tallyChunk]
+// of is the tally of a route's counter.
+func (t *routeTallies) of(n uint32) *routeTally { return &t.chunks[n/tallyChunk][n%tallyChunk] }
+
+// markRoute has a tally published late. Its first lines are a function of their own, small enough to be inlined.
+func (w *worker) markRoute(t *routeTally) {
 	if !t.dirty {
-		w.markRoute(t)
+		w.markDirty(t)
 	}
-	return t
 }
 
-func (w *worker) markRoute(t *routeTally) {
+func (w *worker) markDirty(t *routeTally) {
 	if len(w.dirtyRoutes) == maxDirtyRoutes {
 		w.publishLate()
 	}

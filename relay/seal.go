@@ -62,7 +62,7 @@ func (w *worker) outer(f *frame, adj *adjacency, tos uint8, v Verdict) {
 		return
 	}
 	f.off -= adj.headers.len
-	adj.headers.put(f.data(), tos, f.flow)
+	adj.headers.put(f.data(), tos, f.flow, 0, nil)
 	if f.cut {
 		w.sendPieces(f, adj, v)
 		return

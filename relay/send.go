@@ -67,19 +67,29 @@ func (w *worker) flushQueue(q *queue) {
 			w.kick(q)
 		}
 	}
-	for i, v := range q.verdicts[:q.txLen] {
-		if i >= sent {
-			v = TxFull
-			if len(w.taps) > 0 {
-				w.tapUnsent(q, i)
-			}
-			w.umem.Free(q.tx[i].Addr)
-		}
-		if q.verdicts[i] != pending { // not only a part of a packet
-			w.count(v)
+	for i := sent; i < q.txLen; i++ {
+		w.unsent(q, i)
+	}
+	if w.trace != nil {
+		w.trace.sent(q)
+	}
+	for _, v := range q.verdicts[:q.txLen] {
+		if v != pending { // only a part of a packet
+			w.tally.count(v)
 		}
 	}
 	q.txLen = 0
+}
+
+// unsent ends a packet for which a transmit ring had no room.
+func (w *worker) unsent(q *queue, i int) {
+	if len(w.taps) > 0 {
+		w.tapUnsent(q, i)
+	}
+	w.umem.Free(q.tx[i].Addr)
+	if q.verdicts[i] != pending {
+		q.verdicts[i] = TxFull
+	}
 }
 
 func (w *worker) kick(q *queue) {
@@ -114,6 +124,5 @@ func (w *worker) count(v Verdict) {
 	if w.trace != nil {
 		w.trace.verdict(v)
 	}
-	w.verdicts[v]++
-	w.dirty[v>>6] |= 1 << (v & 63)
+	w.tally.count(v)
 }

@@ -78,25 +78,14 @@ func (t *template) overhead() int { return t.len - t.ip }
 // The UDP checksum stays zero over IPv4, as it may (RFC 768): WireGuard's tag
 // protects the payload, and an overlay's inner packets have sums of their own.
 // Over IPv6 it is computed: kernels refuse zero unless told otherwise.
-func (t *template) put(b []byte, tos uint8, flow uint32) { t.putOver(b, tos, flow, nil) }
-
-// putOver is put; b ends in the inner packet that is parsed as inner, nil: in something else.
-func (t *template) putOver(b []byte, tos uint8, flow uint32, inner *packet.IP) {
+//
+// options is how Geneve, in which the headers end then, announces the options behind it in b (packet.GeneveOptions);
+// 0: there are none. b ends in the inner packet that is parsed as inner, nil: in something else.
+func (t *template) put(b []byte, tos uint8, flow uint32, options uint16, inner *packet.IP) {
 	copy(b, t.bytes[:t.len])
-	t.finish(b, tos, flow, t.len, inner)
-}
-
-// putGeneve is put for headers that end in Geneve, whose options, so many bytes
-// of them, follow in b.
-func (t *template) putGeneve(b []byte, tos uint8, flow uint32, options int, critical bool, inner *packet.IP) {
-	copy(b, t.bytes[:t.len])
-	packet.SetGeneveOptions(b[t.len-packet.GeneveLen:t.len], options, critical)
-	t.finish(b, tos, flow, t.len-packet.GeneveLen, inner)
-}
-
-// finish fills in what differs, the checksum last. The first fixed bytes of the
-// headers are as in the template.
-func (t *template) finish(b []byte, tos uint8, flow uint32, fixed int, inner *packet.IP) {
+	if options != 0 {
+		binary.BigEndian.PutUint16(b[t.len-packet.GeneveLen:], options)
+	}
 	ip, udp := b[t.ip:], b[t.udp:]
 	if t.spread {
 		binary.BigEndian.PutUint16(udp[0:2], packet.FlowPort(flow, t.first, t.count))
@@ -117,7 +106,7 @@ func (t *template) finish(b []byte, tos uint8, flow uint32, fixed int, inner *pa
 	binary.BigEndian.PutUint32(ip[0:4], 6<<28|uint32(tos)<<20|label)
 	binary.BigEndian.PutUint16(ip[4:6], uint16(len(udp)))
 	if t.checksum {
-		binary.BigEndian.PutUint16(udp[6:8], t.udpChecksum(udp, b[fixed:], inner))
+		binary.BigEndian.PutUint16(udp[6:8], t.udpChecksum(udp, b[t.len:], options, inner))
 	}
 }
 
@@ -126,12 +115,9 @@ func (t *template) finish(b []byte, tos uint8, flow uint32, fixed int, inner *pa
 const knownFrom = 256
 
 // udpChecksum is that of the UDP datagram udp over IPv6. From data on, bytes are
-// summed up; before, they are as in the template, but for lengths and source port.
-func (t *template) udpChecksum(udp, data []byte, inner *packet.IP) uint16 {
-	sum := uint32(t.sum) + uint32(binary.BigEndian.Uint16(udp)) + 2*uint32(len(udp))
-	if len(data)+t.len-t.udp == len(udp) {
-		sum += uint32(t.behind)
-	}
+// summed up; before, they are as in the template, but for lengths, source port and options.
+func (t *template) udpChecksum(udp, data []byte, options uint16, inner *packet.IP) uint16 {
+	sum := uint32(t.sum) + uint32(binary.BigEndian.Uint16(udp)) + 2*uint32(len(udp)) + uint32(t.behind) + uint32(options)
 	if inner != nil && inner.Len >= knownFrom {
 		if known, ok := packet.KnownSum(data[len(data)-inner.Len:], inner); ok {
 			sum += uint32(known)

@@ -195,6 +195,15 @@ func (t *trace) verdict(v Verdict) {
 	t.note("verdict", "%s: %s", v, v.Explain())
 }
 
+// sent notes the verdicts of what is sent from a queue.
+func (t *trace) sent(q *queue) {
+	for _, v := range q.verdicts[:q.txLen] {
+		if v != pending {
+			t.verdict(v)
+		}
+	}
+}
+
 func (t *trace) port(ifindex uint32) string {
 	for i := range t.snapshot.Ports {
 		if p := &t.snapshot.Ports[i]; p.Ifindex == ifindex {

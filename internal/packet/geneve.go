@@ -96,18 +96,19 @@ func ParseGeneveOption(b []byte) (GeneveOption, int, Problem) {
 // multiple of 4) and whether one is critical.
 func PutGeneve(b []byte, etherType uint16, vni uint32, options int, critical bool) {
 	_ = b[GeneveLen-1]
-	SetGeneveOptions(b, options, critical)
+	binary.BigEndian.PutUint16(b[0:2], GeneveOptions(options, critical))
 	binary.BigEndian.PutUint16(b[2:4], etherType)
 	binary.BigEndian.PutUint32(b[4:8], vni<<8)
 }
 
-// SetGeneveOptions says in the header at b how long the options behind it are
-// and whether one is critical.
-func SetGeneveOptions(b []byte, options int, critical bool) {
-	b[0], b[1] = uint8(options/4), 0
+// GeneveOptions is the first word of a Geneve header: version 0, how many bytes of options follow it, and whether one
+// of them is critical.
+func GeneveOptions(options int, critical bool) uint16 {
+	word := uint16(options/4) << 8
 	if critical {
-		b[1] = geneveCritical
+		word |= geneveCritical
 	}
+	return word
 }
 
 // ParseVXLAN reads a VXLAN header (RFC 7348) and returns its VNI. The I flag

@@ -68,10 +68,10 @@ const (
 // the IP packet tells where it ends). With any other result but NoSession and
 // NoPeer the bytes of Buf are undefined.
 type Packet struct {
-	Buf    []byte   // borrowed: until the call returns
-	Peer   *Peer    // Seal: in. Open: out with OK, Keepalive and Replay, else nil.
-	MaxLen int      // Seal: in, padding does not make the plaintext longer than this (the inner MTU); 0: no limit
-	Result Result   // out
+	Buf    []byte // borrowed: until the call returns
+	Peer   *Peer  // Seal: in. Open: out with OK, Keepalive and Replay, else nil.
+	MaxLen int    // Seal: in, padding does not make the plaintext longer than this (the inner MTU); 0: no limit
+	Result Result // out
 }
 
 // Batch is the scratch memory of one worker: it must not be shared. Seal and
