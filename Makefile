@@ -23,6 +23,10 @@ help: ## list the targets
 build: ## build bin/sluice, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -pgo='$(PGO)' -ldflags '$(LDFLAGS)' -o bin/sluice ./cmd/sluice
 
+.PHONY: agent
+agent: ## build bin/sluice-agent, the part that runs in Kubernetes clusters
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/sluice-agent ./cmd/sluice-agent
+
 .PHONY: demo
 demo: ## two sites in network namespaces, traffic crossing, a table of checks
 	@$(SETUP) demo

@@ -29,3 +29,16 @@ func TestTheShippedProgramLinksNoBenchmarkHarness(t *testing.T) {
 		}
 	}
 }
+
+// The Kubernetes client costs 16 MiB and a tenth of a second at every start: what needs it is a program of its own.
+func TestTheGatewayLinksNoKubernetesClient(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./cmd/sluice").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dep := range strings.Fields(string(out)) {
+		if hasPrefix(dep, []string{"k8s.io/", "sigs.k8s.io/", module + "k8s"}) {
+			t.Errorf("cmd/sluice links %s", dep)
+		}
+	}
+}

@@ -99,6 +99,7 @@ func newRoot() *cobra.Command {
 		newApply(), newReload(), newDrain(), newUndrain(),
 		newRun(), newCleanup(), newCheck(), newKey(), newDemo(), newBench(), newVersion(),
 	)
+	root.AddCommand(newKubernetes()...)
 	return root
 }
 

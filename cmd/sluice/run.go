@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -14,6 +13,7 @@ import (
 
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/internal/gateway"
+	"github.com/sluicegw/sluice/internal/logging"
 )
 
 // defaultConfig is where the systemd unit and the packages put the file.
@@ -77,16 +77,9 @@ func runGateway(ctx context.Context, g *gateway.Gateway, hangup <-chan os.Signal
 }
 
 func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, usageError{fmt.Errorf("--log-level %q: use debug, info, warn or error", level)}
+	logger, err := logging.New(w, format, level)
+	if err != nil {
+		return nil, usageError{err}
 	}
-	options := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, options)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, options)), nil
-	}
-	return nil, usageError{fmt.Errorf("--log-format %q: use text or json", format)}
+	return logger, nil
 }

@@ -1,0 +1,81 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
+
+	"github.com/sluicegw/sluice/k8s/join"
+)
+
+// Config is the agent's configuration file.
+type Config struct {
+	// Name of this cluster; at the root it may be left out.
+	Name string `json:"name"`
+	// Kubeconfig of this cluster's API server; default: the ServiceAccount of the pod that the agent runs in.
+	Kubeconfig string `json:"kubeconfig"`
+	// Parent is the cluster above; none at the root.
+	Parent *ParentConfig `json:"parent"`
+	// Labels for the placement of Missions. The cluster has kubernetes.io/hostname (its name) and sluice.dev/distro too.
+	Labels map[string]string `json:"labels"`
+	// Distro is the flavour of Kubernetes; default k8s.
+	Distro string `json:"distro"`
+	// Heartbeat is how often the parent hears of this cluster without news; default 15s. After three without, the
+	// parent calls it disconnected.
+	Heartbeat metav1.Duration `json:"heartbeat"`
+}
+
+// ParentConfig is how the parent is reached.
+type ParentConfig struct {
+	// Kubeconfig of the parent's API server; `sluice join` writes it.
+	Kubeconfig string `json:"kubeconfig"`
+}
+
+// ReadConfig reads a configuration file, and reports all that is wrong with it.
+func ReadConfig(path string) (Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, err
+	}
+	var c Config
+	if err := yaml.UnmarshalStrict(text, &c); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := c.check(); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+func (c Config) check() error {
+	var problems []error
+	switch {
+	case c.Name == "" && c.Parent != nil:
+		problems = append(problems, errors.New("name: missing (a cluster with a parent needs one)"))
+	case c.Name != "":
+		if err := join.CheckName(c.Name); err != nil {
+			problems = append(problems, fmt.Errorf("name: %w", err))
+		}
+	}
+	if c.Parent != nil && c.Parent.Kubeconfig == "" {
+		problems = append(problems, errors.New("parent.kubeconfig: missing"))
+	}
+	for key, value := range c.Labels {
+		for _, text := range append(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)...) {
+			problems = append(problems, fmt.Errorf("labels: %s: %q: %s", key, value, text))
+		}
+	}
+	for _, text := range validation.IsValidLabelValue(c.Distro) {
+		problems = append(problems, fmt.Errorf("distro %q: %s", c.Distro, strings.TrimSpace(text)))
+	}
+	if d := c.Heartbeat.Duration; d != 0 && (d < time.Second || d > time.Hour) {
+		problems = append(problems, fmt.Errorf("heartbeat %v: use 1s to 1h", d))
+	}
+	return errors.Join(problems...)
+}
