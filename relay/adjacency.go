@@ -76,7 +76,7 @@ func (w *worker) buildPeer(a *adjacency, e wireguard.Endpoint) {
 		return
 	}
 	dst := e.Remote.Addr().Unmap()
-	w.build(a, neigh.Key{Dst: dst.WithZone("")})
+	w.build(a, neigh.Key{Dst: dst.WithZone(""), Ifindex: e.Ifindex})
 	if a.state == ready {
 		local := e.Local.Unmap()
 		if !w.state.local.has(local) {

@@ -134,7 +134,7 @@ func (w *worker) wireguardIn(f *frame, outer []byte, srcPort uint16) {
 			w.drop(f, BadWireGuard)
 			return
 		}
-		from := wireguard.Endpoint{Remote: netip.AddrPortFrom(f.ip.Src(outer), srcPort), Local: f.ip.Dst(outer)}
+		from := wireguard.Endpoint{Remote: netip.AddrPortFrom(f.ip.Src(outer), srcPort), Local: f.ip.Dst(outer), Ifindex: w.queues[f.slot].ifindex}
 		if !w.device.Receive(message, from) {
 			w.drop(f, HandshakeBusy)
 			return

@@ -25,6 +25,9 @@ type PeerPacket struct {
 	// allows, whatever is known of the path; it is not padded; and it never waits
 	// for a session or neighbour, because later it would be of no use.
 	Probe bool
+	// Over is the way to take, of a probe: a path of the peer that may not be in use. Remote
+	// invalid: the way that everything takes.
+	Over wireguard.Endpoint
 }
 
 // SendToPeer sends an inner packet to a peer, as whatever its source address
@@ -47,6 +50,8 @@ type EchoReply struct {
 	At   int64 // when the turn that received it began, by wireguard.Device.Clock
 	// Notice is what the peer says of itself, if the request was a packet.Probe.
 	Notice packet.Notice
+	// From is where it came from, through which interface. Remote is invalid when nobody knows.
+	From wireguard.Endpoint
 }
 
 type echoListener struct {
@@ -89,6 +94,10 @@ func (w *worker) control(f *frame, p *PeerPacket) {
 	}
 	if f.ip.Parse(f.data()) != packet.Fine || f.ip.Len != len(p.Packet) {
 		w.drop(f, BadInnerIP)
+		return
+	}
+	if p.Over.Remote.IsValid() {
+		w.toPeerOver(f, p.Peer, p.Over)
 		return
 	}
 	w.toPeer(f, p.Peer)
@@ -177,6 +186,7 @@ func (w *worker) answerPeer(f *frame) {
 	}
 	limit.tokens -= second
 	w.count(Answered)
+	back, usual := w.wayBack(f)
 	if f.ip.Version == 4 {
 		echoReply4(f)
 	} else {
@@ -192,6 +202,10 @@ func (w *worker) answerPeer(f *frame) {
 		w.drop(f, BadInnerIP)
 		return
 	}
+	if !usual {
+		w.toPeerOver(f, f.peer, back)
+		return
+	}
 	w.toPeer(f, f.peer)
 }
 
@@ -204,8 +218,9 @@ func (w *worker) echoReply(f *frame) {
 		if l.id != id {
 			continue
 		}
+		from, _ := w.cameFrom(f)
 		select {
-		case l.to <- EchoReply{Peer: f.peer, Seq: seq, Len: f.ip.Len, At: w.now, Notice: packet.NoticeOf(m)}:
+		case l.to <- EchoReply{Peer: f.peer, Seq: seq, Len: f.ip.Len, At: w.now, Notice: packet.NoticeOf(m), From: from}:
 			w.drop(f, EchoHeard)
 		default:
 			w.drop(f, EchoLost)

@@ -75,7 +75,11 @@ func TestAPeerAnswersProbesOfAnySizeWhateverTheRoutes(t *testing.T) {
 					if r.At <= 0 || r.At > p.a.device.Clock() {
 						t.Errorf("it came at %d", r.At)
 					}
-					if r.At = 0; r != want {
+					from := wireguard.Endpoint{Remote: netip.AddrPortFrom(wanAddr(2, outer), listenPort), Local: wanAddr(1, outer), Ifindex: wanPort}
+					if r.From != from {
+						t.Errorf("it came from %+v, want %+v", r.From, from)
+					}
+					if r.At, r.From = 0, (wireguard.Endpoint{}); r != want {
 						t.Errorf("got %+v, want %+v", r, want)
 					}
 				default:

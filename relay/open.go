@@ -24,10 +24,13 @@ func (w *worker) openAll() {
 // locate is wireguard.Batch.Locate: the outer headers are still in front of the message, and f.ip is still theirs.
 func (w *worker) locate(i int, from *wireguard.Endpoint) {
 	f := w.opening[i]
+	if w.standby(f) {
+		*from = wireguard.Endpoint{} // where the peer's traffic comes from, it does not say
+		return
+	}
 	udp := f.off - packet.UDPLen
 	outer := f.chunk[udp-f.ip.HeaderLen:]
-	from.Remote = netip.AddrPortFrom(f.ip.Src(outer), binary.BigEndian.Uint16(f.chunk[udp:]))
-	from.Local = f.ip.Dst(outer)
+	*from = wireguard.Endpoint{Remote: netip.AddrPortFrom(f.ip.Src(outer), binary.BigEndian.Uint16(f.chunk[udp:])), Local: f.ip.Dst(outer)}
 }
 
 var openVerdicts = [wireguard.NumResults]Verdict{

@@ -58,6 +58,7 @@ type worker struct {
 	openPackets []wireguard.Packet
 	sealing     []*frame
 	sealPackets []wireguard.Packet
+	alone       [1]wireguard.Packet // see toPeerOver
 	spareMail   mail
 
 	spareArrivals []Arrival

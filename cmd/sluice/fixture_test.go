@@ -33,6 +33,13 @@ func (f fixture) peers() []*sluicev1.Peer {
 		TunnelAddresses: []string{"100.64.0.2", "fd64::2"}, Mtu: 1340, MtuLimit: 1440, MtuState: sluicev1.MTUState_MTU_STATE_CONFIRMED,
 		Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_UP, Rtt: durationpb.New(12345678), MinRtt: durationpb.New(11000000),
 			Jitter: durationpb.New(700000), Lost: 1, Probes: 64},
+		Paths: []*sluicev1.Path{
+			{Name: "fibre", Endpoint: "198.51.100.2:51820", Port: "wan0", Priority: 1, Used: true, Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_UP,
+				Rtt: durationpb.New(12345678), MinRtt: durationpb.New(11000000), Jitter: durationpb.New(700000), Lost: 1, Probes: 64}},
+			{Name: "radio", Endpoint: "[2001:db8::2]:51820", Priority: 10, Lossy: true, Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_UP,
+				Rtt: durationpb.New(54321000), MinRtt: durationpb.New(50000000), Jitter: durationpb.New(9000000), Lost: 9, Probes: 64}},
+			{Name: "cable", Endpoint: "192.0.2.2:51820", Port: "wan1", Priority: 10, PortDown: true, Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_UNKNOWN}},
+		},
 		Vpcs: []*sluicev1.PeerVPC{
 			{Vpc: "default", AllowedPrefixes: []string{"172.16.2.0/24", "fd16:2::/64"}},
 			{Vpc: "red", Vni: 300, AllowedPrefixes: []string{"10.2.0.0/16"}},

@@ -31,7 +31,7 @@ func newPeers() *cobra.Command {
 			}
 			return c.print(cmd.OutOrStdout(), r, func(w io.Writer) error {
 				if len(args) == 0 {
-					return peerTable(r.GetPeers(), time.Now()).write(w)
+					return writePeerTables(w, r.GetPeers(), time.Now())
 				}
 				return writePeers(w, r.GetPeers(), time.Now())
 			})
@@ -79,6 +79,9 @@ func writePeers(w io.Writer, peers []*sluicev1.Peer, now time.Time) error {
 		line("sent", traffic(p.GetTxPackets(), p.GetTxBytes()))
 		if encrypted {
 			line("alive", livenessText(p.GetLiveness()))
+			for _, path := range p.GetPaths() {
+				line("path "+path.GetName(), pathText(path))
+			}
 			line("mtu", mtuStateText(p))
 			line("keepalive", keepaliveText(p))
 			line("tunnel addresses", dash(strings.Join(p.GetTunnelAddresses(), " ")))

@@ -56,7 +56,7 @@ func writeStatus(w io.Writer, s *sluicev1.StatusResponse, now time.Time) error {
 	}
 	if len(s.GetPeers()) > 0 {
 		b.WriteByte('\n')
-		if err := peerTable(s.GetPeers(), now).write(&b); err != nil {
+		if err := writePeerTables(&b, s.GetPeers(), now); err != nil {
 			return err
 		}
 	}

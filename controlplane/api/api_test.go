@@ -217,6 +217,24 @@ func TestAStatusIsAssessedInWords(t *testing.T) {
 			"peer b: it has not answered yet; check its endpoint (192.0.2.2:1), its keys and the firewalls between",
 			"peer c: traffic waits for it, but it has not called and no endpoint is configured; set endpoint, or wait for it to call",
 		}},
+		{"paths of a living peer that fail are named, and what is used", &sluicev1.StatusResponse{
+			Ports: []*sluicev1.Port{port("site0")},
+			Peers: []*sluicev1.Peer{
+				{Name: "a", State: up, Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_UP}, Paths: []*sluicev1.Path{
+					{Name: "fibre", Endpoint: "192.0.2.1:1", Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_DOWN}},
+					{Name: "radio", Endpoint: "192.0.2.2:1", Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_UP}, Used: true, Lossy: true},
+					{Name: "cable", Endpoint: "192.0.2.3:1", Port: "wan2", PortDown: true},
+					{Name: "never", Endpoint: "192.0.2.4:1", Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_UNKNOWN}},
+				}},
+				{Name: "b", State: up, Problem: "it is down", Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_DOWN}, Paths: []*sluicev1.Path{
+					{Name: "fibre", Endpoint: "192.0.2.1:1", Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_DOWN}}}},
+			},
+		}, sluicev1.Health_HEALTH_DEGRADED, []string{
+			"peer b: it is down",
+			"peer a: path fibre to 192.0.2.1:1 has failed; path radio is used",
+			"peer a: path radio to 192.0.2.2:1 loses more than a tenth of its probes",
+			"peer a: port wan2 of path cable is down; path radio is used",
+		}},
 		{"a refused configuration is told", &sluicev1.StatusResponse{
 			Ports: []*sluicev1.Port{port("site0")}, Config: &sluicev1.ConfigRevision{LastError: "1:1: site: is required"},
 		}, sluicev1.Health_HEALTH_DEGRADED, []string{"configuration: the last change was refused, the one before is in force: 1:1: site: is required"}},

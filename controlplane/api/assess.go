@@ -33,6 +33,9 @@ func Assess(s *sluicev1.StatusResponse, now time.Time) {
 	}
 	s.Notes = nil
 	for _, p := range s.GetPeers() {
+		s.Problems = append(s.Problems, pathProblems(p)...)
+	}
+	for _, p := range s.GetPeers() {
 		if p.GetMtu() < p.GetMtuLimit() && p.GetMtuState() != sluicev1.MTUState_MTU_STATE_CONFIGURED {
 			s.Notes = append(s.Notes, fmt.Sprintf("peer %s: the path carries packets of %d bytes, our port would allow %d; senders are told", p.GetName(), p.GetMtu(), p.GetMtuLimit()))
 		}
@@ -130,4 +133,28 @@ func Age(d time.Duration) string {
 		return two(time.Hour, "h", time.Minute, "m")
 	}
 	return two(day, "d", time.Hour, "h")
+}
+
+// pathProblems tells of the paths of a living peer that have failed.
+func pathProblems(p *sluicev1.Peer) (lines []string) {
+	if p.GetLiveness().GetState() != sluicev1.LiveState_LIVE_STATE_UP {
+		return nil // said already
+	}
+	used := "no path"
+	for _, path := range p.GetPaths() {
+		if path.GetUsed() {
+			used = "path " + path.GetName()
+		}
+	}
+	for _, path := range p.GetPaths() {
+		switch {
+		case path.GetPortDown():
+			lines = append(lines, fmt.Sprintf("peer %s: port %s of path %s is down; %s is used", p.GetName(), path.GetPort(), path.GetName(), used))
+		case path.GetLiveness().GetState() == sluicev1.LiveState_LIVE_STATE_DOWN:
+			lines = append(lines, fmt.Sprintf("peer %s: path %s to %s has failed; %s is used", p.GetName(), path.GetName(), path.GetEndpoint(), used))
+		case path.GetLossy():
+			lines = append(lines, fmt.Sprintf("peer %s: path %s to %s loses more than a tenth of its probes", p.GetName(), path.GetName(), path.GetEndpoint()))
+		}
+	}
+	return lines
 }

@@ -67,6 +67,7 @@ func (c *checker) checkDirect(p *Peer, path string, endpoints map[Endpoint]strin
 		{"flowPortCount", p.FlowPortCount != 0},
 		{"tunnelAddresses", len(p.TunnelAddresses) > 0},
 		{"mtu", p.MTU != 0},
+		{"paths", len(p.Paths) > 0},
 	} {
 		if key.set {
 			c.add(path+"."+key.name, "has no meaning with encryption none: remove it, or remove encryption to encrypt the traffic with %s", p.Name)

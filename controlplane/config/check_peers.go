@@ -50,6 +50,7 @@ func (c *checker) checkPeers() {
 		c.checkPeerVPCs(i)
 		c.checkTunnelFamilies(p, path)
 		c.checkProbe(path+".probe", &p.Probe)
+		c.checkPaths(i, endpoints)
 	}
 }
 
@@ -151,10 +152,17 @@ func (c *checker) checkTunnelFamilies(p *Peer, path string) {
 	if len(ours) == 0 || len(theirs) == 0 || c.anyBad(path) || c.anyBad("wireguard.tunnelAddresses") {
 		return
 	}
+	if !commonFamily(ours, theirs) {
+		c.add(path, "has no address of a family that we have one of: ours is %s (wireguard.tunnelAddresses)", family(ours[0]))
+	}
+}
+
+// commonFamily says whether both lists have an address of the same family.
+func commonFamily(ours, theirs []netip.Addr) bool {
 	for _, a := range ours {
 		if slices.ContainsFunc(theirs, func(b netip.Addr) bool { return a.Is4() == b.Is4() }) {
-			return
+			return true
 		}
 	}
-	c.add(path, "has no address of a family that we have one of: ours is %s (wireguard.tunnelAddresses)", family(ours[0]))
+	return false
 }

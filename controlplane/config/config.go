@@ -380,6 +380,16 @@ type Peer struct {
 	// With `encryption: none` the port is the peer's `direct.port`.
 	Endpoint Endpoint `yaml:"endpoint,omitempty" jsonschema:"example=198.51.100.2:51820"`
 
+	// Several ways to a peer that is a Sluice gateway too, in place of `endpoint`: two
+	// uplinks, IPv4 and IPv6, another gateway between. Each is probed, traffic takes the
+	// best one that works, and one session serves all. Needs tunnel addresses. See
+	// docs/paths.md.
+	Paths []Path `yaml:"paths,omitempty" jsonschema:"maxItems=15"`
+
+	// How long a path must have been better than the one in use before it takes its
+	// place, while that works. One that fails is left at once. 0s to 1h.
+	PathHold time.Duration `yaml:"pathHold" jsonschema:"default=10s"`
+
 	// How often to send something when nothing else was sent, to keep a NAT or
 	// firewall on the way open. Whole seconds, up to 65535s; 0s sends nothing.
 	PersistentKeepalive time.Duration `yaml:"persistentKeepalive" jsonschema:"default=0s,example=25s"`

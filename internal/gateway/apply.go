@@ -57,6 +57,7 @@ func (g *Gateway) commit(cfg *config.Config, s *secrets, revision *sluicev1.Conf
 // update compiles and publishes the forwarding state. It leaves the ports alone.
 func (g *Gateway) update() error {
 	links := g.kernel.Links()
+	g.setPaths(links)
 	p, err := compile(g.cfg, links, g.peerRefs(), g.bgp.learned)
 	if err != nil {
 		return err

@@ -160,6 +160,7 @@ func (g *Gateway) peerStatus(p *peerView) *sluicev1.Peer {
 		s.State = sluicev1.PeerState_PEER_STATE_IDLE
 	}
 	g.livenessStatus(s, p.id)
+	g.pathsStatus(s, p)
 	g.pathStatus(s, p.id)
 	return s
 }

@@ -20,7 +20,7 @@ type peerRef struct {
 	id        uint32
 	wireguard *wireguard.Peer // nil: encryption none
 	use       use
-	address   netip.Addr // outer, as configured or resolved; invalid while unknown
+	addresses []netip.Addr // outer, as configured, resolved or learned; none while unknown
 }
 
 // plan is what a configuration means on the interfaces that are there.
@@ -173,8 +173,9 @@ func (c *compiler) peerTable() {
 			c.errs = append(c.errs, fmt.Errorf("peer %s: not in the WireGuard device", peer.Name))
 			continue
 		}
-		if ref.address.IsValid() && peer.Encryption != config.EncryptionNone && len(c.plan.xdp.Peers) < xdp.MaxPeers {
-			c.plan.xdp.Peers = append(c.plan.xdp.Peers, ref.address)
+		if peer.Encryption != config.EncryptionNone {
+			room := xdp.MaxPeers - len(c.plan.xdp.Peers)
+			c.plan.xdp.Peers = append(c.plan.xdp.Peers, ref.addresses[:min(len(ref.addresses), room)]...)
 		}
 		for len(c.plan.snapshot.Peers) <= int(ref.id) {
 			c.plan.snapshot.Peers = append(c.plan.snapshot.Peers, relay.Peer{})

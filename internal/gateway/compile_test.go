@@ -62,7 +62,7 @@ var compared = cmp.Options{cmp.Comparer(func(a, b netip.Addr) bool { return a ==
 
 func TestCompileExample(t *testing.T) {
 	peer := new(wireguard.Peer)
-	p, err := compile(example(t), links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: peer, address: netip.MustParseAddr("198.51.100.2")}}, nil)
+	p, err := compile(example(t), links("lo", "eth0", "eth1", "eth2"), map[string]peerRef{"bergen-1": {id: 2, wireguard: peer, addresses: []netip.Addr{netip.MustParseAddr("198.51.100.2")}}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

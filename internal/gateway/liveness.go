@@ -3,11 +3,10 @@ package gateway
 import (
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/internal/liveness"
 	"github.com/sluicegw/sluice/internal/packet"
+	"github.com/sluicegw/sluice/relay"
 )
 
 const (
@@ -19,12 +18,13 @@ const (
 
 // newLiveness makes what watches the peers.
 func (g *Gateway) newLiveness() error {
-	replies, err := g.echoReplies(liveEcho, liveReplies)
+	replies, err := g.echoReplies(liveReplies, liveEcho, relay.StandbyEcho)
 	if err != nil {
 		return err
 	}
 	g.alive = liveness.New(liveness.Options{
-		Clock: g.device.Clock, Replies: replies, ID: liveEcho, Logger: g.log, Send: g.sendProbe,
+		Clock: g.device.Clock, Replies: replies, ID: liveEcho, Standby: relay.StandbyEcho, Logger: g.log, Send: g.sendProbe,
+		OnSwitch: g.switched,
 		OnChange: func() {
 			select {
 			case g.lives <- struct{}{}:
@@ -41,7 +41,7 @@ func (g *Gateway) watchPeers() {
 	for t := range g.tunnels() {
 		if probe := t.peer.Probe; probe.Enabled {
 			peers = append(peers, liveness.Peer{ID: t.id, Name: t.peer.Name, Key: t.wireguard, Local: t.local, Remote: t.remote,
-				Interval: probe.Interval, Multiplier: probe.Multiplier})
+				Interval: probe.Interval, Multiplier: probe.Multiplier, Way: t.wireguard, Paths: g.peers[t.peer.Name].paths, Hold: t.peer.PathHold})
 		}
 	}
 	g.alive.SetPeers(peers)
@@ -49,22 +49,11 @@ func (g *Gateway) watchPeers() {
 
 // livenessStatus adds what the probes of a peer have found.
 func (g *Gateway) livenessStatus(out *sluicev1.Peer, id uint32) {
-	s := g.alive.Status(id)
-	l := &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_OFF, Rtt: durationpb.New(s.RTT), MinRtt: durationpb.New(s.Least),
-		Jitter: durationpb.New(s.Jitter), Lost: uint32(s.Lost), Probes: uint32(s.Probes)}
-	switch s.State {
-	case liveness.Unknown:
-		l.State = sluicev1.LiveState_LIVE_STATE_UNKNOWN
-	case liveness.Up:
-		l.State = sluicev1.LiveState_LIVE_STATE_UP
-	case liveness.Down:
-		l.State = sluicev1.LiveState_LIVE_STATE_DOWN
-		if out.Problem == "" {
-			out.Problem = "it answers no probes any more, and nothing is sent to it; check that it runs and the path to it"
-		}
+	out.Liveness = livenessMessage(g.alive.Status(id))
+	if out.Liveness.State == sluicev1.LiveState_LIVE_STATE_DOWN && out.Problem == "" {
+		out.Problem = "it answers no probes any more, and nothing is sent to it; check that it runs and the path to it"
 	}
-	l.Elsewhere = s.Notice&packet.Elsewhere != 0
-	out.Liveness = l
+	out.Liveness.Elsewhere = g.alive.Status(id).Notice&packet.Elsewhere != 0
 }
 
 // applyLiveness takes the routes of peers that have died out of the forwarding state and from the site's routers, puts

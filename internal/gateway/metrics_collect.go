@@ -48,6 +48,11 @@ var (
 	peerJitterDesc    = desc("peer_rtt_jitter_seconds", "Jitter of the round trip as in RFC 3550.", "peer")
 	peerLossDesc      = desc("peer_probe_loss_ratio", "Share of the last 64 probes that were not answered.", "peer")
 	peerMTUDesc       = desc("peer_mtu_bytes", "The longest inner packet that is sent to the peer; 0: not known.", "peer")
+	pathLiveDesc      = desc("path_alive", "1 when probes over the path are answered, 0 when they are no more, -1 when they never were. Of peers with several paths.", "peer", "path")
+	pathUsedDesc      = desc("path_used", "1 for the path that everything takes.", "peer", "path")
+	pathRTTDesc       = desc("path_rtt_seconds", "Round trip over the path, smoothed; 0 before the first answer.", "peer", "path")
+	pathJitterDesc    = desc("path_rtt_jitter_seconds", "Jitter of the round trip as in RFC 3550.", "peer", "path")
+	pathLossDesc      = desc("path_probe_loss_ratio", "Share of the last 64 probes that were not answered.", "peer", "path")
 	peerSessionDesc   = desc("peer_session_age_seconds", "Age of the session; 0 without one.", "peer")
 
 	bgpUpDesc       = desc("bgp_neighbour_up", "1 when the session with the router is established.", "neighbour", "address", "vpc")
@@ -68,6 +73,7 @@ var (
 func (metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{infoDesc, healthDesc, revisionDesc, xdpDesc, relayDesc, batchDesc, turnDesc,
 		vpcPacketsDesc, vpcBytesDesc, vpcDroppedDesc, peerPacketsDesc, peerBytesDesc, peerUpDesc, peerEncryptedDesc, peerHandshakeDesc, peerLiveDesc, peerRTTDesc, peerJitterDesc, peerLossDesc, peerMTUDesc, peerSessionDesc,
+		pathLiveDesc, pathUsedDesc, pathRTTDesc, pathJitterDesc, pathLossDesc,
 		bgpUpDesc, bgpEndedDesc, bgpReceivedDesc, bgpBestDesc, bgpRefusedDesc, bgpStaleDesc,
 		portUpDesc, portPacketsDesc, portBytesDesc, umemDesc} {
 		out <- d
@@ -128,13 +134,25 @@ func (c collection) status(s *sluicev1.StatusResponse) {
 			handshake = float64(t.AsTime().UnixMilli()) / 1000
 		}
 		c.gauge(peerHandshakeDesc, handshake, p.GetName())
-		c.liveness(p.GetName(), p.GetLiveness())
+		c.liveness(p.GetLiveness(), peerLiveDescs, p.GetName())
+		for _, path := range p.GetPaths() {
+			c.liveness(path.GetLiveness(), pathLiveDescs, p.GetName(), path.GetName())
+			c.gauge(pathUsedDesc, one(path.GetUsed()), p.GetName(), path.GetName())
+		}
 		c.gauge(peerMTUDesc, float64(p.GetMtu()), p.GetName())
 		c.gauge(peerSessionDesc, p.GetSessionAge().AsDuration().Seconds(), p.GetName())
 	}
 }
 
-func (c collection) liveness(peer string, l *sluicev1.Liveness) {
+// liveDescs are what the probes of something tell: whether it is alive, round trip, jitter and loss.
+type liveDescs struct{ alive, rtt, jitter, loss *prometheus.Desc }
+
+var (
+	peerLiveDescs = liveDescs{peerLiveDesc, peerRTTDesc, peerJitterDesc, peerLossDesc}
+	pathLiveDescs = liveDescs{pathLiveDesc, pathRTTDesc, pathJitterDesc, pathLossDesc}
+)
+
+func (c collection) liveness(l *sluicev1.Liveness, d liveDescs, labels ...string) {
 	alive := -1.0
 	switch l.GetState() {
 	case sluicev1.LiveState_LIVE_STATE_UP:
@@ -142,10 +160,10 @@ func (c collection) liveness(peer string, l *sluicev1.Liveness) {
 	case sluicev1.LiveState_LIVE_STATE_DOWN:
 		alive = 0
 	}
-	c.gauge(peerLiveDesc, alive, peer)
-	c.gauge(peerRTTDesc, l.GetRtt().AsDuration().Seconds(), peer)
-	c.gauge(peerJitterDesc, l.GetJitter().AsDuration().Seconds(), peer)
-	c.gauge(peerLossDesc, float64(l.GetLost())/float64(max(l.GetProbes(), 1)), peer)
+	c.gauge(d.alive, alive, labels...)
+	c.gauge(d.rtt, l.GetRtt().AsDuration().Seconds(), labels...)
+	c.gauge(d.jitter, l.GetJitter().AsDuration().Seconds(), labels...)
+	c.gauge(d.loss, float64(l.GetLost())/float64(max(l.GetProbes(), 1)), labels...)
 }
 
 func one(yes bool) float64 {

@@ -7,6 +7,7 @@ import (
 	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/internal/packet"
 	"github.com/sluicegw/sluice/internal/pathmtu"
+	"github.com/sluicegw/sluice/relay"
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
@@ -20,12 +21,12 @@ const (
 
 // newProber makes the path MTU prober.
 func (g *Gateway) newProber() error {
-	replies, err := g.echoReplies(pathEcho, pathReplies)
+	replies, err := g.echoReplies(pathReplies, pathEcho, relay.StandbyEcho+1)
 	if err != nil {
 		return err
 	}
 	g.prober = pathmtu.New(pathmtu.Options{
-		Clock: g.device.Clock, Replies: replies, ID: pathEcho, Publish: g.relay.SetPeerMTUs, Logger: g.log, Send: g.sendProbe,
+		Clock: g.device.Clock, Replies: replies, ID: pathEcho, Standby: relay.StandbyEcho + 1, Publish: g.relay.SetPeerMTUs, Logger: g.log, Send: g.sendProbe,
 	})
 	return nil
 }
@@ -34,21 +35,32 @@ func (g *Gateway) newProber() error {
 func (g *Gateway) probePeers() {
 	peers := make([]pathmtu.Peer, 0, len(g.cfg.Peers))
 	for t := range g.tunnels() {
-		peers = append(peers, pathmtu.Peer{ID: t.id, Name: t.peer.Name, Key: t.wireguard, Local: t.local, Remote: t.remote, MTU: t.peer.MTU,
-			Look: func() pathmtu.Path { return g.pathTo(t.wireguard) }})
+		peer := pathmtu.Peer{ID: t.id, Name: t.peer.Name, Key: t.wireguard, Local: t.local, Remote: t.remote, MTU: t.peer.MTU}
+		peer.Look = func() pathmtu.Path { return g.pathTo(t.wireguard, t.wireguard.Endpoint()) }
+		paths := g.peers[t.peer.Name].paths
+		if len(paths) == 0 {
+			peers = append(peers, peer)
+		}
+		for i, way := range paths {
+			peer.Path, peer.Over = i, way.Endpoint
+			peer.Name = t.peer.Name + " over " + way.Name
+			peer.Look = func() pathmtu.Path { return g.pathTo(t.wireguard, way.Endpoint) }
+			peers = append(peers, peer)
+		}
 	}
 	g.prober.SetPeers(peers)
 }
 
-// pathTo says what is known of the way to a peer. Any goroutine may call it.
-func (g *Gateway) pathTo(w *wireguard.Peer) pathmtu.Path {
+// pathTo says what is known of a way to a peer. Any goroutine may call it.
+func (g *Gateway) pathTo(w *wireguard.Peer, to wireguard.Endpoint) pathmtu.Path {
 	status := w.Status()
-	path := pathmtu.Path{Remote: status.Endpoint.Remote, Sent: status.TxPackets}
+	path := pathmtu.Path{Remote: to.Remote, Sent: status.TxPackets}
+	path.Used = to.Remote == status.Endpoint.Remote && to.Via == status.Endpoint.Via && to.Ifindex == status.Endpoint.Ifindex
 	if !path.Remote.IsValid() {
 		return path
 	}
 	dst := path.Remote.Addr().Unmap()
-	entry := g.kernel.Table().Lookup(neigh.Key{Dst: dst.WithZone("")})
+	entry := g.kernel.Table().Lookup(neigh.Key{Dst: dst.WithZone(""), Ifindex: to.Ifindex})
 	if entry == nil || entry.State != neigh.Resolved {
 		return path
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluicegw/sluice/controlplane/config"
+	"github.com/sluicegw/sluice/internal/liveness"
 	"github.com/sluicegw/sluice/relay/wireguard"
 	"github.com/sluicegw/sluice/routing"
 	"github.com/sluicegw/sluice/xdp"
@@ -24,6 +26,8 @@ type peer struct {
 	cfg       config.Peer
 	preshared wireguard.PresharedKey
 	endpoint  netip.AddrPort // configured or resolved; invalid while unknown
+	paths     []liveness.Path
+	names     map[string][]netip.Addr // of its paths, as resolved
 	resolving bool
 	problem   string // why its name does not resolve
 }
@@ -93,7 +97,7 @@ func (g *Gateway) setPeers(cfg *config.Config, s *secrets) (gone []*peer, err er
 		p := &peer{cfg: c, preshared: key.Clone()}
 		if old := before[identity(&c)]; old != nil {
 			delete(before, identity(&c))
-			p.peerRef = old.peerRef
+			p.peerRef, p.names = old.peerRef, old.names
 			if old.cfg.Endpoint == c.Endpoint {
 				p.endpoint, p.problem = old.endpoint, old.problem
 			}
@@ -170,7 +174,7 @@ func (g *Gateway) peerRefs() map[string]peerRef {
 	refs := make(map[string]peerRef, len(g.peers))
 	for name, p := range g.peers {
 		ref := p.peerRef
-		ref.address, ref.use = p.address(), g.useOf(p)
+		ref.addresses, ref.use = p.addresses(), g.useOf(p)
 		refs[name] = ref
 	}
 	return refs
@@ -205,29 +209,31 @@ func (g *Gateway) followPeers() {
 
 // resolution is the answer to the look-up of a peer's name.
 type resolution struct {
-	peer *peer
-	addr netip.Addr
-	err  error
+	peer  *peer
+	addrs map[string][]netip.Addr // by name
+	err   error
 }
 
 // resolveNames looks up the peers that are configured by name and have no session: at first, and again for as long as
 // they do not answer, because the name may have moved. Look-ups run aside, as they may take seconds.
 func (g *Gateway) resolveNames(ctx context.Context) {
 	for _, p := range g.peers {
-		_, literal := p.cfg.Endpoint.AddrPort()
-		if literal || p.cfg.Endpoint.IsZero() || p.resolving || p.wireguard.Status().Session {
+		names := hostNames(&p.cfg)
+		if len(names) == 0 || p.resolving || p.wireguard.Status().Session && p.allUp(g.alive.Paths(p.id)) {
 			continue
 		}
 		p.resolving = true
 		go func() {
-			r := resolution{peer: p}
+			r := resolution{peer: p, addrs: make(map[string][]netip.Addr)}
 			bounded, cancel := context.WithTimeout(ctx, resolveTimeout)
 			defer cancel()
-			addrs, err := net.DefaultResolver.LookupNetIP(bounded, "ip", p.cfg.Endpoint.Host)
-			if err == nil {
-				r.addr = addrs[0].Unmap()
+			for _, name := range names {
+				addrs, err := net.DefaultResolver.LookupNetIP(bounded, "ip", name)
+				r.err = errors.Join(r.err, err)
+				for _, a := range addrs {
+					r.addrs[name] = append(r.addrs[name], a.Unmap())
+				}
 			}
-			r.err = err
 			select {
 			case g.resolved <- r:
 			case <-g.done:
@@ -242,18 +248,18 @@ func (g *Gateway) applyResolution(r resolution) {
 	if g.peers[p.cfg.Name] != p { // changed or removed meanwhile
 		return
 	}
-	switch {
-	case r.err != nil:
+	p.problem = ""
+	if r.err != nil {
 		p.problem = "its endpoint does not resolve: " + r.err.Error()
-	case netip.AddrPortFrom(r.addr, p.cfg.Endpoint.Port) != p.endpoint:
-		p.endpoint = netip.AddrPortFrom(r.addr, p.cfg.Endpoint.Port)
-		p.problem = ""
+	}
+	if len(p.cfg.Paths) > 0 {
+		g.applyNames(p, r.addrs)
+	} else if found := r.addrs[p.cfg.Endpoint.Host]; len(found) > 0 && netip.AddrPortFrom(found[0], p.cfg.Endpoint.Port) != p.endpoint {
+		p.endpoint = netip.AddrPortFrom(found[0], p.cfg.Endpoint.Port)
 		if err := g.setPeer(p); err != nil {
 			p.problem = err.Error()
 		}
 		g.log.Info("peer resolved", "peer", p.cfg.Name, "endpoint", p.endpoint)
-	default:
-		p.problem = ""
 	}
 	g.publish()
 }

@@ -11,16 +11,21 @@ import (
 
 // What those who probe peers inside their tunnels share: liveness.go and pathmtu.go.
 
-// echoReplies are the answers to our echo requests with an identifier. As many as there is room for wait for their reader.
-func (g *Gateway) echoReplies(id uint16, room int) (<-chan relay.EchoReply, error) {
+// echoReplies are the answers to our echo requests with these identifiers. As many as there is room for wait for their reader.
+func (g *Gateway) echoReplies(room int, ids ...uint16) (<-chan relay.EchoReply, error) {
 	replies := make(chan relay.EchoReply, room)
-	_, err := g.relay.ListenEcho(id, replies)
-	return replies, err
+	for _, id := range ids {
+		if _, err := g.relay.ListenEcho(id, replies); err != nil {
+			return nil, err
+		}
+	}
+	return replies, nil
 }
 
-// sendProbe sends a packet inside a peer's tunnel. owned: the relay's. False: it is lost.
-func (g *Gateway) sendProbe(peer uint32, b []byte) bool {
-	return g.relay.SendToPeer(relay.PeerPacket{Peer: peer, Packet: b, Probe: true})
+// sendProbe sends a packet inside a peer's tunnel, over one of its paths or, without one, over that in use.
+// owned: the relay's. False: it is lost.
+func (g *Gateway) sendProbe(peer uint32, b []byte, over wireguard.Endpoint) bool {
+	return g.relay.SendToPeer(relay.PeerPacket{Peer: peer, Packet: b, Probe: true, Over: over})
 }
 
 // tunnel is a peer that has one; a direct peer has none.

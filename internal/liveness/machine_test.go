@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluicegw/sluice/relay"
+	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 const ms = int64(time.Millisecond)
@@ -139,7 +140,7 @@ func TestOldSecondAndForgedAnswersSayNothing(t *testing.T) {
 func thousand(now *int64) (*Prober, *int) {
 	replies, sent := make(chan relay.EchoReply, 2048), new(int)
 	p := New(Options{Clock: func() int64 { return *now }, Replies: replies, ID: 1, OnChange: func() {},
-		Send: func(peer uint32, b []byte) bool {
+		Send: func(peer uint32, b []byte, _ wireguard.Endpoint) bool {
 			*sent++
 			replies <- relay.EchoReply{Peer: peer, Seq: uint16(b[26])<<8 | uint16(b[27]), Len: len(b), At: *now}
 			return true

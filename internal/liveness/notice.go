@@ -26,6 +26,9 @@ func (n *notice) hear(last uint16, r relay.EchoReply) (changed bool) {
 func (p *Prober) Elsewhere(id uint32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if g := p.groups[id]; g != nil {
+		return g.said&packet.Elsewhere != 0
+	}
 	t := p.targets[id]
 	return t != nil && t.said&packet.Elsewhere != 0
 }

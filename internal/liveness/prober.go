@@ -10,20 +10,23 @@ import (
 
 	"github.com/sluicegw/sluice/internal/packet"
 	"github.com/sluicegw/sluice/relay"
+	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // Options of New. All but Logger are required.
 type Options struct {
 	// Clock is the workers' (wireguard.Device.Clock): nanoseconds, monotonic, never zero.
 	Clock func() int64
-	// Send takes a probe for a peer, which it owns from then on. It must not block;
-	// false: it is lost.
-	Send func(peer uint32, packet []byte) bool
-	// Replies to echo requests with the identifier ID.
-	Replies <-chan relay.EchoReply
-	ID      uint16
+	// Send takes a probe for a peer, which it owns from then on, and the path to take: Remote
+	// invalid means the one in use. It must not block; false: it is lost.
+	Send func(peer uint32, packet []byte, over wireguard.Endpoint) bool
+	// Replies to echo requests with the identifier ID, and Standby for paths that are not in use.
+	Replies     <-chan relay.EchoReply
+	ID, Standby uint16
 	// OnChange is called when the state of a peer is another. It must not block.
 	OnChange func()
+	// OnSwitch is called when a peer is sent to by another path. It must not block. nil: nobody is told.
+	OnSwitch func(peer uint32)
 	// Logger takes changes; nil: nothing is logged.
 	Logger *slog.Logger
 }
@@ -39,6 +42,17 @@ type Peer struct {
 	// Interval between probes, and how many may go without an answer.
 	Interval   time.Duration
 	Multiplier int
+	// Way is the peer's half in the data plane; nil: nobody needs it.
+	Way Way
+	// Paths, if there are several ways to the peer. Hold is how long one must have been better than
+	// the one in use, while that works, before it takes its place.
+	Paths []Path
+	Hold  time.Duration
+}
+
+// same says whether it is still the peer that it was, as far as answers go.
+func (p *Peer) same(o *Peer) bool {
+	return p.Key == o.Key && p.Local == o.Local && p.Remote == o.Remote && p.Interval == o.Interval && p.Multiplier == o.Multiplier
 }
 
 // Status of a peer. RTT is smoothed; it, Least and Jitter are 0 before the first answer.
@@ -56,15 +70,27 @@ type Prober struct {
 
 	mu      sync.Mutex
 	targets map[uint32]*target
+	groups  map[uint32]*group // peers with paths
+	moot    []*group          // whose paths are to be compared again
 	queue   queue
 }
 
-// target is a peer with its machine.
+// target is a peer with its machine, or one of its paths.
 type target struct {
 	Peer
 	m  machine
 	at int // in the queue
 	notice
+	place wireguard.Endpoint
+	path  *path // nil: there is but one
+}
+
+// wake is when there is something to do about it.
+func (t *target) wake() int64 {
+	if t.path != nil {
+		return t.path.wake(&t.m)
+	}
+	return t.m.wake()
 }
 
 // shortest is the least that Run sleeps, so that a thousand peers are served in groups.
@@ -75,7 +101,7 @@ func New(o Options) *Prober {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Prober{o: o, wake: make(chan struct{}, 1), targets: make(map[uint32]*target)}
+	return &Prober{o: o, wake: make(chan struct{}, 1), targets: make(map[uint32]*target), groups: make(map[uint32]*group)}
 }
 
 // SetPeers replaces the peers. What is known of those that stay is kept.
@@ -83,16 +109,21 @@ func (p *Prober) SetPeers(peers []Peer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.o.Clock()
-	before := p.targets
-	p.targets, p.queue = make(map[uint32]*target, len(peers)), p.queue[:0]
+	before, groups := p.targets, p.groups
+	p.targets, p.groups, p.queue = make(map[uint32]*target, len(peers)), make(map[uint32]*group), p.queue[:0]
 	for i, peer := range peers {
 		if !peer.Local.IsValid() || peer.Interval <= 0 {
 			continue
 		}
+		// Peers that begin together do not go on in step.
+		first := now + int64(peer.Interval)*int64(i)/int64(len(peers))
+		if len(peer.Paths) > 0 {
+			p.setPaths(groups[peer.ID], peer, first)
+			continue
+		}
 		t := before[peer.ID]
-		if t == nil || t.Peer != peer {
-			// Peers that begin together do not go on in step.
-			t = &target{m: machine{state: Unknown, next: now + int64(peer.Interval)*int64(i)/int64(len(peers))}}
+		if t == nil || !t.same(&peer) {
+			t = &target{m: machine{state: Unknown, next: first}}
 		}
 		t.Peer, t.m.interval, t.m.multiplier = peer, int64(peer.Interval), peer.Multiplier
 		p.targets[peer.ID] = t
@@ -100,6 +131,9 @@ func (p *Prober) SetPeers(peers []Peer) {
 		p.queue = append(p.queue, t)
 	}
 	heap.Init(&p.queue)
+	if p.decideAll(now) {
+		p.o.OnChange()
+	}
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -110,13 +144,21 @@ func (p *Prober) SetPeers(peers []Peer) {
 func (p *Prober) Status(id uint32) Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if g := p.groups[id]; g != nil {
+		return g.status(p.o.Clock())
+	}
 	t := p.targets[id]
 	if t == nil {
 		return Status{}
 	}
-	s := Status{State: t.m.state, RTT: time.Duration(t.m.rtt), Least: time.Duration(t.m.least), Jitter: time.Duration(t.m.jitter)}
-	s.Lost, s.Probes = t.m.loss(p.o.Clock())
+	s := t.m.status(p.o.Clock())
 	s.Notice = t.said
+	return s
+}
+
+func (m *machine) status(now int64) Status {
+	s := Status{State: m.state, RTT: time.Duration(m.rtt), Least: time.Duration(m.least), Jitter: time.Duration(m.jitter)}
+	s.Lost, s.Probes = m.loss(now)
 	return s
 }
 
@@ -124,6 +166,9 @@ func (p *Prober) Status(id uint32) Status {
 func (p *Prober) Dead(id uint32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if g := p.groups[id]; g != nil {
+		return g.state() == Down
+	}
 	t := p.targets[id]
 	return t != nil && t.m.state == Down
 }
@@ -163,19 +208,26 @@ func (p *Prober) work(changed bool) time.Duration {
 		}
 	}
 	now := p.o.Clock()
-	for len(p.queue) > 0 && p.queue[0].m.wake() <= now {
+	for len(p.queue) > 0 && p.queue[0].wake() <= now {
 		t := p.queue[0]
+		if t.path != nil {
+			p.duePath(t, now)
+			heap.Fix(&p.queue, t.at)
+			continue
+		}
+		t.follow(now)
 		if t.m.due(now, func(seq uint16) {
-			p.o.Send(t.ID, packet.Probe(t.Local, t.Remote, probeTOS, p.o.ID, seq))
+			p.o.Send(t.ID, packet.Probe(t.Local, t.Remote, probeTOS, p.o.ID, seq), wireguard.Endpoint{})
 		}) {
 			changed = true
 			p.o.Logger.Warn("peer is down: it answers no probes", "peer", t.Name, "silent", time.Duration(now-t.m.heard))
 		}
 		heap.Fix(&p.queue, 0)
 	}
+	changed = p.decideAll(now) || changed
 	wait := time.Hour
 	if len(p.queue) > 0 {
-		wait = max(time.Duration(p.queue[0].m.wake()-now), shortest)
+		wait = max(time.Duration(p.queue[0].wake()-now), shortest)
 	}
 	p.mu.Unlock()
 	if changed {
@@ -189,6 +241,10 @@ func (p *Prober) work(changed bool) time.Duration {
 const probeTOS = 0xc0
 
 func (p *Prober) answered(r relay.EchoReply) (changed bool) {
+	if g := p.groups[r.Peer]; g != nil {
+		p.answeredPath(g, r)
+		return false
+	}
 	t := p.targets[r.Peer]
 	if t == nil {
 		return false
@@ -208,7 +264,7 @@ func (p *Prober) answered(r relay.EchoReply) (changed bool) {
 type queue []*target
 
 func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].m.wake() < q[j].m.wake() }
+func (q queue) Less(i, j int) bool { return q[i].wake() < q[j].wake() }
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].at, q[j].at = i, j

@@ -2,6 +2,7 @@ package pathmtu
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/sluicegw/sluice/internal/packet"
 	"github.com/sluicegw/sluice/relay"
+	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // What we chose, with the reasons.
@@ -27,11 +29,12 @@ const (
 type Options struct {
 	// Clock is the workers' (wireguard.Device.Clock): nanoseconds, monotonic, never zero.
 	Clock func() int64
-	// Send takes a probe for a peer, which it owns from then on. It must not block; false: it is lost.
-	Send func(peer uint32, packet []byte) bool
-	// Replies to echo requests with the identifier ID.
-	Replies <-chan relay.EchoReply
-	ID      uint16
+	// Send takes a probe for a peer, which it owns from then on, and the path to take: Remote
+	// invalid means the one in use. It must not block; false: it is lost.
+	Send func(peer uint32, packet []byte, over wireguard.Endpoint) bool
+	// Replies to echo requests with the identifier ID, and Standby for paths that are not in use.
+	Replies     <-chan relay.EchoReply
+	ID, Standby uint16
 	// Publish takes what is known of all paths whenever that may have changed, as relay.Relay.SetPeerMTUs does.
 	Publish func(mtus []int)
 	// Logger takes what was found; nil: nothing is logged.
@@ -50,6 +53,10 @@ type Peer struct {
 	MTU int
 	// Look says what is known of the path now. The prober's goroutine calls it.
 	Look func() Path
+	// Path is the number of one of several paths to the peer, each of which is a Peer here, and
+	// Over its far end; Remote invalid: there is but one path.
+	Path int
+	Over wireguard.Endpoint
 }
 
 // Path is what is known of the way to a peer without asking it.
@@ -60,12 +67,13 @@ type Path struct {
 	Max      int            // the longest inner packet that port and routes allow
 	Overhead int            // of the outer packet around an inner one
 	Six      bool           // the outer packet is IPv6
+	Used     bool           // everything takes it
 	Sent     uint64         // messages to the peer so far, probes included
 }
 
 // same says whether it is the path that it was.
 func (p Path) same(o Path) bool {
-	p.Sent, o.Sent = 0, 0
+	p.Sent, o.Sent, p.Used, o.Used = 0, 0, false, false
 	return p == o
 }
 
@@ -82,8 +90,14 @@ type Prober struct {
 	wake chan struct{}
 
 	mu      sync.Mutex
-	targets map[uint32]*target
+	targets map[key]*target
 	changed bool // something that was published is different now
+}
+
+// key names a path of a peer.
+type key struct {
+	peer uint32
+	path int
 }
 
 // target is a peer with its machine.
@@ -101,7 +115,7 @@ func New(o Options) *Prober {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Prober{o: o, wake: make(chan struct{}, 1), targets: make(map[uint32]*target)}
+	return &Prober{o: o, wake: make(chan struct{}, 1), targets: make(map[key]*target)}
 }
 
 // SetPeers replaces the peers. What is known of those that stay is kept.
@@ -109,16 +123,30 @@ func (p *Prober) SetPeers(peers []Peer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.targets
-	p.targets = make(map[uint32]*target, len(peers))
+	p.targets = make(map[key]*target, len(peers))
 	for _, peer := range peers {
-		t := before[peer.ID]
-		if t == nil || t.Key != peer.Key || t.Local != peer.Local || t.Remote != peer.Remote || t.MTU != peer.MTU {
+		t := before[key{peer.ID, peer.Path}]
+		if t == nil || t.Key != peer.Key || t.Local != peer.Local || t.Remote != peer.Remote || t.MTU != peer.MTU || t.Over != peer.Over {
 			t = new(target)
+			t.s.seq = uint16(peer.Path) << 12 // an answer that came by another path tells nothing
 		}
 		t.Peer, t.lookAt = peer, 0
-		p.targets[peer.ID] = t
+		p.targets[key{peer.ID, peer.Path}] = t
 	}
 	p.changed = true
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// LookAgain says that packets for a peer take another way now.
+func (p *Prober) LookAgain(id uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for t := range p.ways(id) {
+		t.lookAt = 0
+	}
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -129,7 +157,7 @@ func (p *Prober) SetPeers(peers []Peer) {
 func (p *Prober) Status(id uint32) Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := p.targets[id]
+	t := p.inUse(id)
 	if t == nil {
 		return Status{}
 	}
@@ -140,7 +168,28 @@ func (p *Prober) Status(id uint32) Status {
 	return s
 }
 
-// figure is what is published of a peer.
+// inUse is the path that everything for a peer takes; nil: nothing is known of it.
+func (p *Prober) inUse(id uint32) *target {
+	for t := range p.ways(id) {
+		if t.path.Used {
+			return t
+		}
+	}
+	return p.targets[key{peer: id}]
+}
+
+// ways are the paths of a peer.
+func (p *Prober) ways(id uint32) iter.Seq[*target] {
+	return func(yield func(*target) bool) {
+		for i := 0; ; i++ {
+			if t := p.targets[key{id, i}]; t == nil || !yield(t) {
+				return
+			}
+		}
+	}
+}
+
+// figure is what is found of a path.
 func (t *target) figure() int {
 	if t.MTU > 0 {
 		return t.MTU
@@ -168,8 +217,10 @@ func (p *Prober) Run(ctx context.Context) error {
 func (p *Prober) answered(r relay.EchoReply) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if t := p.targets[r.Peer]; t != nil {
-		t.s.answered(r.Seq, r.At)
+	for t := range p.ways(r.Peer) {
+		if over := &t.Over; !over.Remote.IsValid() || over.Remote == r.From.Remote && over.Via == r.From.Via && (over.Ifindex == 0 || over.Ifindex == r.From.Ifindex) {
+			t.s.answered(r.Seq, r.At)
+		}
 	}
 }
 
@@ -191,7 +242,9 @@ func (p *Prober) Work() time.Duration {
 	for _, t := range p.targets {
 		if now >= t.lookAt {
 			t.lookAt = now + lookEvery
-			t.look(now)
+			if used := t.path.Used; t.look(now) != used {
+				p.changed = true
+			}
 		}
 		if t.searches() {
 			searches++
@@ -224,7 +277,7 @@ func (t *target) searches() bool {
 }
 
 // look takes up what has become of the way to the peer.
-func (t *target) look(now int64) {
+func (t *target) look(now int64) (used bool) {
 	path := t.Look()
 	switch {
 	case t.MTU > 0:
@@ -242,6 +295,8 @@ func (t *target) look(now int64) {
 	default:
 		t.path = path
 	}
+	t.path.Used = path.Used
+	return path.Used
 }
 
 // advance lets a peer's machine do what is due.
@@ -256,7 +311,11 @@ func (p *Prober) advance(t *target, now int64) {
 	}
 	t.s.advance(now, func(seq uint16, size int) {
 		t.probes++
-		p.o.Send(t.ID, packet.EchoRequest(t.Local, t.Remote, 0, p.o.ID, seq, size))
+		id := p.o.ID
+		if t.Over.Remote.IsValid() && !t.path.Used {
+			id = p.o.Standby
+		}
+		p.o.Send(t.ID, packet.EchoRequest(t.Local, t.Remote, 0, id, seq, size), t.Over)
 	})
 	switch {
 	case t.s.figure != before:
@@ -270,11 +329,24 @@ func (p *Prober) advance(t *target, now int64) {
 // publish tells of all paths.
 func (p *Prober) publish() {
 	var mtus []int
-	for id, t := range p.targets {
-		for len(mtus) <= int(id) {
+	for k, t := range p.targets {
+		for len(mtus) <= int(k.peer) {
 			mtus = append(mtus, 0)
 		}
-		mtus[id] = t.figure()
+		if !t.Over.Remote.IsValid() || t.path.Used {
+			mtus[k.peer] = t.figure()
+		}
+	}
+	for id, figure := range mtus {
+		if figure != 0 {
+			continue
+		}
+		// Nothing is known of the path in use yet: it is held to be no wider than others are.
+		for t := range p.ways(uint32(id)) {
+			if f := t.figure(); f > 0 && (mtus[id] == 0 || f < mtus[id]) {
+				mtus[id] = f
+			}
+		}
 	}
 	p.o.Publish(mtus)
 }

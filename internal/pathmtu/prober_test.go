@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluicegw/sluice/internal/packet"
 	"github.com/sluicegw/sluice/relay"
+	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // net is peers whose paths carry so much, on a clock that stands still unless it is told.
@@ -32,7 +33,7 @@ func newNet() *net {
 	return n
 }
 
-func (n *net) send(peer uint32, b []byte) bool {
+func (n *net) send(peer uint32, b []byte, _ wireguard.Endpoint) bool {
 	var ip packet.IP
 	if bad := ip.Parse(b); bad != packet.Fine || ip.Len != len(b) {
 		panic(bad)
@@ -206,7 +207,7 @@ func TestRunTakesAnswersAsTheyCome(t *testing.T) {
 	var mu sync.Mutex
 	probes := 0
 	p := New(Options{Clock: clock, Replies: replies, Publish: func(m []int) { published <- m[0] },
-		Send: func(peer uint32, b []byte) bool {
+		Send: func(peer uint32, b []byte, _ wireguard.Endpoint) bool {
 			mu.Lock()
 			defer mu.Unlock()
 			if probes++; len(b) <= 1234 {

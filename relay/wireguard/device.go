@@ -26,6 +26,12 @@ var ErrClosed = errors.New("wireguard device is closed")
 type Endpoint struct {
 	Remote netip.AddrPort
 	Local  netip.Addr
+	// Ifindex is the interface to leave through, or that a message came in through;
+	// 0: the routing table chooses, or nobody has asked.
+	Ifindex uint32
+	// Via is the peer through whose tunnel messages travel, Remote being an address inside
+	// of it; nil: they travel as they are.
+	Via *Peer
 }
 
 // Datagram is a message for the outer network.

@@ -153,7 +153,9 @@ func (d *Device) admit(m *inbound, msg []byte) bool {
 		if err != nil { // only for a type without a fixed size
 			panic(err)
 		}
-		d.out = append(d.out, Datagram{m.from, data})
+		to := m.from
+		to.Ifindex = 0
+		d.out = append(d.out, Datagram{to, data})
 		d.counters.cookieReplies.Add(1)
 		return false
 	}
@@ -219,8 +221,12 @@ func (d *Device) handleInitiation(msg []byte, from *Endpoint, now int64) {
 	p.expect(s)
 
 	d.counters.initiations.Add(1)
+	if p.sessionless(now) {
+		p.proven(from)
+	}
 	d.authenticated(p, from, len(msg), now)
-	d.sendHandshake(p, reply, now)
+	to, _ := p.AnswerTo(*from)
+	d.sendHandshake(p, reply, to, now)
 }
 
 // handleResponse completes a handshake that we began.
@@ -239,6 +245,9 @@ func (d *Device) handleResponse(msg []byte, from *Endpoint, now int64) {
 	p.initiation.handshake.zero()
 	p.initiation = nil
 	s.start(&keys, binary.LittleEndian.Uint32(msg[4:]), true, now)
+	if p.sessionless(now) {
+		p.proven(from)
+	}
 	p.install(s, now)
 
 	d.counters.responses.Add(1)
@@ -277,19 +286,20 @@ func (d *Device) initiate(p *Peer, now int64) bool {
 	}
 	p.initiation = &initiation{handshake: h, session: s, sentAt: now}
 	p.request.Store(requestWorking)
-	d.sendHandshake(p, msg, now)
+	d.everywhere(p, d.sendHandshake(p, msg, p.Endpoint(), now))
 	return true
 }
 
-// sendHandshake adds the macs and sends.
-func (d *Device) sendHandshake(p *Peer, msg []byte, now int64) {
+// sendHandshake adds the macs, sends and returns the whole message.
+func (d *Device) sendHandshake(p *Peer, msg []byte, to Endpoint, now int64) []byte {
 	msg = append(msg, make([]byte, macsSize)...)
 	p.cookies.AddMacs(msg)
 	p.sentLast = now
 	p.jitter = newJitter()
 	p.tx.add(1, len(msg))
 	p.timers.sent(now, false)
-	d.out = append(d.out, Datagram{p.Endpoint(), msg})
+	d.out = append(d.out, Datagram{to, msg})
+	return msg
 }
 
 // sendKeepalive sends an empty message. Without a session it asks for one.

@@ -48,7 +48,9 @@ type Peer struct {
 	current  atomic.Pointer[session] // what Seal uses; nil: none
 	endpoint atomic.Pointer[Endpoint]
 	spread   atomic.Pointer[FlowPorts]
-	request  atomic.Uint32 // asks the engine for a handshake: idle, asked, working
+	paths    atomic.Pointer[[]Endpoint] // nil: the peer is where its messages come from
+	stray    atomic.Pointer[Endpoint]   // see Stray
+	request  atomic.Uint32              // asks the engine for a handshake: idle, asked, working
 
 	_      [64]byte // what follows is written per batch, what is above is not
 	timers timers
@@ -280,12 +282,18 @@ func (p *Peer) moveTo(from *Endpoint) {
 		return
 	}
 	e := *from // the caller's Packet is reused
-	if port := old.Remote.Port(); port != 0 && p.spread.Load().Has(e.Remote.Port()) {
-		if e.Remote = netip.AddrPortFrom(e.Remote.Addr(), port); e == *old {
-			return
-		}
+	if paths := p.paths.Load(); paths != nil {
+		p.unspread(&e, *paths)
+		p.strayed(*paths, &e)
+		return
 	}
-	p.endpoint.Store(&e)
+	e.Ifindex = 0
+	if port := old.Remote.Port(); port != 0 && p.spread.Load().Has(e.Remote.Port()) {
+		e.Remote = netip.AddrPortFrom(e.Remote.Addr(), port)
+	}
+	if e != *old {
+		p.endpoint.Store(&e)
+	}
 }
 
 // forgetLocal lets the routing table choose our address again, in case the old
@@ -294,6 +302,6 @@ func (p *Peer) forgetLocal() {
 	old := p.endpoint.Load()
 	if old.Local.IsValid() {
 		// If the peer moves at this moment, its new place wins.
-		p.endpoint.CompareAndSwap(old, &Endpoint{Remote: old.Remote})
+		p.endpoint.CompareAndSwap(old, &Endpoint{Remote: old.Remote, Ifindex: old.Ifindex, Via: old.Via})
 	}
 }

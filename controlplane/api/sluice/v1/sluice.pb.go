@@ -1629,8 +1629,10 @@ type Peer struct {
 	MtuLimit uint32 `protobuf:"varint,18,opt,name=mtu_limit,json=mtuLimit,proto3" json:"mtu_limit,omitempty"`
 	// Where mtu comes from.
 	MtuState MTUState `protobuf:"varint,19,opt,name=mtu_state,json=mtuState,proto3,enum=sluice.v1.MTUState" json:"mtu_state,omitempty"`
-	// What the probes inside its tunnel have found.
-	Liveness      *Liveness `protobuf:"bytes,24,opt,name=liveness,proto3" json:"liveness,omitempty"`
+	// What the probes inside its tunnel have found; of several paths, those over the one in use.
+	Liveness *Liveness `protobuf:"bytes,24,opt,name=liveness,proto3" json:"liveness,omitempty"`
+	// The ways to it, if there are several.
+	Paths         []*Path `protobuf:"bytes,30,rep,name=paths,proto3" json:"paths,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1805,6 +1807,121 @@ func (x *Peer) GetLiveness() *Liveness {
 	return nil
 }
 
+func (x *Peer) GetPaths() []*Path {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+// Path is one of several ways to a peer.
+type Path struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Outer address and port of the peer.
+	Endpoint string `protobuf:"bytes,2,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// The port it leaves through; empty: as the kernel's routes say.
+	Port string `protobuf:"bytes,3,opt,name=port,proto3" json:"port,omitempty"`
+	// Smaller ones are preferred.
+	Priority uint32 `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"`
+	// What the probes over it have found.
+	Liveness *Liveness `protobuf:"bytes,5,opt,name=liveness,proto3" json:"liveness,omitempty"`
+	// Everything takes this path.
+	Used bool `protobuf:"varint,6,opt,name=used,proto3" json:"used,omitempty"`
+	// It loses so much that any other is preferred.
+	Lossy bool `protobuf:"varint,7,opt,name=lossy,proto3" json:"lossy,omitempty"`
+	// Our port is down.
+	PortDown      bool `protobuf:"varint,8,opt,name=port_down,json=portDown,proto3" json:"port_down,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Path) Reset() {
+	*x = Path{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Path) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Path) ProtoMessage() {}
+
+func (x *Path) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Path.ProtoReflect.Descriptor instead.
+func (*Path) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Path) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Path) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *Path) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *Path) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Path) GetLiveness() *Liveness {
+	if x != nil {
+		return x.Liveness
+	}
+	return nil
+}
+
+func (x *Path) GetUsed() bool {
+	if x != nil {
+		return x.Used
+	}
+	return false
+}
+
+func (x *Path) GetLossy() bool {
+	if x != nil {
+		return x.Lossy
+	}
+	return false
+}
+
+func (x *Path) GetPortDown() bool {
+	if x != nil {
+		return x.PortDown
+	}
+	return false
+}
+
 // Liveness is what probes inside a peer's tunnel have found.
 type Liveness struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1829,7 +1946,7 @@ type Liveness struct {
 
 func (x *Liveness) Reset() {
 	*x = Liveness{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +1958,7 @@ func (x *Liveness) String() string {
 func (*Liveness) ProtoMessage() {}
 
 func (x *Liveness) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +1971,7 @@ func (x *Liveness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Liveness.ProtoReflect.Descriptor instead.
 func (*Liveness) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{11}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Liveness) GetState() LiveState {
@@ -1920,7 +2037,7 @@ type PeerVPC struct {
 
 func (x *PeerVPC) Reset() {
 	*x = PeerVPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2049,7 @@ func (x *PeerVPC) String() string {
 func (*PeerVPC) ProtoMessage() {}
 
 func (x *PeerVPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2062,7 @@ func (x *PeerVPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerVPC.ProtoReflect.Descriptor instead.
 func (*PeerVPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PeerVPC) GetVpc() string {
@@ -1977,7 +2094,7 @@ type VPCsRequest struct {
 
 func (x *VPCsRequest) Reset() {
 	*x = VPCsRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1989,7 +2106,7 @@ func (x *VPCsRequest) String() string {
 func (*VPCsRequest) ProtoMessage() {}
 
 func (x *VPCsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2002,7 +2119,7 @@ func (x *VPCsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPCsRequest.ProtoReflect.Descriptor instead.
 func (*VPCsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
 }
 
 type VPCsResponse struct {
@@ -2014,7 +2131,7 @@ type VPCsResponse struct {
 
 func (x *VPCsResponse) Reset() {
 	*x = VPCsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2026,7 +2143,7 @@ func (x *VPCsResponse) String() string {
 func (*VPCsResponse) ProtoMessage() {}
 
 func (x *VPCsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2039,7 +2156,7 @@ func (x *VPCsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPCsResponse.ProtoReflect.Descriptor instead.
 func (*VPCsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VPCsResponse) GetVpcs() []*VPC {
@@ -2075,7 +2192,7 @@ type VPC struct {
 
 func (x *VPC) Reset() {
 	*x = VPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2204,7 @@ func (x *VPC) String() string {
 func (*VPC) ProtoMessage() {}
 
 func (x *VPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2217,7 @@ func (x *VPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPC.ProtoReflect.Descriptor instead.
 func (*VPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *VPC) GetName() string {
@@ -2210,7 +2327,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2339,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2352,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Attachment) GetType() string {
@@ -2278,7 +2395,7 @@ type RoutesRequest struct {
 
 func (x *RoutesRequest) Reset() {
 	*x = RoutesRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2290,7 +2407,7 @@ func (x *RoutesRequest) String() string {
 func (*RoutesRequest) ProtoMessage() {}
 
 func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2303,7 +2420,7 @@ func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesRequest.ProtoReflect.Descriptor instead.
 func (*RoutesRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RoutesRequest) GetVpc() string {
@@ -2329,7 +2446,7 @@ type RoutesResponse struct {
 
 func (x *RoutesResponse) Reset() {
 	*x = RoutesResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2458,7 @@ func (x *RoutesResponse) String() string {
 func (*RoutesResponse) ProtoMessage() {}
 
 func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2471,7 @@ func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesResponse.ProtoReflect.Descriptor instead.
 func (*RoutesResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RoutesResponse) GetRoutes() []*Route {
@@ -2385,7 +2502,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2397,7 +2514,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2410,7 +2527,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Route) GetVpc() string {
@@ -2490,7 +2607,7 @@ type NextHop struct {
 
 func (x *NextHop) Reset() {
 	*x = NextHop{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2619,7 @@ func (x *NextHop) String() string {
 func (*NextHop) ProtoMessage() {}
 
 func (x *NextHop) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2632,7 @@ func (x *NextHop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextHop.ProtoReflect.Descriptor instead.
 func (*NextHop) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *NextHop) GetPeer() string {
@@ -2570,7 +2687,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2699,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2712,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HostsRequest) GetVpc() string {
@@ -2617,7 +2734,7 @@ type BGPRequest struct {
 
 func (x *BGPRequest) Reset() {
 	*x = BGPRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2629,7 +2746,7 @@ func (x *BGPRequest) String() string {
 func (*BGPRequest) ProtoMessage() {}
 
 func (x *BGPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2642,7 +2759,7 @@ func (x *BGPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPRequest.ProtoReflect.Descriptor instead.
 func (*BGPRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BGPRequest) GetNeighbour() string {
@@ -2677,7 +2794,7 @@ type BGPResponse struct {
 
 func (x *BGPResponse) Reset() {
 	*x = BGPResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +2806,7 @@ func (x *BGPResponse) String() string {
 func (*BGPResponse) ProtoMessage() {}
 
 func (x *BGPResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +2819,7 @@ func (x *BGPResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPResponse.ProtoReflect.Descriptor instead.
 func (*BGPResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *BGPResponse) GetAsn() uint32 {
@@ -2789,7 +2906,7 @@ type BGPNeighbour struct {
 
 func (x *BGPNeighbour) Reset() {
 	*x = BGPNeighbour{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2801,7 +2918,7 @@ func (x *BGPNeighbour) String() string {
 func (*BGPNeighbour) ProtoMessage() {}
 
 func (x *BGPNeighbour) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2814,7 +2931,7 @@ func (x *BGPNeighbour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPNeighbour.ProtoReflect.Descriptor instead.
 func (*BGPNeighbour) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *BGPNeighbour) GetName() string {
@@ -2997,7 +3114,7 @@ type BGPRoute struct {
 
 func (x *BGPRoute) Reset() {
 	*x = BGPRoute{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3009,7 +3126,7 @@ func (x *BGPRoute) String() string {
 func (*BGPRoute) ProtoMessage() {}
 
 func (x *BGPRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3022,7 +3139,7 @@ func (x *BGPRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPRoute.ProtoReflect.Descriptor instead.
 func (*BGPRoute) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *BGPRoute) GetVpc() string {
@@ -3119,7 +3236,7 @@ type ACLRequest struct {
 
 func (x *ACLRequest) Reset() {
 	*x = ACLRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3248,7 @@ func (x *ACLRequest) String() string {
 func (*ACLRequest) ProtoMessage() {}
 
 func (x *ACLRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3261,7 @@ func (x *ACLRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRequest.ProtoReflect.Descriptor instead.
 func (*ACLRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ACLRequest) GetVpc() string {
@@ -3163,7 +3280,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3175,7 +3292,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3188,7 +3305,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -3229,7 +3346,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3358,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3371,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Host) GetVpc() string {
@@ -3351,7 +3468,7 @@ type ACLResponse struct {
 
 func (x *ACLResponse) Reset() {
 	*x = ACLResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3363,7 +3480,7 @@ func (x *ACLResponse) String() string {
 func (*ACLResponse) ProtoMessage() {}
 
 func (x *ACLResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3376,7 +3493,7 @@ func (x *ACLResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLResponse.ProtoReflect.Descriptor instead.
 func (*ACLResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ACLResponse) GetAcls() []*ACL {
@@ -3405,7 +3522,7 @@ type ACL struct {
 
 func (x *ACL) Reset() {
 	*x = ACL{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3417,7 +3534,7 @@ func (x *ACL) String() string {
 func (*ACL) ProtoMessage() {}
 
 func (x *ACL) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3430,7 +3547,7 @@ func (x *ACL) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACL.ProtoReflect.Descriptor instead.
 func (*ACL) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ACL) GetVpc() string {
@@ -3495,7 +3612,7 @@ type ACLRule struct {
 
 func (x *ACLRule) Reset() {
 	*x = ACLRule{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3507,7 +3624,7 @@ func (x *ACLRule) String() string {
 func (*ACLRule) ProtoMessage() {}
 
 func (x *ACLRule) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3520,7 +3637,7 @@ func (x *ACLRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRule.ProtoReflect.Descriptor instead.
 func (*ACLRule) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ACLRule) GetName() string {
@@ -3568,7 +3685,7 @@ type CountersRequest struct {
 
 func (x *CountersRequest) Reset() {
 	*x = CountersRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3580,7 +3697,7 @@ func (x *CountersRequest) String() string {
 func (*CountersRequest) ProtoMessage() {}
 
 func (x *CountersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3593,7 +3710,7 @@ func (x *CountersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
 func (*CountersRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CountersRequest) GetComponent() string {
@@ -3614,7 +3731,7 @@ type CountersResponse struct {
 
 func (x *CountersResponse) Reset() {
 	*x = CountersResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3626,7 +3743,7 @@ func (x *CountersResponse) String() string {
 func (*CountersResponse) ProtoMessage() {}
 
 func (x *CountersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3639,7 +3756,7 @@ func (x *CountersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersResponse.ProtoReflect.Descriptor instead.
 func (*CountersResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CountersResponse) GetTime() *timestamppb.Timestamp {
@@ -3679,7 +3796,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3691,7 +3808,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3704,7 +3821,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Counter) GetComponent() string {
@@ -3791,7 +3908,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3803,7 +3920,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3816,7 +3933,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CaptureRequest) GetStages() []CaptureStage {
@@ -3893,7 +4010,7 @@ type CaptureResponse struct {
 
 func (x *CaptureResponse) Reset() {
 	*x = CaptureResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3905,7 +4022,7 @@ func (x *CaptureResponse) String() string {
 func (*CaptureResponse) ProtoMessage() {}
 
 func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3918,7 +4035,7 @@ func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureResponse.ProtoReflect.Descriptor instead.
 func (*CaptureResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CaptureResponse) GetPackets() []*CapturedPacket {
@@ -3960,7 +4077,7 @@ type CapturedPacket struct {
 
 func (x *CapturedPacket) Reset() {
 	*x = CapturedPacket{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3972,7 +4089,7 @@ func (x *CapturedPacket) String() string {
 func (*CapturedPacket) ProtoMessage() {}
 
 func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3985,7 +4102,7 @@ func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapturedPacket.ProtoReflect.Descriptor instead.
 func (*CapturedPacket) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CapturedPacket) GetTime() *timestamppb.Timestamp {
@@ -4089,7 +4206,7 @@ type TraceRequest struct {
 
 func (x *TraceRequest) Reset() {
 	*x = TraceRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4101,7 +4218,7 @@ func (x *TraceRequest) String() string {
 func (*TraceRequest) ProtoMessage() {}
 
 func (x *TraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4114,7 +4231,7 @@ func (x *TraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
 func (*TraceRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TraceRequest) GetPacket() []byte {
@@ -4215,7 +4332,7 @@ type TraceResponse struct {
 
 func (x *TraceResponse) Reset() {
 	*x = TraceResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4227,7 +4344,7 @@ func (x *TraceResponse) String() string {
 func (*TraceResponse) ProtoMessage() {}
 
 func (x *TraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4240,7 +4357,7 @@ func (x *TraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceResponse.ProtoReflect.Descriptor instead.
 func (*TraceResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TraceResponse) GetSteps() []*TraceStep {
@@ -4274,7 +4391,7 @@ type TraceStep struct {
 
 func (x *TraceStep) Reset() {
 	*x = TraceStep{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4286,7 +4403,7 @@ func (x *TraceStep) String() string {
 func (*TraceStep) ProtoMessage() {}
 
 func (x *TraceStep) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4299,7 +4416,7 @@ func (x *TraceStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceStep.ProtoReflect.Descriptor instead.
 func (*TraceStep) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TraceStep) GetStage() string {
@@ -4326,7 +4443,7 @@ type TracedFrame struct {
 
 func (x *TracedFrame) Reset() {
 	*x = TracedFrame{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4338,7 +4455,7 @@ func (x *TracedFrame) String() string {
 func (*TracedFrame) ProtoMessage() {}
 
 func (x *TracedFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4351,7 +4468,7 @@ func (x *TracedFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TracedFrame.ProtoReflect.Descriptor instead.
 func (*TracedFrame) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{41}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TracedFrame) GetPort() string {
@@ -4384,7 +4501,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4396,7 +4513,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4409,7 +4526,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{42}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Problem) GetLine() uint32 {
@@ -4454,7 +4571,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4466,7 +4583,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4479,7 +4596,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ApplyRequest) GetConfig() []byte {
@@ -4517,7 +4634,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4529,7 +4646,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4542,7 +4659,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{44}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ApplyResponse) GetProblems() []*Problem {
@@ -4574,7 +4691,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4586,7 +4703,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4599,7 +4716,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{45}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{46}
 }
 
 type ReloadResponse struct {
@@ -4616,7 +4733,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4628,7 +4745,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4641,7 +4758,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{46}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ReloadResponse) GetProblems() []*Problem {
@@ -4673,7 +4790,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4685,7 +4802,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4698,7 +4815,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{47}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{48}
 }
 
 type DrainResponse struct {
@@ -4709,7 +4826,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4721,7 +4838,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4734,7 +4851,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{48}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{49}
 }
 
 type UndrainRequest struct {
@@ -4745,7 +4862,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4757,7 +4874,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4770,7 +4887,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{49}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{50}
 }
 
 type UndrainResponse struct {
@@ -4781,7 +4898,7 @@ type UndrainResponse struct {
 
 func (x *UndrainResponse) Reset() {
 	*x = UndrainResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4793,7 +4910,7 @@ func (x *UndrainResponse) String() string {
 func (*UndrainResponse) ProtoMessage() {}
 
 func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4806,7 +4923,7 @@ func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainResponse.ProtoReflect.Descriptor instead.
 func (*UndrainResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{50}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{51}
 }
 
 var File_sluice_v1_sluice_proto protoreflect.FileDescriptor
@@ -4902,7 +5019,7 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\fPeersRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"6\n" +
 	"\rPeersResponse\x12%\n" +
-	"\x05peers\x18\x01 \x03(\v2\x0f.sluice.v1.PeerR\x05peers\"\x9e\x06\n" +
+	"\x05peers\x18\x01 \x03(\v2\x0f.sluice.v1.PeerR\x05peers\"\xc5\x06\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -4928,7 +5045,17 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x03mtu\x18\x11 \x01(\rR\x03mtu\x12\x1b\n" +
 	"\tmtu_limit\x18\x12 \x01(\rR\bmtuLimit\x120\n" +
 	"\tmtu_state\x18\x13 \x01(\x0e2\x13.sluice.v1.MTUStateR\bmtuState\x12/\n" +
-	"\bliveness\x18\x18 \x01(\v2\x13.sluice.v1.LivenessR\bliveness\"\x94\x02\n" +
+	"\bliveness\x18\x18 \x01(\v2\x13.sluice.v1.LivenessR\bliveness\x12%\n" +
+	"\x05paths\x18\x1e \x03(\v2\x0f.sluice.v1.PathR\x05paths\"\xde\x01\n" +
+	"\x04Path\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\tR\x04port\x12\x1a\n" +
+	"\bpriority\x18\x04 \x01(\rR\bpriority\x12/\n" +
+	"\bliveness\x18\x05 \x01(\v2\x13.sluice.v1.LivenessR\bliveness\x12\x12\n" +
+	"\x04used\x18\x06 \x01(\bR\x04used\x12\x14\n" +
+	"\x05lossy\x18\a \x01(\bR\x05lossy\x12\x1b\n" +
+	"\tport_down\x18\b \x01(\bR\bportDown\"\x94\x02\n" +
 	"\bLiveness\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.sluice.v1.LiveStateR\x05state\x12+\n" +
 	"\x03rtt\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x122\n" +
@@ -5269,7 +5396,7 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
 	(DrainPhase)(0),               // 1: sluice.v1.DrainPhase
@@ -5292,53 +5419,54 @@ var file_sluice_v1_sluice_proto_goTypes = []any{
 	(*PeersRequest)(nil),          // 18: sluice.v1.PeersRequest
 	(*PeersResponse)(nil),         // 19: sluice.v1.PeersResponse
 	(*Peer)(nil),                  // 20: sluice.v1.Peer
-	(*Liveness)(nil),              // 21: sluice.v1.Liveness
-	(*PeerVPC)(nil),               // 22: sluice.v1.PeerVPC
-	(*VPCsRequest)(nil),           // 23: sluice.v1.VPCsRequest
-	(*VPCsResponse)(nil),          // 24: sluice.v1.VPCsResponse
-	(*VPC)(nil),                   // 25: sluice.v1.VPC
-	(*Attachment)(nil),            // 26: sluice.v1.Attachment
-	(*RoutesRequest)(nil),         // 27: sluice.v1.RoutesRequest
-	(*RoutesResponse)(nil),        // 28: sluice.v1.RoutesResponse
-	(*Route)(nil),                 // 29: sluice.v1.Route
-	(*NextHop)(nil),               // 30: sluice.v1.NextHop
-	(*HostsRequest)(nil),          // 31: sluice.v1.HostsRequest
-	(*BGPRequest)(nil),            // 32: sluice.v1.BGPRequest
-	(*BGPResponse)(nil),           // 33: sluice.v1.BGPResponse
-	(*BGPNeighbour)(nil),          // 34: sluice.v1.BGPNeighbour
-	(*BGPRoute)(nil),              // 35: sluice.v1.BGPRoute
-	(*ACLRequest)(nil),            // 36: sluice.v1.ACLRequest
-	(*HostsResponse)(nil),         // 37: sluice.v1.HostsResponse
-	(*Host)(nil),                  // 38: sluice.v1.Host
-	(*ACLResponse)(nil),           // 39: sluice.v1.ACLResponse
-	(*ACL)(nil),                   // 40: sluice.v1.ACL
-	(*ACLRule)(nil),               // 41: sluice.v1.ACLRule
-	(*CountersRequest)(nil),       // 42: sluice.v1.CountersRequest
-	(*CountersResponse)(nil),      // 43: sluice.v1.CountersResponse
-	(*Counter)(nil),               // 44: sluice.v1.Counter
-	(*CaptureRequest)(nil),        // 45: sluice.v1.CaptureRequest
-	(*CaptureResponse)(nil),       // 46: sluice.v1.CaptureResponse
-	(*CapturedPacket)(nil),        // 47: sluice.v1.CapturedPacket
-	(*TraceRequest)(nil),          // 48: sluice.v1.TraceRequest
-	(*TraceResponse)(nil),         // 49: sluice.v1.TraceResponse
-	(*TraceStep)(nil),             // 50: sluice.v1.TraceStep
-	(*TracedFrame)(nil),           // 51: sluice.v1.TracedFrame
-	(*Problem)(nil),               // 52: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 53: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 54: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 55: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 56: sluice.v1.ReloadResponse
-	(*DrainRequest)(nil),          // 57: sluice.v1.DrainRequest
-	(*DrainResponse)(nil),         // 58: sluice.v1.DrainResponse
-	(*UndrainRequest)(nil),        // 59: sluice.v1.UndrainRequest
-	(*UndrainResponse)(nil),       // 60: sluice.v1.UndrainResponse
-	nil,                           // 61: sluice.v1.BGPNeighbour.RefusedEntry
-	(*timestamppb.Timestamp)(nil), // 62: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 63: google.protobuf.Duration
+	(*Path)(nil),                  // 21: sluice.v1.Path
+	(*Liveness)(nil),              // 22: sluice.v1.Liveness
+	(*PeerVPC)(nil),               // 23: sluice.v1.PeerVPC
+	(*VPCsRequest)(nil),           // 24: sluice.v1.VPCsRequest
+	(*VPCsResponse)(nil),          // 25: sluice.v1.VPCsResponse
+	(*VPC)(nil),                   // 26: sluice.v1.VPC
+	(*Attachment)(nil),            // 27: sluice.v1.Attachment
+	(*RoutesRequest)(nil),         // 28: sluice.v1.RoutesRequest
+	(*RoutesResponse)(nil),        // 29: sluice.v1.RoutesResponse
+	(*Route)(nil),                 // 30: sluice.v1.Route
+	(*NextHop)(nil),               // 31: sluice.v1.NextHop
+	(*HostsRequest)(nil),          // 32: sluice.v1.HostsRequest
+	(*BGPRequest)(nil),            // 33: sluice.v1.BGPRequest
+	(*BGPResponse)(nil),           // 34: sluice.v1.BGPResponse
+	(*BGPNeighbour)(nil),          // 35: sluice.v1.BGPNeighbour
+	(*BGPRoute)(nil),              // 36: sluice.v1.BGPRoute
+	(*ACLRequest)(nil),            // 37: sluice.v1.ACLRequest
+	(*HostsResponse)(nil),         // 38: sluice.v1.HostsResponse
+	(*Host)(nil),                  // 39: sluice.v1.Host
+	(*ACLResponse)(nil),           // 40: sluice.v1.ACLResponse
+	(*ACL)(nil),                   // 41: sluice.v1.ACL
+	(*ACLRule)(nil),               // 42: sluice.v1.ACLRule
+	(*CountersRequest)(nil),       // 43: sluice.v1.CountersRequest
+	(*CountersResponse)(nil),      // 44: sluice.v1.CountersResponse
+	(*Counter)(nil),               // 45: sluice.v1.Counter
+	(*CaptureRequest)(nil),        // 46: sluice.v1.CaptureRequest
+	(*CaptureResponse)(nil),       // 47: sluice.v1.CaptureResponse
+	(*CapturedPacket)(nil),        // 48: sluice.v1.CapturedPacket
+	(*TraceRequest)(nil),          // 49: sluice.v1.TraceRequest
+	(*TraceResponse)(nil),         // 50: sluice.v1.TraceResponse
+	(*TraceStep)(nil),             // 51: sluice.v1.TraceStep
+	(*TracedFrame)(nil),           // 52: sluice.v1.TracedFrame
+	(*Problem)(nil),               // 53: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 54: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 55: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 56: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 57: sluice.v1.ReloadResponse
+	(*DrainRequest)(nil),          // 58: sluice.v1.DrainRequest
+	(*DrainResponse)(nil),         // 59: sluice.v1.DrainResponse
+	(*UndrainRequest)(nil),        // 60: sluice.v1.UndrainRequest
+	(*UndrainResponse)(nil),       // 61: sluice.v1.UndrainResponse
+	nil,                           // 62: sluice.v1.BGPNeighbour.RefusedEntry
+	(*timestamppb.Timestamp)(nil), // 63: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 64: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	62, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	63, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	63, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	64, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
 	17, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
 	20, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
@@ -5347,88 +5475,90 @@ var file_sluice_v1_sluice_proto_depIdxs = []int32{
 	13, // 7: sluice.v1.StatusResponse.tun:type_name -> sluice.v1.TunPort
 	12, // 8: sluice.v1.StatusResponse.drain:type_name -> sluice.v1.Drain
 	1,  // 9: sluice.v1.Drain.phase:type_name -> sluice.v1.DrainPhase
-	63, // 10: sluice.v1.Drain.since:type_name -> google.protobuf.Duration
-	63, // 11: sluice.v1.Drain.quiet:type_name -> google.protobuf.Duration
+	64, // 10: sluice.v1.Drain.since:type_name -> google.protobuf.Duration
+	64, // 11: sluice.v1.Drain.quiet:type_name -> google.protobuf.Duration
 	15, // 12: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
-	62, // 13: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	62, // 14: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	63, // 13: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	63, // 14: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
 	20, // 15: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
 	2,  // 16: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	62, // 17: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	63, // 18: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	63, // 19: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
-	22, // 20: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
+	63, // 17: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	64, // 18: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	64, // 19: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	23, // 20: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
 	3,  // 21: sluice.v1.Peer.mtu_state:type_name -> sluice.v1.MTUState
-	21, // 22: sluice.v1.Peer.liveness:type_name -> sluice.v1.Liveness
-	4,  // 23: sluice.v1.Liveness.state:type_name -> sluice.v1.LiveState
-	63, // 24: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
-	63, // 25: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
-	63, // 26: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
-	25, // 27: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
-	26, // 28: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
-	29, // 29: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
-	5,  // 30: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
-	30, // 31: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
-	34, // 32: sluice.v1.BGPResponse.neighbours:type_name -> sluice.v1.BGPNeighbour
-	35, // 33: sluice.v1.BGPResponse.received:type_name -> sluice.v1.BGPRoute
-	35, // 34: sluice.v1.BGPResponse.announced:type_name -> sluice.v1.BGPRoute
-	63, // 35: sluice.v1.BGPNeighbour.since:type_name -> google.protobuf.Duration
-	61, // 36: sluice.v1.BGPNeighbour.refused:type_name -> sluice.v1.BGPNeighbour.RefusedEntry
-	63, // 37: sluice.v1.BGPNeighbour.hold_time:type_name -> google.protobuf.Duration
-	38, // 38: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
-	6,  // 39: sluice.v1.Host.state:type_name -> sluice.v1.HostState
-	7,  // 40: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
-	63, // 41: sluice.v1.Host.since:type_name -> google.protobuf.Duration
-	63, // 42: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
-	40, // 43: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
-	41, // 44: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
-	62, // 45: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
-	44, // 46: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
-	8,  // 47: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
-	9,  // 48: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
-	63, // 49: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
-	47, // 50: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
-	62, // 51: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
-	9,  // 52: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
-	50, // 53: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
-	51, // 54: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
-	52, // 55: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	16, // 56: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	52, // 57: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	16, // 58: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	10, // 59: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	18, // 60: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	23, // 61: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	27, // 62: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	31, // 63: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
-	32, // 64: sluice.v1.GatewayService.BGP:input_type -> sluice.v1.BGPRequest
-	36, // 65: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
-	42, // 66: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	45, // 67: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
-	48, // 68: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
-	53, // 69: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	55, // 70: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	57, // 71: sluice.v1.GatewayService.Drain:input_type -> sluice.v1.DrainRequest
-	59, // 72: sluice.v1.GatewayService.Undrain:input_type -> sluice.v1.UndrainRequest
-	11, // 73: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	19, // 74: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	24, // 75: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	28, // 76: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	37, // 77: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
-	33, // 78: sluice.v1.GatewayService.BGP:output_type -> sluice.v1.BGPResponse
-	39, // 79: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
-	43, // 80: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	46, // 81: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
-	49, // 82: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
-	54, // 83: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	56, // 84: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	58, // 85: sluice.v1.GatewayService.Drain:output_type -> sluice.v1.DrainResponse
-	60, // 86: sluice.v1.GatewayService.Undrain:output_type -> sluice.v1.UndrainResponse
-	73, // [73:87] is the sub-list for method output_type
-	59, // [59:73] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	22, // 22: sluice.v1.Peer.liveness:type_name -> sluice.v1.Liveness
+	21, // 23: sluice.v1.Peer.paths:type_name -> sluice.v1.Path
+	22, // 24: sluice.v1.Path.liveness:type_name -> sluice.v1.Liveness
+	4,  // 25: sluice.v1.Liveness.state:type_name -> sluice.v1.LiveState
+	64, // 26: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
+	64, // 27: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
+	64, // 28: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
+	26, // 29: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
+	27, // 30: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
+	30, // 31: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
+	5,  // 32: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
+	31, // 33: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
+	35, // 34: sluice.v1.BGPResponse.neighbours:type_name -> sluice.v1.BGPNeighbour
+	36, // 35: sluice.v1.BGPResponse.received:type_name -> sluice.v1.BGPRoute
+	36, // 36: sluice.v1.BGPResponse.announced:type_name -> sluice.v1.BGPRoute
+	64, // 37: sluice.v1.BGPNeighbour.since:type_name -> google.protobuf.Duration
+	62, // 38: sluice.v1.BGPNeighbour.refused:type_name -> sluice.v1.BGPNeighbour.RefusedEntry
+	64, // 39: sluice.v1.BGPNeighbour.hold_time:type_name -> google.protobuf.Duration
+	39, // 40: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
+	6,  // 41: sluice.v1.Host.state:type_name -> sluice.v1.HostState
+	7,  // 42: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
+	64, // 43: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	64, // 44: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	41, // 45: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
+	42, // 46: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
+	63, // 47: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	45, // 48: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
+	8,  // 49: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
+	9,  // 50: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
+	64, // 51: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
+	48, // 52: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
+	63, // 53: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
+	9,  // 54: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
+	51, // 55: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
+	52, // 56: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
+	53, // 57: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	16, // 58: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	53, // 59: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	16, // 60: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	10, // 61: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	18, // 62: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	24, // 63: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	28, // 64: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	32, // 65: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	33, // 66: sluice.v1.GatewayService.BGP:input_type -> sluice.v1.BGPRequest
+	37, // 67: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
+	43, // 68: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	46, // 69: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
+	49, // 70: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
+	54, // 71: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	56, // 72: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	58, // 73: sluice.v1.GatewayService.Drain:input_type -> sluice.v1.DrainRequest
+	60, // 74: sluice.v1.GatewayService.Undrain:input_type -> sluice.v1.UndrainRequest
+	11, // 75: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	19, // 76: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	25, // 77: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	29, // 78: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	38, // 79: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	34, // 80: sluice.v1.GatewayService.BGP:output_type -> sluice.v1.BGPResponse
+	40, // 81: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
+	44, // 82: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	47, // 83: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
+	50, // 84: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
+	55, // 85: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	57, // 86: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	59, // 87: sluice.v1.GatewayService.Drain:output_type -> sluice.v1.DrainResponse
+	61, // 88: sluice.v1.GatewayService.Undrain:output_type -> sluice.v1.UndrainResponse
+	75, // [75:89] is the sub-list for method output_type
+	61, // [61:75] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -5436,14 +5566,14 @@ func file_sluice_v1_sluice_proto_init() {
 	if File_sluice_v1_sluice_proto != nil {
 		return
 	}
-	file_sluice_v1_sluice_proto_msgTypes[34].OneofWrappers = []any{}
+	file_sluice_v1_sluice_proto_msgTypes[35].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
 			NumEnums:      10,
-			NumMessages:   52,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
