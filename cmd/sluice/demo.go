@@ -11,8 +11,8 @@ func newDemo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Two sites in network namespaces, traffic crossing, a table of checks",
-		Long: `Build two sites and a WAN of network namespaces, run a gateway at each, send
-traffic across and check what happens. Needs root. Nothing outside the namespaces
+		Long: `Build two sites and a WAN of network namespaces, run two gateways at each, send
+traffic across, drain one gateway and kill another, and check what happens. Needs root. Nothing outside the namespaces
 is touched, and everything is removed at the end. Fails if any check fails.`,
 		GroupID: groupLocal,
 		Args:    cobra.NoArgs,
@@ -26,5 +26,6 @@ is touched, and everything is removed at the end. Fails if any check fails.`,
 	cmd.Flags().BoolVar(&o.IPv6, "ipv6", false, "IPv6 on the outside: between nodes and gateways, and on the WAN")
 	cmd.Flags().BoolVar(&o.Clean, "clean", false, "remove what an earlier demo left, and do nothing else")
 	cmd.Flags().BoolVar(&o.RequireOVS, "require-ovs", false, "fail when Open vSwitch cannot run, instead of using VXLAN at both sites")
+	cmd.Flags().BoolVar(&o.RequireRouters, "require-routers", false, "fail when FRR or BIRD are missing, instead of doing without routers and second gateways")
 	return cmd
 }

@@ -23,8 +23,10 @@ site: {{.Site}}
 gateway: {{.Gateway}}
 workers: {{.Workers}}                    # each has a queue of every port
 ports:
+{{- if .VPCs}}
   - name: site0               # to the site's switch, and the nodes on it
-  - name: host0               # to a plain host
+{{- end}}
+  - name: host0               # to {{if .Router.IsValid}}the site's router{{else}}a plain host{{end}}
   - name: wan0
 wireguard:
   keyFile: {{.KeyFile}}
@@ -35,7 +37,9 @@ vpcs:
     attachments:
       - type: routed
         port: host0
+{{- if not .Router.IsValid}}
         prefixes: [{{.HostPrefix4}}, "{{.HostPrefix6}}"]
+{{- end}}
 {{- range .VPCs}}
   - name: {{.Name}}
     vni: {{.VNI}}
@@ -51,22 +55,47 @@ vpcs:
 {{- end}}
 {{- end}}
 peers:
-  - name: {{.Peer.Gateway}}
-    publicKey: {{.Peer.PublicKey}}
-    presharedKeyFile: {{.SharedFile}}
-    endpoint: "{{.Peer.Endpoint}}"
+{{- range $peer := .Peers}}
+  - name: {{.Gateway}}
+    publicKey: {{.PublicKey}}
+    presharedKeyFile: {{$.SharedFile}}
+    endpoint: "{{.Endpoint}}"
 {{- if gt .Workers 1}}
     flowPort: 49152           # flows differ in their source port, and so reach all queues
     flowPortCount: 64
 {{- end}}
-    tunnelAddresses: [{{.Peer.Tunnel4}}, "{{.Peer.Tunnel6}}"]
+    tunnelAddresses: [{{.Tunnel4}}, "{{.Tunnel6}}"]
     vpcs:
       - name: default
-        prefixes: [{{.Peer.HostPrefix4}}, "{{.Peer.HostPrefix6}}"]
-{{- range .Peer.VPCs}}
+        prefixes: [{{.HostPrefix4}}, "{{.HostPrefix6}}"]
+{{- if $.VPCs}}
+{{- range .VPCs}}
       - name: {{.Name}}
-        vni: {{.VNI}}              # its number at {{$.Peer.Site}}
-        prefixes: [{{$.Peer.PodPrefix4}}, "{{$.Peer.PodPrefix6}}"]
+        vni: {{.VNI}}              # its number at {{$peer.Site}}
+        prefixes: [{{$peer.PodPrefix4}}, "{{$peer.PodPrefix6}}"]
+{{- end}}
+{{- end}}
+{{- end}}
+{{- if .Router.IsValid}}
+bgp:
+  asn: {{.AS}}
+  routerID: {{.Tunnel4}}
+  prefixLists:
+    - name: site
+      prefixes: [{prefix: {{.HostPrefix4}}}, {prefix: "{{.HostPrefix6}}"}]
+  policies:
+    - name: from-site
+      rules: [{prefixLists: [site]}]
+    - name: to-site
+      rules: [{}]
+  neighbours:
+    - name: router
+      port: host0
+      address: {{.Router}}
+      asn: {{.RouterAS}}
+      import: from-site
+      export: to-site
+      connectRetry: 1s
 {{- end}}
 api:
   socket: {{.Socket}}
@@ -86,7 +115,9 @@ type settings struct {
 	PodPrefix4, PodPrefix6   netip.Prefix
 	PodGateway4, PodGateway6 netip.Addr
 	VPCs                     []vpcSettings
-	Peer                     *settings
+	Router                   netip.Addr // invalid: there is none
+	AS, RouterAS             int
+	Peers                    []*settings
 }
 
 type vpcSettings struct {
@@ -107,47 +138,64 @@ func (l *lab) configure() error {
 		return err
 	}
 	defer shared.Zero()
-	var all [2]*settings
+	var all [2][]*settings
 	for i, s := range l.sites {
-		if all[i], err = s.settings(shared); err != nil {
-			return fmt.Errorf("gateway %s: %w", s.gateway.name, err)
+		for number, g := range s.gateways() {
+			made, err := s.settings(number, g, shared)
+			if err != nil {
+				return fmt.Errorf("gateway %s: %w", g.name, err)
+			}
+			all[i] = append(all[i], made)
 		}
 	}
 	for i, s := range l.sites {
-		all[i].Peer = all[1-i]
-		var text bytes.Buffer
-		if err := configuration.Execute(&text, all[i]); err != nil {
-			return fmt.Errorf("gateway %s: %w", s.gateway.name, err)
-		}
-		if err := os.WriteFile(s.gateway.configFile(), text.Bytes(), 0o600); err != nil {
-			return fmt.Errorf("gateway %s: %w", s.gateway.name, err)
+		for number, g := range s.gateways() {
+			all[i][number].Peers = all[1-i]
+			var text bytes.Buffer
+			if err := configuration.Execute(&text, all[i][number]); err != nil {
+				return fmt.Errorf("gateway %s: %w", g.name, err)
+			}
+			if err := os.WriteFile(g.configFile(), text.Bytes(), 0o600); err != nil {
+				return fmt.Errorf("gateway %s: %w", g.name, err)
+			}
 		}
 	}
 	return nil
 }
 
-func (s *site) settings(shared wireguard.PresharedKey) (*settings, error) {
+// settings of a site's first (0) or second gateway.
+func (s *site) settings(number int, g *gateway, shared wireguard.PresharedKey) (*settings, error) {
 	private, err := wireguard.NewPrivateKey()
 	if err != nil {
 		return nil, err
 	}
 	defer private.Zero()
-	tunnels, hosts := s.addrs("100.64.0.%d", "fd64::%d"), s.prefixes("172.16.%d.0/24", "fd16:%d::/64")
+	tunnels, endpoint := s.addrs("100.64.0.%d", "fd64::%d"), s.wan(2, s.lab.outer)
+	if number > 0 {
+		tunnels, endpoint = s.addrs("100.64.1.%d", "fd64:1::%d"), s.wanSecond(2, s.lab.outer)
+	}
+	hosts := s.prefixes("172.16.%d.0/24", "fd16:%d::/64")
 	pods, gateways := s.prefixes("10.%d.0.0/16", "fd10:%d::/64"), s.addrs("10.%d.0.1", "fd10:%d::1")
 	out := &settings{
-		Site: s.name, Gateway: s.gateway.name, Overlay: string(s.overlay),
-		KeyFile:    filepath.Join(s.gateway.host.Dir(), "wg.key"),
-		SharedFile: filepath.Join(s.gateway.host.Dir(), "wg.psk"),
-		Socket:     s.gateway.socket(),
+		Site: s.name, Gateway: g.name, Overlay: string(s.overlay),
+		KeyFile:    filepath.Join(g.host.Dir(), "wg.key"),
+		SharedFile: filepath.Join(g.host.Dir(), "wg.psk"),
+		Socket:     g.socket(),
 		Workers:    s.lab.workers,
 		Port:       wireGuardPort, PublicKey: private.PublicKey(),
-		Endpoint: netip.AddrPortFrom(s.wan(2, s.lab.outer).Addr(), wireGuardPort),
+		Endpoint: netip.AddrPortFrom(endpoint.Addr(), wireGuardPort),
 		Tunnel4:  tunnels[0], Tunnel6: tunnels[1],
 		HostPrefix4: hosts[0], HostPrefix6: hosts[1],
 		PodPrefix4: pods[0], PodPrefix6: pods[1],
 		PodGateway4: gateways[0], PodGateway6: gateways[1],
 	}
+	if s.lab.routers {
+		out.Router, out.AS, out.RouterAS = s.onLink(number, 2)[0], s.gatewayAS(), s.routerAS()
+	}
 	for _, vpc := range vpcs {
+		if number > 0 {
+			break // pods have one gateway
+		}
 		v := vpcSettings{Name: vpc, VNI: s.vnis[vpc]}
 		for _, e := range s.pods {
 			if e.vpc == vpc {

@@ -29,6 +29,9 @@ type Options struct {
 	// Clean ends a demo that was kept, removes what a killed one left, and does
 	// nothing else.
 	Clean bool
+	// RequireRouters makes it an error when FRR or BIRD are not there. Otherwise the
+	// sites then have one gateway each, and no router.
+	RequireRouters bool
 	// RequireOVS makes it an error when Open vSwitch cannot run here. Otherwise
 	// both sites then use the kernel's VXLAN.
 	RequireOVS bool
@@ -128,31 +131,39 @@ func (d *demo) build() error {
 		overlay = config.VXLAN
 		d.note("Open vSwitch cannot run here, so site bergen has kernel VXLAN nodes too (%v)", err)
 	}
+	routers := true
+	if err := netnstest.CheckRouters(); err != nil {
+		if d.RequireRouters {
+			return fmt.Errorf("demo: %w", err)
+		}
+		routers = false
+		d.note("the sites have no routers, and one gateway each (%v)", err)
+	}
 	d.step("building two sites and a WAN")
 	var err error
-	if d.lab, err = newLab(labOptions{bergen: overlay, ipv6: d.IPv6}); err != nil {
+	if d.lab, err = newLab(labOptions{bergen: overlay, ipv6: d.IPv6, routers: routers}); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
 	d.Overlays = map[string]string{}
 	for _, s := range d.lab.sites {
 		d.Overlays[s.name] = string(s.overlay)
 	}
-	if d.capture, err = newCapture(d.lab.wan, d.lab.wireRules(), "oslo", "bergen"); err != nil {
+	if d.capture, err = newCapture(d.lab.wan, d.lab.wireRules(), d.lab.wanLinks()...); err != nil {
 		return fmt.Errorf("demo: capture the WAN: %w", err)
 	}
 	return nil
 }
 
-// start starts the gateways, both at once.
+// start starts the gateways, all at once.
 func (d *demo) start(ctx context.Context) error {
-	d.step("starting the two gateways")
-	for _, s := range d.lab.sites {
-		if err := s.gateway.start(ctx, d.Executable); err != nil {
+	d.step("starting the gateways")
+	for _, g := range d.lab.gateways() {
+		if err := g.start(ctx, d.Executable); err != nil {
 			return fmt.Errorf("demo: %w", err)
 		}
 	}
-	for _, s := range d.lab.sites {
-		if err := s.gateway.waitReady(ctx); err != nil {
+	for _, g := range d.lab.gateways() {
+		if err := g.waitReady(ctx); err != nil {
 			return fmt.Errorf("demo: %w", err)
 		}
 	}
@@ -171,8 +182,10 @@ func (d *demo) status(ctx context.Context) {
 
 // stopGateways is a check as well: a gateway that stops leaves nothing behind.
 func (d *demo) stopGateways() {
-	for _, s := range d.lab.sites {
-		d.record("stop", "gateway "+s.gateway.name+" stops and detaches", "exit status 0, no XDP program left, socket gone", s.gateway.stop())
+	for _, g := range d.lab.gateways() {
+		if !g.gone {
+			d.record("stop", "gateway "+g.name+" stops and detaches", "exit status 0, no XDP program left, socket gone", g.stop())
+		}
 	}
 }
 

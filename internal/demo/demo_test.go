@@ -37,11 +37,12 @@ func sluice(t *testing.T) string {
 func TestDemo(t *testing.T) {
 	testenv.RequireRoot(t)
 	testenv.RequireTool(t, netnstest.OVSTools...)
+	netnstest.RequireRouters(t)
 	executable := sluice(t)
 	for name, ipv6 := range map[string]bool{"with IPv4 on the outside": false, "with IPv6 on the outside": true} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "report.json")
-			err := Run(t.Context(), Options{Executable: executable, Out: testWriter{t}, JSON: file, RequireOVS: true, IPv6: ipv6})
+			err := Run(t.Context(), Options{Executable: executable, Out: testWriter{t}, JSON: file, RequireOVS: true, RequireRouters: true, IPv6: ipv6})
 			if err != nil {
 				t.Error(err)
 			}
@@ -160,7 +161,7 @@ func assertReport(t *testing.T, file string) {
 	for _, c := range got.Checks {
 		groups[c.Group]++
 	}
-	for _, group := range []string{"local", "cross", "separation", "copy", "wan", "status", "stop"} {
+	for _, group := range []string{"local", "cross", "separation", "copy", "survive", "wan", "status", "stop"} {
 		if groups[group] == 0 {
 			t.Errorf("no check of group %q is in the report", group)
 		}

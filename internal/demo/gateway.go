@@ -19,15 +19,14 @@ import (
 // readyTimeout is generous: a busy machine is no reason to fail.
 const readyTimeout = 30 * time.Second
 
-// ports are the gateway's links that get an XDP program.
-var ports = [...]string{"site0", "host0", "wan0"}
-
 // gateway is a `sluice run` in a host of its own.
 type gateway struct {
 	name       string
 	host       *netnstest.Host
+	ports      []string // its links that get an XDP program
 	executable string
 	command    *netnstest.Cmd
+	gone       bool // stopped or killed in a check
 	started    time.Time
 }
 
@@ -132,7 +131,7 @@ func (g *gateway) stop() error {
 	if _, err := os.Lstat(g.socket()); !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, fmt.Errorf("socket %s is left", g.socket()))
 	}
-	for _, port := range ports {
+	for _, port := range g.ports {
 		link, err := g.host.Netlink().LinkByName(port)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("port %s: %w", port, err))

@@ -41,6 +41,9 @@ type labOptions struct {
 	// cannot cope with that, kernels and gateways have to.
 	offload bool
 	workers int // of each gateway, and queues of its ports; default 1
+	// routers puts a router that speaks BGP between each site's host and its gateway,
+	// and gives the site a second gateway.
+	routers bool
 }
 
 // site is a site's nodes, pods, host and gateway.
@@ -54,6 +57,8 @@ type site struct {
 	gateway *gateway
 	pods    []*endpoint
 	host    *endpoint
+	second  *gateway        // with routers
+	router  *netnstest.Host // with routers
 }
 
 // newLab builds the two sites and the WAN, and starts the endpoints' services.
@@ -83,6 +88,9 @@ func newLab(o labOptions) (_ *lab, err error) {
 	}
 	for _, s := range l.sites {
 		s.build()
+		if o.routers {
+			s.startRouter()
+		}
 	}
 	if err := scope.Err(); err != nil {
 		return nil, err
@@ -119,7 +127,7 @@ func (l *lab) endpoints() []*endpoint {
 func (s *site) build() {
 	scope := s.lab.scope
 	s.sw = scope.NewSwitch(s.name + "-switch")
-	s.gateway = &gateway{name: s.name + "-1", host: scope.NewHost(s.name + "-gw")}
+	s.gateway = &gateway{name: s.name + "-1", host: scope.NewHost(s.name + "-gw"), ports: []string{"site0", "host0", "wan0"}}
 	// The gateway's three ports, and the ways out of it.
 	s.sw.Plug(netnstest.End{Host: s.gateway.host, Name: "site0", MTU: wireMTU, Queues: s.lab.workers, Addrs: s.prefixes("192.168.%d.1/24", "fd92:%d::1/64"), Offload: s.lab.offload})
 	scope.Connect(
@@ -131,8 +139,11 @@ func (s *site) build() {
 
 	s.host = &endpoint{site: s, name: s.name + "-host", vpc: config.DefaultVPC, addrs: s.addrs("172.16.%d.10", "fd16:%d::10")}
 	s.host.host = scope.NewHost(s.host.name)
-	scope.Connect(
-		netnstest.End{Host: s.gateway.host, Name: "host0", MTU: wireMTU, Queues: s.lab.workers, Addrs: s.prefixes("172.16.%d.1/24", "fd16:%d::1/64")},
+	inside := netnstest.End{Host: s.gateway.host, Name: "host0", MTU: wireMTU, Queues: s.lab.workers, Addrs: s.prefixes("172.16.%d.1/24", "fd16:%d::1/64")}
+	if s.lab.routers {
+		inside = s.buildRouter()
+	}
+	scope.Connect(inside,
 		netnstest.End{Host: s.host.host, Name: "eth0", MTU: wireMTU, Queues: s.lab.workers, Addrs: s.prefixes("172.16.%d.10/24", "fd16:%d::10/64"), Offload: s.lab.offload},
 	)
 	for _, via := range s.addrs("172.16.%d.1", "fd16:%d::1") {
@@ -235,4 +246,16 @@ func (s *site) wan(last, family int) netip.Prefix {
 		return netip.MustParsePrefix(fmt.Sprintf("2001:db8:%d::%d/64", s.number, last))
 	}
 	return netip.MustParsePrefix(fmt.Sprintf("%s.%d/24", [...]string{1: "192.0.2", 2: "198.51.100"}[s.number], last))
+}
+
+// gateways are a site's: two with routers, or else one.
+func (s *site) gateways() []*gateway {
+	if s.second == nil {
+		return []*gateway{s.gateway}
+	}
+	return []*gateway{s.gateway, s.second}
+}
+
+func (l *lab) gateways() []*gateway {
+	return append(l.sites[0].gateways(), l.sites[1].gateways()...)
 }

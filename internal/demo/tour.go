@@ -5,10 +5,18 @@ func (d *demo) tour() {
 	d.table()
 	oslo, bergen := d.lab.sites[0], d.lab.sites[1]
 	d.say("Everything goes on running. Look around:\n\n")
-	for _, s := range d.lab.sites {
-		d.say("  # gateway %s: its configuration is %s, its log %s\n", s.gateway.name, s.gateway.configFile(), s.gateway.logFile())
-		d.say("  %s status --socket %s\n", d.Executable, s.gateway.socket())
-		d.say("  %s counters --socket %s\n", d.Executable, s.gateway.socket())
+	for _, g := range d.lab.gateways() {
+		if g.gone {
+			continue
+		}
+		d.say("  # gateway %s: its configuration is %s, its log %s\n", g.name, g.configFile(), g.logFile())
+		d.say("  %s status --socket %s\n", d.Executable, g.socket())
+		d.say("  %s counters --socket %s\n", d.Executable, g.socket())
+	}
+	if d.lab.routers {
+		d.say("\n  # what the router at bergen has learned, and what the gateway has of it\n")
+		d.say("  birdc -s %s/bird/ctl show route\n", bergen.router.Dir())
+		d.say("  %s bgp --routes --socket %s\n", d.Executable, bergen.gateway.socket())
 	}
 	pod, host := oslo.pick("red", 1), oslo.host
 	d.say("\n  # from pod and host at oslo to bergen\n")

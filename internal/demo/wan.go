@@ -81,7 +81,22 @@ func (l *lab) wireRules() wireRules {
 		for _, family := range []int{4, 6} {
 			rules.gateways = append(rules.gateways, s.wan(2, family).Addr())
 			rules.neighbours = append(rules.neighbours, s.wan(1, family).Addr(), s.wan(2, family).Addr())
+			if s.second != nil {
+				rules.gateways = append(rules.gateways, s.wanSecond(2, family).Addr())
+				rules.neighbours = append(rules.neighbours, s.wanSecond(1, family).Addr(), s.wanSecond(2, family).Addr())
+			}
 		}
 	}
 	return rules
+}
+
+// wanLinks are the WAN router's links to the gateways.
+func (l *lab) wanLinks() (links []string) {
+	for _, s := range l.sites {
+		links = append(links, s.name)
+		if s.second != nil {
+			links = append(links, s.secondLink())
+		}
+	}
+	return links
 }

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -68,6 +69,7 @@ type judge struct {
 	ip4      layers.IPv4
 	ip6      layers.IPv6
 	udp      layers.UDP
+	icmp4    layers.ICMPv4
 	icmp6    layers.ICMPv6
 	payload  gopacket.Payload
 }
@@ -75,7 +77,7 @@ type judge struct {
 func newJudge(rules wireRules) *judge {
 	j := &judge{wireRules: rules, sight: sight{Kinds: make(map[string]int)}}
 	j.parser = gopacket.NewDecodingLayerParser(layers.LayerTypeEthernet,
-		&j.ethernet, &j.arp, &j.ip4, &j.ip6, &j.udp, &j.icmp6, &j.payload)
+		&j.ethernet, &j.arp, &j.ip4, &j.ip6, &j.udp, &j.icmp4, &j.icmp6, &j.payload)
 	j.parser.IgnoreUnsupported = true
 	return j
 }
@@ -113,6 +115,9 @@ func (j *judge) kind(frame []byte) (string, error) {
 		if j.ip4.Flags&layers.IPv4MoreFragments != 0 || j.ip4.FragOffset != 0 {
 			return "", fmt.Errorf("fragment %s > %s", source, destination)
 		}
+		if j.is(layers.LayerTypeICMPv4) && j.icmp4.TypeCode == layers.CreateICMPv4TypeCode(layers.ICMPv4TypeDestinationUnreachable, layers.ICMPv4CodePort) {
+			return j.portUnreachable(source, destination, j.icmp4.Payload)
+		}
 		if j.ip4.Protocol != layers.IPProtocolUDP || !j.is(layers.LayerTypeUDP) {
 			return "", fmt.Errorf("%s %s > %s", j.ip4.Protocol, source, destination)
 		}
@@ -123,6 +128,9 @@ func (j *judge) kind(frame []byte) (string, error) {
 		if j.is(layers.LayerTypeUDP) {
 			return j.wireGuard(source, destination)
 		}
+		if j.is(layers.LayerTypeICMPv6) && j.icmp6.TypeCode == layers.CreateICMPv6TypeCode(layers.ICMPv6TypeDestinationUnreachable, layers.ICMPv6CodePortUnreachable) && len(j.icmp6.Payload) > 4 {
+			return j.portUnreachable(source, destination, j.icmp6.Payload[4:])
+		}
 		if j.is(layers.LayerTypeICMPv6) {
 			return j.neighbourDiscovery(source, destination)
 		}
@@ -132,6 +140,26 @@ func (j *judge) kind(frame []byte) (string, error) {
 }
 
 func (j *judge) is(layer gopacket.LayerType) bool { return slices.Contains(j.decoded, layer) }
+
+// portUnreachable is what the kernel of a gateway that does not run (yet, or any more) says about WireGuard messages of
+// another: quoted is one of those, or its beginning.
+func (j *judge) portUnreachable(source, destination netip.Addr, quoted []byte) (string, error) {
+	const ports = 4 // of a UDP header
+	at, udp := 40, false
+	var from, to netip.Addr
+	if source.Is4() && len(quoted) >= 20 {
+		at, udp = int(quoted[0]&15)*4, quoted[9] == byte(layers.IPProtocolUDP)
+		from, to = netip.AddrFrom4([4]byte(quoted[12:16])), netip.AddrFrom4([4]byte(quoted[16:20]))
+	} else if source.Is6() && len(quoted) >= 40 {
+		udp = quoted[6] == byte(layers.IPProtocolUDP)
+		from, to = netip.AddrFrom16([16]byte(quoted[8:24])), netip.AddrFrom16([16]byte(quoted[24:40]))
+	}
+	if !udp || from != destination || to != source || !slices.Contains(j.gateways, from) || !slices.Contains(j.gateways, to) ||
+		len(quoted) < at+ports || binary.BigEndian.Uint16(quoted[at+2:]) != j.port {
+		return "", fmt.Errorf("ICMP port unreachable %s > %s that is not about WireGuard", source, destination)
+	}
+	return "port unreachable, about WireGuard", nil
+}
 
 // wireGuard checks what can be seen of a message without its keys: type, the
 // reserved bytes, the length (WireGuard's paper, section 5.4). Contents are padded

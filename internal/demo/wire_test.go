@@ -76,6 +76,23 @@ func icmp6(t testing.TB, ip *layers.IPv6, kind uint8) []byte {
 	return frame(t, ip, i, gopacket.Payload(make([]byte, 24)))
 }
 
+// unreachable4 is an answer to a packet from source to destination.
+func unreachable4(t testing.TB, source, destination string, quoted []byte) []byte {
+	t.Helper()
+	i := &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeDestinationUnreachable, layers.ICMPv4CodePort)}
+	return frame(t, ip4(destination, source, layers.IPProtocolICMPv4), i, gopacket.Payload(quoted))
+}
+
+func unreachable6(t testing.TB, source, destination string, quoted []byte) []byte {
+	t.Helper()
+	ip := ip6(destination, source, layers.IPProtocolICMPv6, 64)
+	i := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeDestinationUnreachable, layers.ICMPv6CodePortUnreachable)}
+	if err := i.SetNetworkLayerForChecksum(ip); err != nil {
+		t.Fatal(err)
+	}
+	return frame(t, ip, i, gopacket.Payload(append(make([]byte, 4), quoted...)))
+}
+
 func arp(t testing.TB, source, destination string) []byte {
 	return frame(t, &layers.ARP{
 		AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4, Operation: layers.ARPRequest,
@@ -105,6 +122,12 @@ func TestJudgeKnowsWhatMayBeOnTheWAN(t *testing.T) {
 		{"a neighbour solicitation", icmp6(t, ip6("2001:db8:1::2", "ff02::1:ff00:1", layers.IPProtocolICMPv6, 255), 135), "neighbour discovery"},
 		{"a neighbour advertisement", icmp6(t, ip6("fe80::1", "2001:db8:1::1", layers.IPProtocolICMPv6, 255), 136), "neighbour discovery"},
 
+		{"what a gateway's kernel says of a message", unreachable4(t, "192.0.2.2", "198.51.100.2", udp(t, wg4(), 51820, 51820, 1, 148, "")[14:]), "port unreachable, about WireGuard"},
+		{"and over IPv6", unreachable6(t, "2001:db8:1::2", "2001:db8:2::2", udp(t, wg6(), 51820, 51820, 1, 148, "")[14:]), "port unreachable, about WireGuard"},
+
+		{"what a gateway's kernel says of something else", unreachable4(t, "192.0.2.2", "198.51.100.2", udp(t, wg4(), 51820, 6081, 4, 64, "")[14:]), ""},
+		{"of a message of somebody else", unreachable4(t, "192.0.2.2", "198.51.100.2", udp(t, ip4("172.16.1.10", "198.51.100.2", layers.IPProtocolUDP), 51820, 51820, 4, 64, "")[14:]), ""},
+		{"or of half a header", unreachable6(t, "2001:db8:1::2", "2001:db8:2::2", make([]byte, 39)), ""},
 		{"a message of unknown type", udp(t, wg4(), 51820, 51820, 5, 64, ""), ""},
 		{"an initiation that is too long", udp(t, wg4(), 51820, 51820, 1, 149, ""), ""},
 		{"a data message that is cut short", udp(t, wg4(), 51820, 51820, 4, 31, ""), ""},

@@ -94,11 +94,14 @@ func newTwoGateways(t testing.TB, more string) *twoGateways {
 	return w
 }
 
+// peerText is a peer that counts as dead after two seconds: these tests are not about how soon that is noticed, and other
+// processes may keep a gateway from its processor for longer than the default of 300 ms.
 func peerText(name string, p *site, prefixes string) string {
 	return fmt.Sprintf(`  - name: %s
     publicKey: %s
     endpoint: %s:51820
     tunnelAddresses: [%v, "%v"]
+    probe: {multiplier: 20}
     vpcs: [{name: default, prefixes: %s}]
 `, name, p.key.PublicKey(), p.outer(), p.tunnel4(), p.tunnel6(), prefixes)
 }

@@ -214,6 +214,16 @@ func waitFor(c *Cmd, what, log string, answers func() error) error {
 	}
 }
 
+// CheckRouters says which program is missing for FRR and BIRD.
+func CheckRouters() error {
+	for _, tool := range append(append([]string(nil), FRRTools...), BIRDTools...) {
+		if _, err := testenv.LookTool(tool); err != nil {
+			return fmt.Errorf("FRR and BIRD: %w", err)
+		}
+	}
+	return nil
+}
+
 // RequireRouters ends a test where FRR or BIRD are not installed.
 func RequireRouters(t testenv.TB) {
 	t.Helper()

@@ -23,6 +23,8 @@ needs() {
 		ovs-vsctl openvswitch-switch
 		ovs-vswitchd|/usr/lib/openvswitch-switch/ovs-vswitchd openvswitch-switch
 		ovsdb-server openvswitch-switch
+		/usr/lib/frr/bgpd frr
+		bird bird2
 	END
 	;;
 	test) needs demo; cat <<-'END'
@@ -32,8 +34,6 @@ needs() {
 		nft nftables
 		gcc gcc
 		/usr/include/stdio.h libc6-dev
-		/usr/lib/frr/bgpd frr
-		bird bird2
 		exabgp exabgp
 	END
 	;;
