@@ -22,7 +22,7 @@ func newFed(t testing.TB) (sites [2]*routed, feeders [2]*feeder) {
 		s.router.Route(netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/16", 2-i)), netip.MustParseAddr(fmt.Sprintf("172.20.%d.1", i+1)))
 		s.write(t, sites[1-i])
 		s.rewrite(t, "rules: [{prefixLists: [site]}]", "rules: [{}]")
-		s.rewrite(t, "      connectRetry: 1s", "      connectRetry: 1s\n      passive: true")
+		s.rewrite(t, "      connectRetry: 1s", "      connectRetry: 1s\n      passive: true\n      maxPrefixes: 200000")
 		s.rewrite(t, fmt.Sprintf("asn: 6510%d\n", i+1), fmt.Sprintf("asn: %d\n", feederAS))
 		s.start(t)
 	}
