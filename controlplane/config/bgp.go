@@ -30,6 +30,9 @@ type BGP struct {
 
 	// The routers that we speak with.
 	Neighbours []BGPNeighbour `yaml:"neighbours,omitempty"`
+
+	// What gateways tell each other: the peers with `bgp.enabled`.
+	EVPN EVPN `yaml:"evpn"`
 }
 
 // PrefixList is a set of prefixes.

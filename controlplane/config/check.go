@@ -57,6 +57,7 @@ func (c *checker) run() {
 	c.checkPeers()
 	c.checkTranslations()
 	c.checkBGP()
+	c.checkEVPN()
 	c.checkDrain()
 	c.absolutePath("api.socket", c.API.Socket)
 	if len(c.API.Socket) > maxSocketPath {

@@ -44,11 +44,17 @@ func (c *Config) deriveDefaults(r *report) {
 		c.Direct.PinDir = defaultPinDir + c.Gateway
 	}
 	for _, a := range c.WireGuard.TunnelAddresses {
-		if a.Is4() && c.BGP.RouterID.IsZero() && !r.has("bgp.routerID") && len(c.BGP.Neighbours) > 0 {
+		if a.Is4() && c.BGP.RouterID.IsZero() && !r.has("bgp.routerID") && (len(c.BGP.Neighbours) > 0 || c.SpeaksEVPN()) {
 			c.BGP.RouterID = RouterID{a}
 		}
 	}
+	if c.BGP.EVPN.ASN == 0 && !r.has("bgp.evpn.asn") && c.SpeaksEVPN() {
+		c.BGP.EVPN.ASN = c.BGP.ASN
+	}
 	for i := range c.Peers {
+		if b := &c.Peers[i].BGP; b.Enabled && b.ASN == 0 && !r.has(element("peers", i)+".bgp.asn") {
+			b.ASN = c.BGP.EVPN.ASN
+		}
 		for j := range c.Peers[i].VPCs {
 			v := &c.Peers[i].VPCs[j]
 			if v.VNI == 0 && !r.has(element(element("peers", i)+".vpcs", j)+".vni") {

@@ -208,6 +208,9 @@ type VPC struct {
 	// `gatewayAddresses`) speaks of the site's own addresses; the peers' files list
 	// what is given under `as`.
 	Translate []Translation `yaml:"translate,omitempty" jsonschema:"maxItems=64"`
+
+	// How the VPC is called in what gateways announce to each other.
+	EVPN VPCEVPN `yaml:"evpn,omitempty"`
 }
 
 // Translation is a prefix that other sites know by another.
@@ -412,6 +415,9 @@ type Peer struct {
 	// How it is found out whether the peer is alive. Both need tunnel addresses.
 	Probe Probe `yaml:"probe"`
 
+	// Whether the peer announces its prefixes by BGP.
+	BGP PeerBGP `yaml:"bgp,omitempty"`
+
 	// MTU of the tunnel, as of a WireGuard interface: the longest inner IP packet of
 	// the default VPC. Others have less by what Geneve takes: 36 bytes, between
 	// IPv6 tunnel addresses 56. By default the path is probed inside the tunnel, and
@@ -442,8 +448,15 @@ type PeerVPC struct {
 
 	// Remote prefixes: what is routed to this peer, and the only source addresses
 	// that are accepted from it in this VPC. The longest prefix wins; the same
-	// prefix at several peers spreads flows over them.
-	Prefixes []netip.Prefix `yaml:"prefixes" jsonschema:"required,minItems=1"`
+	// prefix at several peers spreads flows over them. Required unless there are
+	// `allowedPrefixes`.
+	Prefixes []netip.Prefix `yaml:"prefixes,omitempty"`
+
+	// What the peer may announce by BGP (`bgp` of this peer, or of a route reflector):
+	// these prefixes and any inside them or inside `prefixes`. They are no routes
+	// themselves, but their addresses are taken for remote ones: what this site sends
+	// there and nobody has announced is answered with an error and leaves nowhere.
+	AllowedPrefixes []netip.Prefix `yaml:"allowedPrefixes,omitempty" jsonschema:"example=10.2.0.0/16"`
 }
 
 // API is the local control socket.

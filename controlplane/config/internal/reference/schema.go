@@ -76,6 +76,8 @@ func scalar(t reflect.Type) *jsonschema.Schema {
 		s.Pattern, s.Examples = `^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$`, []any{"192.0.2.1", "192.0.2.128/25"}
 	case reflect.TypeFor[config.Community]():
 		s.Pattern, s.Examples = `^[0-9]+:[0-9]+(:[0-9]+)?$`, []any{"65001:100", "65001:1:2"}
+	case reflect.TypeFor[config.VPNID]():
+		s.Pattern, s.Examples = `^[0-9.]+:[0-9]+$`, []any{"65000:100", "10.255.0.1:100"}
 	case reflect.TypeFor[config.ASNRange]():
 		s.Type, s.Pattern, s.Examples = "", `^[0-9]{1,10}(-[0-9]{1,10})?$`, []any{65101, "65100-65199"}
 	case reflect.TypeFor[config.ICMPType]():
