@@ -12,12 +12,11 @@ type RouteChange struct {
 	VNI    uint32
 	Routes *fib.Table // all of them, as they are now
 	// Set are the routes of the table that the one before lacks, or has with
-	// other next hops. Their next hops are all at this site.
+	// other next hops.
 	Set []*fib.Route
 }
 
-// UpdateRoutes is Update for routes to this site that come and go while
-// everything else stays, as BGP makes them: it looks at what changes only, and
+// UpdateRoutes is Update for routes that come and go while everything else stays, as BGP makes them: it looks at what changes only, and
 // not at 100,000 routes that do not. more are deliveries that come after those
 // that there are. It returns the snapshot that is in force then.
 func (r *Relay) UpdateRoutes(changes []RouteChange, more []Delivery) (*Snapshot, error) {
@@ -57,13 +56,10 @@ func (c *compiler) changeRoutes(change *RouteChange) {
 	}
 	v, vs := &c.in.VPCs[at], &c.out.vpcs[at]
 	for _, route := range change.Set {
-		for _, hop := range route.NextHops {
-			if hop.Kind != fib.Local {
-				c.problem("vpc %s route %v: next hop %v is not at this site", v.Name, route.Prefix, hop)
-			}
-		}
 		c.route(at, route)
 	}
 	v.Routes, vs.routes = change.Routes, change.Routes
 	vs.ours = c.claimsOurs(v, vs.routes)
+	vs.peers = nil
+	c.groups(vs, v, at)
 }

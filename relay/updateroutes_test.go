@@ -55,7 +55,7 @@ func TestRoutesComeAndGoWithoutANewSnapshot(t *testing.T) {
 		"a vpc that is not there":      {VNI: 4242, Routes: table},
 		"a delivery that is not there": {VNI: red.vni(1), Routes: table, Set: []*fib.Route{{Prefix: prefix, NextHops: []fib.NextHop{{Kind: fib.Local, ID: 4242}}}}},
 		"a delivery of another vpc":    {VNI: blue.vni(1), Routes: table, Set: []*fib.Route{table.Exact(prefix)}},
-		"a peer":                       {VNI: red.vni(1), Routes: table, Set: []*fib.Route{{Prefix: prefix, NextHops: []fib.NextHop{{Kind: fib.Remote, ID: 0}}}}},
+		"a peer that is not there":     {VNI: red.vni(1), Routes: table, Set: []*fib.Route{{Prefix: prefix, NextHops: []fib.NextHop{{Kind: fib.Remote, ID: 4242}}}}},
 	} {
 		if _, err := p.a.relay.UpdateRoutes([]RouteChange{change}, nil); err == nil {
 			t.Errorf("%s was taken", name)
