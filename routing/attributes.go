@@ -16,6 +16,7 @@ type Attributes struct {
 	HasMED      bool
 	LocalPref   uint32
 	Communities []Community
+	EVPN        *EVPNAttributes // of an EVPN route
 }
 
 // defaultLocalPref of routes that come without one, as everywhere.
@@ -67,6 +68,8 @@ func readAttributes(attrs []bgp.PathAttributeInterface, internal bool) (*Attribu
 			for _, c := range v.Value {
 				a.Communities = append(a.Communities, Community{Parts: [3]uint32{c >> 16, c & 0xffff}})
 			}
+		case *bgp.PathAttributeExtendedCommunities:
+			a.EVPN = readTargets(v.Value)
 		case *bgp.PathAttributeLargeCommunities:
 			for _, c := range v.Values {
 				a.Communities = append(a.Communities, Community{Large: true, Parts: [3]uint32{c.ASN, c.LocalData1, c.LocalData2}})
@@ -86,11 +89,21 @@ type family struct {
 // families of sessions with site routers.
 var families = []family{{bgp.RF_IPv4_UC, false}, {bgp.RF_IPv6_UC, true}}
 
-// prefixOf returns the prefix of a unicast route.
-func prefixOf(nlri bgp.NLRI) (netip.Prefix, bool) {
-	p, ok := nlri.(*bgp.IPAddrPrefix)
-	if !ok || !p.Prefix.IsValid() {
-		return netip.Prefix{}, false
+// families of the port's sessions.
+func (p *Port) families() []bgp.Family {
+	if p.EVPN {
+		return []bgp.Family{bgp.RF_EVPN}
 	}
-	return p.Prefix.Masked(), true
+	return []bgp.Family{bgp.RF_IPv4_UC, bgp.RF_IPv6_UC}
+}
+
+// keyOf tells a route from all others of its session; false for what is no route to a prefix.
+func keyOf(nlri bgp.NLRI, id uint32) (pathKey, bool) {
+	switch n := nlri.(type) {
+	case *bgp.IPAddrPrefix:
+		return pathKey{n.Prefix.Masked(), pathID{add: id}}, n.Prefix.IsValid()
+	case *bgp.EVPNNLRI:
+		return evpnKey(n, id)
+	}
+	return pathKey{}, false
 }

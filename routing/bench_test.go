@@ -50,17 +50,17 @@ func ribBytes(e *end) uint64 {
 // One prefix of 100,000 flaps: from the update to what is to be brought into force.
 func BenchmarkFlapOneOf100k(b *testing.B) {
 	r := newRIB("red")
-	s := &session{speaker: &speaker{port: Port{Name: "p0"}}, neighbour: &Neighbour{Import: all}, paths: make(map[pathKey]struct{})}
+	s := &session{speaker: &speaker{port: Port{Name: "p0"}}, neighbour: &Neighbour{Import: all}, paths: make(map[pathKey]*rib)}
 	attrs := &Attributes{NextHop: netip.MustParseAddr("192.0.2.2"), LocalPref: defaultLocalPref, Path: []uint32{65002}, PathLen: 1}
 	for i := range 100_000 {
-		r.put(s, netip.PrefixFrom(netip.AddrFrom4([4]byte{20 + byte(i>>16), byte(i >> 8), byte(i), 0}), 24), 0, attrs)
+		r.put(s, netip.PrefixFrom(netip.AddrFrom4([4]byte{20 + byte(i>>16), byte(i >> 8), byte(i), 0}), 24), pathID{}, attrs)
 	}
 	r.take()
 	p := netip.MustParsePrefix("20.1.2.0/24")
 	for b.Loop() {
-		r.drop(s, p, 0)
+		r.drop(s, p, pathID{})
 		down := r.take()
-		r.put(s, p, 0, attrs)
+		r.put(s, p, pathID{}, attrs)
 		if up := r.take(); len(down) != 1 || len(up) != 1 {
 			b.Fatalf("%v, %v", down, up)
 		}

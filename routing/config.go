@@ -13,6 +13,8 @@ type Config struct {
 	MaxPaths int
 	Ports    []Port
 	VPCs     []VPC
+	// Gateways are the peers that EVPN routes may lead to.
+	Gateways []Gateway
 	// Leaving: we are about to go, and routers are to use others.
 	Leaving Leaving
 }
@@ -20,6 +22,11 @@ type Config struct {
 // Port is an interface with neighbours behind it.
 type Port struct {
 	Name string
+	// EVPN: the neighbours are gateways, in the tunnels, and what passes are EVPN routes of all VPCs (RFC 9136). VPC is
+	// empty, and Addresses are our tunnel addresses.
+	EVPN bool
+	// ASN is ours on this port; 0: Config.ASN.
+	ASN uint32
 	// Ifindex tells an interface from another that had the same name before.
 	Ifindex uint32
 	// Device binds sockets to the interface Name. Without it they listen on ListenOn, for tests.
@@ -31,6 +38,24 @@ type Port struct {
 	Addresses  []netip.Addr
 	VPC        string
 	Neighbours []Neighbour
+}
+
+// asn is ours on the port.
+func (p *Port) asn(otherwise uint32) uint32 {
+	if p.ASN != 0 {
+		return p.ASN
+	}
+	return otherwise
+}
+
+// address is the port's first of another's family; invalid without.
+func (p *Port) address(other netip.Addr) netip.Addr {
+	for _, a := range p.Addresses {
+		if a.Is4() == other.Is4() {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 // Neighbour is a router, or all routers of a range of addresses.
@@ -64,6 +89,10 @@ type Neighbour struct {
 	Restart, LongLived time.Duration
 	// BFD (RFC 5880) watches the router; nil: does not.
 	BFD *BFD
+	// Client (RFC 4456): this gateway is told what the others announce, and they what it does. Reflector: it tells us so.
+	// NextHops are those that a client's routes may have.
+	Client, Reflector bool
+	NextHops          []netip.Addr
 }
 
 // BFD is how a neighbour's life is watched.
@@ -82,16 +111,22 @@ type VPC struct {
 	Name string
 	// Export are the prefixes that other sites have.
 	Export []netip.Prefix
+	// Silent: they are told nothing at all.
+	Silent bool
 	// Reserved are prefixes that a site may not announce, nor anything that overlaps them.
 	Reserved []Reserved
 	// Static are prefixes that the configuration gives to the site: the same ones are not taken from BGP.
 	Static []netip.Prefix
+	// EVPN is how gateways are told of the VPC.
+	EVPN VPCEVPN
 }
 
 // Reserved is a prefix that belongs to somebody else.
 type Reserved struct {
 	Prefix netip.Prefix
 	Whose  string // "prefix of peer bergen-1"
+	// Peer: it is a peer's, so that peers may announce it.
+	Peer bool
 }
 
 // Secret is a password that no printing, logging or encoding shows.

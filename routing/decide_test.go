@@ -11,6 +11,7 @@ func TestTheBestPathsAreChosenInTheOrderOfTheRFC(t *testing.T) {
 	from := func(n byte, internal bool) *session {
 		return &session{speaker: s, address: netip.AddrFrom4([4]byte{192, 0, 2, n}), id: netip.AddrFrom4([4]byte{10, 0, 0, n}), internal: internal}
 	}
+	tunnel := &speaker{port: Port{Name: "sluice0", EVPN: true}}
 	a, b, c := from(1, false), from(2, false), from(3, true)
 	route := func(s *session, change func(*path)) *path {
 		p := &path{session: s, attrs: &Attributes{NextHop: s.address, LocalPref: 100, Path: []uint32{65100, 65200}, PathLen: 2}}
@@ -36,6 +37,7 @@ func TestTheBestPathsAreChosenInTheOrderOfTheRFC(t *testing.T) {
 		{"eBGP is above iBGP", []*path{route(c, nil), route(b, nil)}, 4, []*session{b}},
 		{"what a dead session left is the last resort", []*path{route(a, func(p *path) { p.stale = true; p.attrs.LocalPref = 500 }), route(b, nil)}, 4, []*session{b}},
 		{"it is used when there is nothing else", []*path{route(a, func(p *path) { p.stale = true })}, 4, []*session{a}},
+		{"what the site has, no gateway takes", []*path{route(from(4, true), func(p *path) { p.session.speaker = tunnel; p.attrs.LocalPref = 900 }), route(b, nil)}, 4, []*session{b}},
 		{"none", nil, 4, nil},
 	} {
 		d := &destination{paths: c.paths}
@@ -56,9 +58,9 @@ func TestTheBestPathsAreChosenInTheOrderOfTheRFC(t *testing.T) {
 
 func TestGracefulShutdownMakesARouteTheLast(t *testing.T) {
 	r := newRIB("red")
-	s := &session{speaker: &speaker{}, neighbour: &Neighbour{Import: all}, paths: make(map[pathKey]struct{})}
+	s := &session{speaker: &speaker{}, neighbour: &Neighbour{Import: all}, paths: make(map[pathKey]*rib)}
 	p := netip.MustParsePrefix("10.1.0.0/16")
-	r.put(s, p, 0, &Attributes{NextHop: netip.MustParseAddr("192.0.2.2"), LocalPref: 100, Communities: []Community{GracefulShutdown}})
+	r.put(s, p, pathID{}, &Attributes{NextHop: netip.MustParseAddr("192.0.2.2"), LocalPref: 100, Communities: []Community{GracefulShutdown}})
 	if got := r.destinations[p].paths[0].attrs.LocalPref; got != 0 {
 		t.Errorf("local preference is %d", got)
 	}

@@ -1,5 +1,5 @@
-// Package routing speaks BGP with the routers of a site, by GoBGP in process: it learns which prefixes the site has
-// and tells the routers which prefixes the other sites have.
+// Package routing speaks BGP with the routers of a site and with other gateways, by GoBGP in process: it learns which
+// prefixes the site has and which the others have, and tells each side of the other.
 //
 // It is not a forwarding table and knows nothing of packets: the gateway takes the routes in force from it (Router.Take)
 // and compiles them into what workers read. GoBGP's types never leave the package.
@@ -10,9 +10,13 @@
 // functions over that, so a change of policy needs no new session, and `sluice bgp` can say of every route why it is or
 // is not in force. GoBGP's own table holds only what we announce; export policy is its policy engine, told in its words.
 //
+// The gateways are behind a Port of their own, the TUN device, with EVPN routes of all VPCs (evpn.go). What is told to
+// one side of the other follows what was taken (Pass).
+//
 // All methods may be called from any goroutine. Callbacks run on goroutines of the package's own and must not block.
 //
 //	r := routing.New(routing.Options{OnChange: wake})
 //	err := r.Set(ctx, routing.Config{ASN: 65001, ...}) // again with every change; what stays the same is not touched
 //	for vpc, changes := range r.Take() { ... }         // after OnChange
+//	err = r.Pass()                                     // after Take
 package routing

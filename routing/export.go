@@ -5,20 +5,16 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
-	"slices"
 
 	"github.com/osrg/gobgp/v4/api"
 	"github.com/osrg/gobgp/v4/pkg/apiutil"
 	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
 )
 
-// exportBatch is how many routes GoBGP is told of at a time: its sessions wait meanwhile. Chosen: a millisecond or two.
-const exportBatch = 500
-
 // exporter keeps GoBGP's table and its export policies as they should be. Guarded by Router.setting.
 type exporter struct {
-	routes     map[netip.Prefix]netip.Addr // prefix -> next hop
-	policies   map[string]exported         // by name of the neighbour
+	routes     map[exportKey]exportAs
+	policies   map[string]exported // by name of the neighbour
 	generation int
 }
 
@@ -27,47 +23,6 @@ type exported struct {
 	neighbour Neighbour // whose sessions it is for: only Address, Range and Export are looked at
 	policy    *api.Policy
 	sets      []*api.DefinedSet
-}
-
-// setRoutes announces the prefixes, with the port's addresses as next hops.
-func (e *exporter) setRoutes(s *speaker, prefixes []netip.Prefix) error {
-	if e.routes == nil {
-		e.routes = make(map[netip.Prefix]netip.Addr)
-	}
-	want := make(map[netip.Prefix]netip.Addr, len(prefixes))
-	hop4, hop6 := nextHops(s.port.Addresses)
-	for _, p := range prefixes {
-		hop := hop6
-		if p.Addr().Is4() {
-			hop = hop4
-		}
-		if hop.IsValid() {
-			want[p] = hop
-		}
-	}
-	var gone, changed []*apiutil.Path
-	for p, hop := range e.routes {
-		if _, ok := want[p]; !ok {
-			gone = append(gone, announcement(p, hop))
-		}
-	}
-	for p, hop := range want {
-		if e.routes[p] != hop {
-			changed = append(changed, announcement(p, hop))
-		}
-	}
-	for batch := range slices.Chunk(changed, exportBatch) {
-		if _, err := s.server.AddPath(apiutil.AddPathRequest{Paths: batch}); err != nil {
-			return fmt.Errorf("announce: %w", err)
-		}
-	}
-	for batch := range slices.Chunk(gone, exportBatch) {
-		if err := s.server.DeletePath(apiutil.DeletePathRequest{Paths: batch}); err != nil {
-			return fmt.Errorf("withdraw: %w", err)
-		}
-	}
-	e.routes = want
-	return nil
 }
 
 // nextHops are the addresses that routers reach us at. Without an IPv4 address, IPv4 prefixes have an IPv6 next hop

@@ -17,6 +17,9 @@ func (r *Router) Heard(now time.Time) bool {
 	defer r.mu.Unlock()
 	for i := range r.config.Ports {
 		p := &r.config.Ports[i]
+		if p.EVPN {
+			continue
+		}
 		s := r.speakers[p.Name]
 		for j := range p.Neighbours {
 			n := &p.Neighbours[j]

@@ -18,12 +18,15 @@ func (c Config) leaving() Config {
 	case Withdrawn:
 		c.VPCs = slices.Clone(c.VPCs)
 		for i := range c.VPCs {
-			c.VPCs[i].Export = nil
+			c.VPCs[i].Silent = true
 		}
 	case Lowered:
 		c.Ports = slices.Clone(c.Ports)
 		for i := range c.Ports {
 			p := &c.Ports[i]
+			if p.EVPN { // gateways hear of it by their probes, and go on taking what we send them
+				continue
+			}
 			p.Neighbours = slices.Clone(p.Neighbours)
 			for j := range p.Neighbours {
 				n := &p.Neighbours[j]

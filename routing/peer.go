@@ -53,6 +53,9 @@ func (s *speaker) peer(n *Neighbour) *api.Peer {
 	}
 	if s.port.Device {
 		p.Transport.BindInterface = s.port.Name
+		if s.port.EVPN { // the peer takes packets from our tunnel address only
+			p.Transport.LocalAddress = s.port.address(n.Address).String()
+		}
 	} else if len(s.port.ListenOn) == 1 {
 		p.Transport.LocalAddress = s.port.ListenOn[0].String()
 	}
@@ -65,8 +68,11 @@ func (s *speaker) peer(n *Neighbour) *api.Peer {
 			Enabled: true, HelperOnly: true, RestartTime: uint32(seconds(n.Restart, 0)), LonglivedEnabled: n.LongLived > 0,
 		}
 	}
-	for _, f := range families {
+	for _, f := range s.port.families() {
 		p.AfiSafis = append(p.AfiSafis, n.afiSafi(f))
+	}
+	if n.Client {
+		p.RouteReflector = &api.RouteReflector{RouteReflectorClient: true}
 	}
 	if n.BFD != nil {
 		interval := uint32(n.BFD.Interval / time.Microsecond)
@@ -78,11 +84,11 @@ func (s *speaker) peer(n *Neighbour) *api.Peer {
 	return p
 }
 
-func (n *Neighbour) afiSafi(f family) *api.AfiSafi {
-	id := apiFamily(f.id)
+func (n *Neighbour) afiSafi(f bgp.Family) *api.AfiSafi {
+	id := apiFamily(f)
 	a := &api.AfiSafi{
 		Config:            &api.AfiSafiConfig{Family: id, Enabled: true},
-		AddPaths:          &api.AddPaths{Config: &api.AddPathsConfig{Receive: true}},
+		AddPaths:          &api.AddPaths{Config: &api.AddPathsConfig{Receive: f != bgp.RF_EVPN}}, // there, distinguishers do it
 		MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: n.Restart > 0}},
 	}
 	if n.MaxPrefixes > 0 {

@@ -8,7 +8,7 @@ import (
 	"github.com/gaissmai/bart"
 )
 
-// NextHop is a router behind a port.
+// NextHop is a router behind a port. Without a port it is a gateway, known by the first of its tunnel addresses.
 type NextHop struct {
 	Port string
 	Addr netip.Addr
@@ -25,21 +25,57 @@ type rib struct {
 	vpc          string
 	maxPaths     int
 	reserved     *bart.Table[string]       // what a site may not announce, and whose it is
+	own          *bart.Table[string]       // of this, what gateways may not announce either
 	static       map[netip.Prefix]struct{} // what the configuration gives to the site
+	gateways     *gateways                 // who may announce what; nil: there are none
 	destinations map[netip.Prefix]*destination
 	changed      map[netip.Prefix]struct{} // since the last take
+	passed       map[netip.Prefix]struct{} // somebody else has them than the last time we told: see destination.origin
+
+	// What is announced beside what was learned: to site routers and to gateways, and what gateways know by other addresses.
+	export, announce map[netip.Prefix]struct{}
+	silent           bool // towards site routers
+	hidden           []netip.Prefix
+	evpn             *VPCEVPN // how gateways are told, but for Announce and Hidden; nil: not at all
 }
 
 // destination is a prefix.
 type destination struct {
-	paths []*path
-	hops  []NextHop // as they were last taken
+	paths  []*path
+	hops   []NextHop // as they were last taken
+	origin origin
+}
+
+// origin says who has a prefix, as the hops tell: those of one side are told to the other.
+type origin uint8
+
+const (
+	nobody origin = iota
+	ofSite
+	ofGateways
+)
+
+func originOf(hops []NextHop) origin {
+	switch {
+	case len(hops) == 0:
+		return nobody
+	case hops[0].Port == "":
+		return ofGateways
+	}
+	return ofSite
+}
+
+// pathID tells the paths of one session to one prefix apart.
+type pathID struct {
+	add uint32  // add-path's, 0 without
+	tag uint32  // EVPN's Ethernet tag
+	rd  [8]byte // EVPN's route distinguisher
 }
 
 // path is one way to a prefix.
 type path struct {
 	session  *session
-	id       uint32 // add-path's, 0 without
+	id       pathID
 	received *Attributes
 	attrs    *Attributes // after import policy; nil: refused
 	verdict  Verdict
@@ -49,12 +85,12 @@ type path struct {
 }
 
 func newRIB(vpc string) *rib {
-	return &rib{vpc: vpc, maxPaths: 1, reserved: new(bart.Table[string]), static: make(map[netip.Prefix]struct{}),
-		destinations: make(map[netip.Prefix]*destination), changed: make(map[netip.Prefix]struct{})}
+	return &rib{vpc: vpc, maxPaths: 1, reserved: new(bart.Table[string]), own: new(bart.Table[string]), static: make(map[netip.Prefix]struct{}),
+		destinations: make(map[netip.Prefix]*destination), changed: make(map[netip.Prefix]struct{}), passed: make(map[netip.Prefix]struct{})}
 }
 
 // put adds a path or replaces what the session had told before.
-func (r *rib) put(s *session, prefix netip.Prefix, id uint32, received *Attributes) {
+func (r *rib) put(s *session, prefix netip.Prefix, id pathID, received *Attributes) {
 	d := r.destinations[prefix]
 	if d == nil {
 		d = new(destination)
@@ -64,7 +100,7 @@ func (r *rib) put(s *session, prefix netip.Prefix, id uint32, received *Attribut
 	if p == nil {
 		p = &path{session: s, id: id}
 		d.paths = append(d.paths, p)
-		s.paths[pathKey{prefix, id}] = struct{}{}
+		s.paths[pathKey{prefix, id}] = r
 	}
 	p.received = received
 	p.setStale(false)
@@ -73,7 +109,7 @@ func (r *rib) put(s *session, prefix netip.Prefix, id uint32, received *Attribut
 }
 
 // drop removes a path.
-func (r *rib) drop(s *session, prefix netip.Prefix, id uint32) {
+func (r *rib) drop(s *session, prefix netip.Prefix, id pathID) {
 	d := r.destinations[prefix]
 	if d == nil {
 		return
@@ -105,7 +141,7 @@ func (p *path) setStale(stale bool) {
 	}
 }
 
-func (d *destination) of(s *session, id uint32) *path {
+func (d *destination) of(s *session, id pathID) *path {
 	for _, p := range d.paths {
 		if p.session == s && p.id == id {
 			return p
@@ -127,6 +163,9 @@ func (r *rib) judge(prefix netip.Prefix, p *path) {
 func (r *rib) verdict(prefix netip.Prefix, p *path) (*Attributes, Verdict) {
 	if !unicast(prefix) {
 		return nil, Verdict{Reason: NotUnicast}
+	}
+	if p.session.speaker.port.EVPN {
+		return r.gatewayVerdict(prefix, p)
 	}
 	if whose, overlaps := r.overlap(prefix); overlaps {
 		return nil, Verdict{Reason: Overlaps, Whose: whose}
@@ -182,6 +221,10 @@ func (r *rib) take() []Change {
 		if !slices.Equal(hops, d.hops) {
 			d.hops = hops
 			changes = append(changes, Change{prefix, hops})
+			if now := originOf(hops); now != d.origin {
+				d.origin = now
+				r.passed[prefix] = struct{}{}
+			}
 		}
 		if len(d.paths) == 0 {
 			delete(r.destinations, prefix)

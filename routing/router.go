@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"reflect"
 	"sync"
 
@@ -32,8 +31,9 @@ type Router struct {
 	config   Config
 	speakers map[string]*speaker // by port
 	problems map[string]string   // by port: why it has no speaker
-	ribs     map[string]*rib     // by VPC
-	woken    bool                // OnChange was called since the last Take
+	ribs     map[string]*rib     // by VPC; what gateways announce for none is under no name
+	gateways *gateways
+	woken    bool // OnChange was called since the last Take
 }
 
 // New makes a Router that does nothing yet.
@@ -57,6 +57,7 @@ func (r *Router) Set(ctx context.Context, c Config) error {
 	r.mu.Lock()
 	r.config = c
 	r.setVPCs(&c)
+	r.setGateways(c.Gateways)
 	r.mu.Unlock()
 	wanted := make(map[string]*Port, len(c.Ports))
 	for i := range c.Ports {
@@ -65,7 +66,7 @@ func (r *Router) Set(ctx context.Context, c Config) error {
 		}
 	}
 	for name, s := range r.speakers {
-		if p := wanted[name]; p == nil || !s.same(c.ASN, c.RouterID, p) {
+		if p := wanted[name]; p == nil || !s.same(p.asn(c.ASN), c.RouterID, p) {
 			r.remove(s)
 		}
 	}
@@ -86,7 +87,10 @@ func (r *Router) Set(ctx context.Context, c Config) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for vpc, table := range r.ribs {
-		if len(table.destinations) == 0 && !configured(c.VPCs, vpc) {
+		if configured(c.VPCs, vpc) {
+			continue
+		}
+		if table.setExports(&VPC{}); len(table.destinations) == 0 {
 			delete(r.ribs, vpc)
 		}
 	}
@@ -110,7 +114,7 @@ func (r *Router) setPort(ctx context.Context, c *Config, p *Port) error {
 		table := r.rib(p.VPC)
 		r.mu.Unlock()
 		var err error
-		if s, err = startSpeaker(ctx, r, c.ASN, c.RouterID, *p, table); err != nil {
+		if s, err = startSpeaker(ctx, r, p.asn(c.ASN), c.RouterID, *p, table); err != nil {
 			return err
 		}
 		r.mu.Lock()
@@ -120,18 +124,11 @@ func (r *Router) setPort(ctx context.Context, c *Config, p *Port) error {
 	r.mu.Lock()
 	if !reflect.DeepEqual(s.port.Addresses, p.Addresses) { // whose next hop is ours has changed
 		s.port.Addresses = p.Addresses
-		s.rib.judgeAll(func(path *path) bool { return path.session.speaker == s })
-		r.wake()
+		r.judge(func(path *path) bool { return path.session.speaker == s })
 	}
 	r.mu.Unlock()
 	err := s.setNeighbours(ctx, p.Neighbours)
-	var export []netip.Prefix
-	for i := range c.VPCs {
-		if c.VPCs[i].Name == p.VPC {
-			export = c.VPCs[i].Export
-		}
-	}
-	if failed := s.exporter.setRoutes(s, export); failed != nil {
+	if failed := s.exporter.setRoutes(s); failed != nil {
 		err = errors.Join(err, failed)
 	}
 	if err != nil {
@@ -152,6 +149,7 @@ func (r *Router) rib(vpc string) *rib {
 	table := r.ribs[vpc]
 	if table == nil {
 		table = newRIB(vpc)
+		table.gateways = r.gateways
 		r.ribs[vpc] = table
 	}
 	return table
@@ -162,13 +160,14 @@ func (r *Router) setVPCs(c *Config) {
 	for i := range c.VPCs {
 		v := &c.VPCs[i]
 		table := r.rib(v.Name)
-		reserved, static := new(bart.Table[string]), make(map[netip.Prefix]struct{}, len(v.Static))
+		reserved, own, static := new(bart.Table[string]), new(bart.Table[string]), setOf(v.Static)
 		for _, p := range v.Reserved {
 			reserved.Insert(p.Prefix.Masked(), p.Whose)
+			if !p.Peer {
+				own.Insert(p.Prefix.Masked(), p.Whose)
+			}
 		}
-		for _, p := range v.Static {
-			static[p] = struct{}{}
-		}
+		table.setExports(v)
 		if table.maxPaths != c.MaxPaths {
 			table.maxPaths = c.MaxPaths
 			for prefix := range table.destinations {
@@ -176,10 +175,10 @@ func (r *Router) setVPCs(c *Config) {
 			}
 			r.wake()
 		}
-		if sameReserved(table.reserved, reserved) && maps.Equal(table.static, static) {
+		if sameReserved(table.reserved, reserved) && sameReserved(table.own, own) && maps.Equal(table.static, static) {
 			continue
 		}
-		table.reserved, table.static = reserved, static
+		table.reserved, table.own, table.static = reserved, own, static
 		table.judgeAll(func(*path) bool { return true })
 		r.wake()
 	}
@@ -195,6 +194,14 @@ func sameReserved(a, b *bart.Table[string]) bool {
 		}
 	}
 	return true
+}
+
+// judge judges the paths again that selected says so of. Under mu.
+func (r *Router) judge(selected func(*path) bool) {
+	for _, table := range r.ribs {
+		table.judgeAll(selected)
+	}
+	r.wake()
 }
 
 // wake tells the owner once that there is something to take. Under mu.

@@ -56,8 +56,13 @@ func (e *end) set(t testing.TB) {
 	}
 }
 
-// take adds what has changed to what the end has learned.
+// take adds what has changed to what the end has learned, and passes it on.
 func (e *end) take() {
+	defer func() {
+		if err := e.Pass(); err != nil {
+			panic(err)
+		}
+	}()
 	for _, changes := range e.Take() {
 		for _, c := range changes {
 			if len(c.NextHops) == 0 {

@@ -18,11 +18,15 @@ type seen struct {
 }
 
 // read is readAttributes; nil for a route without a next hop.
-func (s *seen) read(raw []bgp.PathAttributeInterface, internal bool) *Attributes {
-	if s.internal == internal && s.raw != nil && slices.Equal(s.raw, raw) { // the very same ones
+func (s *seen) read(raw []bgp.PathAttributeInterface, nlri bgp.NLRI, internal bool) *Attributes {
+	_, evpn := nlri.(*bgp.EVPNNLRI)                                                  // has more of them in itself
+	if !evpn && s.internal == internal && s.raw != nil && slices.Equal(s.raw, raw) { // the very same ones
 		return s.attrs
 	}
 	attrs, ok := readAttributes(raw, internal)
+	if ok && evpn {
+		attrs.readNLRI(nlri)
+	}
 	switch {
 	case !ok:
 		attrs = nil
@@ -35,7 +39,7 @@ func (s *seen) read(raw []bgp.PathAttributeInterface, internal bool) *Attributes
 
 func (a *Attributes) equal(b *Attributes) bool {
 	return a.NextHop == b.NextHop && a.PathLen == b.PathLen && a.Origin == b.Origin && a.MED == b.MED && a.HasMED == b.HasMED &&
-		a.LocalPref == b.LocalPref && slices.Equal(a.Path, b.Path) && slices.Equal(a.Communities, b.Communities)
+		a.LocalPref == b.LocalPref && slices.Equal(a.Path, b.Path) && slices.Equal(a.Communities, b.Communities) && a.EVPN.equal(b.EVPN)
 }
 
 // changed is what a rule makes of attributes.

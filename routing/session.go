@@ -18,12 +18,12 @@ type session struct {
 	id        netip.Addr // the router's BGP identifier
 	internal  bool       // same AS as ours
 	state     State
-	since     time.Time // of the state
-	lastError string    // why the last session ended
-	overLimit bool      // it had announced more prefixes than it may
-	ended     uint64    // established sessions that have ended
-	told      uint8     // families that it has told everything of, bits as in families
-	paths     map[pathKey]struct{}
+	since     time.Time        // of the state
+	lastError string           // why the last session ended
+	overLimit bool             // it had announced more prefixes than it may
+	ended     uint64           // established sessions that have ended
+	told      uint8            // families that it has told everything of, bits as in families
+	paths     map[pathKey]*rib // and the table that each is in
 	verdicts  [reasonCount]int // how many of its routes have each
 	best      int              // how many of its routes are in use
 	stale     int              // how many it told before its session ended
@@ -32,7 +32,7 @@ type session struct {
 
 type pathKey struct {
 	prefix netip.Prefix
-	id     uint32
+	id     pathID
 }
 
 // State of a session (RFC 4271 section 8.2.2).
@@ -68,7 +68,7 @@ func (s *speaker) session(address netip.Addr) *session {
 	if n == nil {
 		return nil
 	}
-	made := &session{speaker: s, neighbour: n, address: address, asn: n.ASN, since: time.Now(), paths: make(map[pathKey]struct{})}
+	made := &session{speaker: s, neighbour: n, address: address, asn: n.ASN, since: time.Now(), paths: make(map[pathKey]*rib)}
 	s.sessions[address] = made
 	return made
 }
@@ -119,17 +119,17 @@ func (s *speaker) peerChanged(ev *apiutil.WatchEventMessage_PeerEvent, at time.T
 		if !peer.neighbour.allows(peer.asn) {
 			log.Warn("bgp session refused: its AS number is not allowed", "asn", peer.asn)
 			peer.lastError = "its AS number is not allowed"
-			s.refuse(address)
+			s.refuse(address, "AS number not allowed")
 		}
 	case was == Established:
 		peer.ended++
 		peer.told = 0
 		log.Warn("bgp session ended", "why", peer.lastError)
 		// GoBGP has taken back before what it does not keep for a router that restarts.
-		for key := range peer.paths {
-			if p := s.rib.destinations[key.prefix].of(peer, key.id); !p.stale {
+		for key, table := range peer.paths {
+			if p := table.destinations[key.prefix].of(peer, key.id); !p.stale {
 				p.setStale(true)
-				s.rib.changed[key.prefix] = struct{}{}
+				table.changed[key.prefix] = struct{}{}
 			}
 		}
 		r.wake()
@@ -161,7 +161,7 @@ func (s *speaker) pathsChanged(paths []*apiutil.Path) {
 }
 
 func (s *speaker) pathChanged(p *apiutil.Path) {
-	prefix, ok := prefixOf(p.Nlri)
+	key, ok := keyOf(p.Nlri, p.RemoteID)
 	if !ok {
 		return
 	}
@@ -169,18 +169,28 @@ func (s *speaker) pathChanged(p *apiutil.Path) {
 	if peer == nil || !peer.neighbour.allows(p.PeerASN) {
 		return
 	}
+	before := peer.paths[key]
 	if p.Withdrawal {
-		s.rib.drop(peer, prefix, p.RemoteID)
+		if before != nil {
+			before.drop(peer, key.prefix, key.id)
+		}
 		return
 	}
 	peer.asn, peer.id, peer.internal = p.PeerASN, p.PeerID, p.PeerASN == s.asn
-	s.rib.put(peer, prefix, p.RemoteID, peer.seen.read(p.Attrs, peer.internal))
+	attrs, table := peer.seen.read(p.Attrs, p.Nlri, peer.internal), s.rib
+	if s.port.EVPN {
+		table = s.router.tableOf(attrs)
+	}
+	if before != nil && before != table {
+		before.drop(peer, key.prefix, key.id)
+	}
+	table.put(peer, key.prefix, key.id, attrs)
 }
 
 // forget removes a session with all that it told us.
 func (s *speaker) forget(peer *session) {
-	for key := range peer.paths {
-		s.rib.drop(peer, key.prefix, key.id)
+	for key, table := range peer.paths {
+		table.drop(peer, key.prefix, key.id)
 	}
 	delete(s.sessions, peer.address)
 	s.router.wake()

@@ -125,8 +125,8 @@ func TestWhatBelongsToOthersIsRefusedAndCounted(t *testing.T) {
 	t.Parallel()
 	gateway, router := newPair(t)
 	gateway.vpc().Reserved = []Reserved{
-		{netip.MustParsePrefix("10.2.0.0/16"), "prefix 10.2.0.0/16 of peer bergen-1"},
-		{netip.MustParsePrefix("100.64.0.1/32"), "tunnel address"},
+		{netip.MustParsePrefix("10.2.0.0/16"), "prefix 10.2.0.0/16 of peer bergen-1", true},
+		{netip.MustParsePrefix("100.64.0.1/32"), "tunnel address", false},
 	}
 	gateway.vpc().Static = prefixes("10.9.0.0/16")
 	router.vpc().Export = prefixes("10.2.3.0/24", "10.0.0.0/8", "10.2.0.0/16", "100.64.0.0/24", "0.0.0.0/0", "10.9.0.0/16", "10.1.0.0/16", "224.1.0.0/16", "fe80::/64")

@@ -19,13 +19,14 @@ const bgpPort = 179
 
 // speaker talks with the routers behind one port.
 type speaker struct {
-	router   *Router
-	asn      uint32
-	routerID netip.Addr
-	port     Port // without its neighbours
-	server   *server.BgpServer
-	stopped  context.CancelFunc
-	exporter exporter
+	router    *Router
+	asn       uint32
+	routerID  netip.Addr
+	port      Port // without its neighbours
+	server    *server.BgpServer
+	stopped   context.CancelFunc
+	exporter  exporter
+	reflector reflector
 
 	// Guarded by Router.mu.
 	rib        *rib
@@ -76,7 +77,7 @@ func startSpeaker(ctx context.Context, r *Router, asn uint32, routerID netip.Add
 // refuseAll makes GoBGP's own table hold nothing of the neighbours (we keep what they tell us), only what we announce,
 // and lets nothing out but what a policy lets out.
 func (s *speaker) refuseAll(ctx context.Context) error {
-	own := &api.Policy{Name: "own", Statements: []*api.Statement{{
+	own := &api.Policy{Name: ownPolicy, Statements: []*api.Statement{{
 		Name: "own", Conditions: &api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL},
 		Actions: &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_ACCEPT},
 	}}}
@@ -98,7 +99,10 @@ func (s *speaker) refuseAll(ctx context.Context) error {
 // same says whether the speaker can serve a port as it is now; its addresses and neighbours may change.
 func (s *speaker) same(asn uint32, routerID netip.Addr, p *Port) bool {
 	a, b := s.port, *p
-	a.Addresses, b.Addresses, a.Neighbours, b.Neighbours = nil, nil, nil, nil
+	a.Neighbours, b.Neighbours = nil, nil
+	if !a.EVPN { // in the tunnels, sessions are bound to them
+		a.Addresses, b.Addresses = nil, nil
+	}
 	return s.asn == asn && s.routerID == routerID && reflect.DeepEqual(a, b)
 }
 
@@ -133,6 +137,9 @@ func (s *speaker) setNeighbours(ctx context.Context, want []Neighbour) error {
 	if err := s.exporter.setPolicies(ctx, s, want); err != nil {
 		errs = append(errs, err)
 	}
+	if err := s.reflector.set(ctx, s, want); err != nil {
+		errs = append(errs, err)
+	}
 	for name, n := range wanted {
 		old := s.neighbours[name]
 		s.router.mu.Lock()
@@ -143,8 +150,7 @@ func (s *speaker) setNeighbours(ctx context.Context, want []Neighbour) error {
 			}
 		}
 		if old != nil && !reflect.DeepEqual(old.Import, n.Import) {
-			s.rib.judgeAll(func(p *path) bool { return p.session.neighbour == n })
-			s.router.wake()
+			s.router.judge(func(p *path) bool { return p.session.neighbour == n })
 		}
 		s.router.mu.Unlock()
 		if old != nil {
@@ -164,13 +170,14 @@ func (s *speaker) setNeighbours(ctx context.Context, want []Neighbour) error {
 func (n *Neighbour) sameSession(other *Neighbour) bool {
 	a, b := *n, *other
 	a.Import, a.Export, b.Import, b.Export = nil, nil, nil, nil
+	a.NextHops, b.NextHops = nil, nil
 	return reflect.DeepEqual(a, b)
 }
 
-// refuse ends a session that must not be. It does not wait, as it is called by GoBGP's own goroutines.
-func (s *speaker) refuse(address netip.Addr) {
+// refuse ends a session that must not be, or cannot. It does not wait, as it is called by GoBGP's own goroutines.
+func (s *speaker) refuse(address netip.Addr, why string) {
 	go func() {
-		request := &api.ResetPeerRequest{Address: address.String(), Communication: "AS number not allowed"}
+		request := &api.ResetPeerRequest{Address: address.String(), Communication: why}
 		if err := s.server.ResetPeer(context.Background(), request); err != nil {
 			s.router.log.Warn("end bgp session", "address", address, "error", err)
 		}
@@ -192,11 +199,11 @@ func (s *speaker) endOfRIB(eor *apiutil.Path) {
 		return
 	}
 	told := make(map[pathKey]bool)
-	for _, f := range families {
-		err := s.server.ListPath(apiutil.ListPathRequest{TableType: api.TableType_TABLE_TYPE_ADJ_IN, Name: address.String(), Family: f.id},
+	for _, f := range s.port.families() {
+		err := s.server.ListPath(apiutil.ListPathRequest{TableType: api.TableType_TABLE_TYPE_ADJ_IN, Name: address.String(), Family: f},
 			listed(func(p *apiutil.Path) {
-				if prefix, ok := prefixOf(p.Nlri); ok && !p.Withdrawal {
-					told[pathKey{prefix, p.RemoteID}] = !p.Stale
+				if key, ok := keyOf(p.Nlri, p.RemoteID); ok && !p.Withdrawal {
+					told[key] = !p.Stale
 				}
 			}))
 		if err != nil {
@@ -206,14 +213,14 @@ func (s *speaker) endOfRIB(eor *apiutil.Path) {
 	}
 	s.router.mu.Lock()
 	defer s.router.mu.Unlock()
-	for key := range peer.paths {
+	for key, table := range peer.paths {
 		fresh, there := told[key]
 		switch {
 		case !there:
-			s.rib.drop(peer, key.prefix, key.id)
+			table.drop(peer, key.prefix, key.id)
 		case fresh:
-			s.rib.destinations[key.prefix].of(peer, key.id).setStale(false)
-			s.rib.changed[key.prefix] = struct{}{}
+			table.destinations[key.prefix].of(peer, key.id).setStale(false)
+			table.changed[key.prefix] = struct{}{}
 		}
 	}
 	s.router.wake()

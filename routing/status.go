@@ -90,13 +90,14 @@ func (peer *session) status() NeighbourStatus {
 		Name: peer.neighbour.Name, VPC: s.port.VPC, Port: s.port.Name, Address: peer.address, Range: peer.neighbour.Range,
 		ASN: peer.asn, RouterID: peer.id, Internal: peer.internal, State: peer.state, Since: peer.since,
 		LastError: peer.lastError, Ended: peer.ended, Problem: s.problems[peer.neighbour.Name],
-		Received: len(peer.paths), Accepted: peer.verdicts[RuleAccepts], Best: peer.best, Stale: peer.stale, Refused: make(map[string]int),
+		Received: len(peer.paths), Accepted: peer.verdicts[RuleAccepts] + peer.verdicts[Allowed], Best: peer.best, Stale: peer.stale,
+		Refused: make(map[string]int),
 	}
 	if peer.overLimit && out.Problem == "" {
 		out.Problem = "it announced more prefixes than maxPrefixes allows; the session stays down until its maxPrefixes or anything else of it is changed"
 	}
 	for reason, n := range peer.verdicts {
-		if n > 0 && Reason(reason) != RuleAccepts {
+		if n > 0 && !Reason(reason).accepts() {
 			out.Refused[Reason(reason).String()] = n
 		}
 	}
@@ -160,7 +161,7 @@ func (r *Router) Routes() []Route {
 		for prefix, d := range table.destinations {
 			for _, p := range d.paths {
 				route := Route{VPC: table.vpc, Port: p.session.speaker.port.Name, Neighbour: p.session.neighbour.Name,
-					Address: p.session.address, Prefix: prefix, PathID: p.id, Verdict: p.verdict, Best: p.best, Stale: p.stale}
+					Address: p.session.address, Prefix: prefix, PathID: p.id.add, Verdict: p.verdict, Best: p.best, Stale: p.stale}
 				if p.attrs != nil {
 					route.Attributes = *p.attrs
 				} else if p.received != nil {
@@ -179,17 +180,11 @@ func (r *Router) Routes() []Route {
 func (r *Router) Announced() []Route {
 	r.mu.Lock()
 	var out []Route
-	for i := range r.config.VPCs {
-		v := &r.config.VPCs[i]
-		for _, s := range r.speakers {
-			if s.port.VPC != v.Name {
-				continue
-			}
-			hop4, hop6 := nextHops(s.port.Addresses)
-			for _, peer := range s.sessions {
-				if peer.state == Established {
-					out = append(out, peer.announced(v, hop4, hop6)...)
-				}
+	for _, s := range r.speakers {
+		exports := s.exports()
+		for _, peer := range s.sessions {
+			if peer.state == Established {
+				out = append(out, peer.announced(exports)...)
 			}
 		}
 	}
@@ -198,16 +193,18 @@ func (r *Router) Announced() []Route {
 	return out
 }
 
-func (peer *session) announced(v *VPC, hop4, hop6 netip.Addr) (out []Route) {
-	for _, prefix := range v.Export {
-		a := Attributes{NextHop: hop6, LocalPref: defaultLocalPref}
-		if prefix.Addr().Is4() {
-			a.NextHop = hop4
+func (peer *session) announced(exports map[exportKey]exportAs) (out []Route) {
+	for key, as := range exports {
+		prefix := key.prefix
+		a := Attributes{NextHop: as.hop, LocalPref: defaultLocalPref}
+		if as.evpn != nil {
+			a.NextHop = peer.speaker.port.address(peer.address)
+			a.EVPN = &EVPNAttributes{VNI: as.evpn.VNI, Targets: as.evpn.Targets}
 		}
 		if !peer.internal {
 			a.Path, a.PathLen = []uint32{peer.speaker.asn}, 1
 		}
-		route := Route{VPC: v.Name, Port: peer.speaker.port.Name, Neighbour: peer.neighbour.Name, Address: peer.address, Prefix: prefix}
+		route := Route{VPC: key.vpc, Port: peer.speaker.port.Name, Neighbour: peer.neighbour.Name, Address: peer.address, Prefix: prefix}
 		after, verdict := peer.neighbour.Export.apply(prefix, &a, peer.speaker.asn)
 		if !a.NextHop.IsValid() {
 			after, verdict = nil, Verdict{Reason: BadNextHop}

@@ -15,20 +15,28 @@ type Verdict struct {
 // Reason is a kind of verdict.
 type Reason uint8
 
-// The reasons: RuleAccepts lets a route in, the others refuse it.
+// The reasons: RuleAccepts lets a router's route in, Allowed a gateway's, the others refuse it.
 const (
 	RuleAccepts Reason = iota
+	Allowed            // a gateway may announce it
 	RuleRefuses        // a rule of the policy says so
 	NoRule             // no rule of the policy matches
 	NoPolicy           // there is no policy
 	NotUnicast         // no prefix that can be routed
 	Overlaps           // it overlaps what belongs to somebody else
 	Configured         // the configuration gives the same prefix to the site
-	BadNextHop         // the next hop is missing, us, or no router
+	BadNextHop         // the next hop is missing, us, or no router or gateway
+	NotItsOwn          // the next hop is another gateway than the one that announces it
+	NoVPC              // no route target is that of a VPC which we have in common with the gateway
+	WrongVNI           // the VNI is not the one that the gateway has for the VPC
+	Recursive          // it names an Ethernet segment or gateway address to resolve
+	NotAllowed         // the gateway may not announce it
+	GatewayDead        // nothing can be sent to the gateway now
 	reasonCount        // how many there are
 )
 
-var reasonNames = [reasonCount]string{"accepted", "rule", "no_rule", "no_policy", "not_unicast", "overlap", "configured", "next_hop"}
+var reasonNames = [reasonCount]string{"accepted", "allowed", "rule", "no_rule", "no_policy", "not_unicast", "overlap", "configured", "next_hop",
+	"not_its_own", "no_vpc", "vni", "recursive", "not_allowed", "dead"}
 
 // String is a word for metrics.
 func (r Reason) String() string {
@@ -39,7 +47,9 @@ func (r Reason) String() string {
 }
 
 // Accepted says whether the route may be used.
-func (v Verdict) Accepted() bool { return v.Reason == RuleAccepts }
+func (v Verdict) Accepted() bool { return v.Reason.accepts() }
+
+func (r Reason) accepts() bool { return r == RuleAccepts || r == Allowed }
 
 // String says it in words.
 func (v Verdict) String() string {
@@ -59,7 +69,21 @@ func (v Verdict) String() string {
 	case Configured:
 		return "refused: the configuration has the same prefix"
 	case BadNextHop:
-		return "refused: its next hop is missing, ours or no router's"
+		return "refused: its next hop is missing, ours or nobody's"
+	case Allowed:
+		return "accepted: peer " + v.Whose + " may announce it"
+	case NotItsOwn:
+		return "refused: its next hop is peer " + v.Whose
+	case NoVPC:
+		return "refused: no route target of a VPC that we share with peer " + v.Whose
+	case WrongVNI:
+		return "refused: not the VNI that peer " + v.Whose + " is configured to have for the VPC"
+	case Recursive:
+		return "refused: it has an Ethernet segment or gateway address to resolve"
+	case NotAllowed:
+		return "refused: peer " + v.Whose + " may not announce it"
+	case GatewayDead:
+		return "not used: peer " + v.Whose + " answers no probes"
 	}
 	return "unknown"
 }
