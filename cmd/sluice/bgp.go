@@ -18,9 +18,9 @@ func newBGP() *cobra.Command {
 	var routes bool
 	cmd := &cobra.Command{
 		Use:   "bgp [NEIGHBOUR]",
-		Short: "List the routers that we speak BGP with, and the routes between us",
-		Long: `List the routers that we speak BGP with: the state of each session, how many
-routes it has told us and how many of them are in use. With --routes, each route
+		Short: "List the routers and gateways that we speak BGP with, and the routes between us",
+		Long: `List the routers and peers that we speak BGP with: the state of each session, how
+many routes it has told us and how many of them are in use. With --routes, each route
 in both directions and what became of it: the rule of the policy that let it in,
 or why it was refused. A route in use is marked with an asterisk.`,
 		GroupID: groupRead,
@@ -85,7 +85,7 @@ func neighbourTable(neighbours []*sluicev1.BGPNeighbour) *table {
 		if n.GetAsn() != 0 {
 			asn = fmt.Sprint(n.GetAsn())
 		}
-		t.add(n.GetName(), n.GetVpc(), n.GetPort(), n.GetAddress(), dash(asn), n.GetState(), dash(since), dash(n.GetBfd()),
+		t.add(n.GetName(), dash(n.GetVpc()), n.GetPort(), n.GetAddress(), dash(asn), n.GetState(), dash(since), dash(n.GetBfd()),
 			fmt.Sprint(n.GetReceived()), fmt.Sprint(n.GetBest()), fmt.Sprint(n.GetAnnounced()), dash(strings.Join(refused, ", ")), fmt.Sprint(n.GetEnded()), dash(last))
 	}
 	return t
@@ -102,9 +102,16 @@ func bgpRouteTable(routes []*sluicev1.BGPRoute) *table {
 		if r.GetStale() {
 			verdict += ", stale"
 		}
+		communities := slices.Clone(r.GetCommunities())
+		for _, target := range r.GetRouteTargets() {
+			communities = append(communities, "rt:"+target)
+		}
+		if len(r.GetRouteTargets()) > 0 {
+			communities = append(communities, fmt.Sprint("vni:", r.GetVni()))
+		}
 		path := strings.Trim(fmt.Sprint(r.GetAsPath()), "[]")
-		t.add(mark, r.GetVpc(), r.GetPrefix(), r.GetNeighbour(), dash(r.GetNextHop()), fmt.Sprint(r.GetLocalPref()), fmt.Sprint(r.GetMed()),
-			dash(path), dash(strings.Join(r.GetCommunities(), " ")), verdict)
+		t.add(mark, dash(r.GetVpc()), r.GetPrefix(), r.GetNeighbour(), dash(r.GetNextHop()), fmt.Sprint(r.GetLocalPref()), fmt.Sprint(r.GetMed()),
+			dash(path), dash(strings.Join(communities, " ")), verdict)
 	}
 	return t
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/sluicegw/sluice/internal/fib"
+	"github.com/sluicegw/sluice/internal/hosts"
 	"github.com/sluicegw/sluice/relay"
 	"github.com/sluicegw/sluice/routing"
 )
@@ -55,14 +56,10 @@ func amended(p *plan, c *compiler, changes map[string][]routing.Change) *amendme
 		if at < 0 || p.site[name] == nil {
 			return nil
 		}
-		for i := range p.learned {
-			if p.learned[i].VPC == name {
-				return nil
-			}
-		}
-		site := &siteTable{routers: maps.Clone(p.site[name].routers), remote: p.site[name].remote}
-		a.plan.site[name] = site
-		change := c.amendVPC(&snapshot.VPCs[at], site, list)
+		site := *p.site[name]
+		site.routers = maps.Clone(site.routers)
+		a.plan.site[name] = &site
+		change := c.amendVPC(&snapshot.VPCs[at], &site, list)
 		if change == nil {
 			return nil
 		}
@@ -78,18 +75,24 @@ func amended(p *plan, c *compiler, changes map[string][]routing.Change) *amendme
 func (c *compiler) amendVPC(v *relay.VPC, site *siteTable, list []routing.Change) *relay.RouteChange {
 	var add []fib.Route
 	var del []netip.Prefix
+	learns := slices.ContainsFunc(c.plan.learned, func(l hosts.Attachment) bool { return l.VPC == v.Name })
 	for _, change := range list {
-		if _, inside := site.remote.LookupPrefixLPM(change.Prefix); inside {
-			return nil
-		}
 		have := v.Routes.Exact(change.Prefix)
-		if have != nil && !c.plan.byBGP(have) {
-			continue // the configuration's
-		}
 		route := fib.Route{Prefix: change.Prefix}
-		for _, router := range change.NextHops {
-			if hop, ok := c.router(v.VNI, v, site.routers, router); ok {
-				route.NextHops = append(route.NextHops, hop)
+		if _, inside := site.authorised.LookupPrefixLPM(change.Prefix); inside {
+			var ok bool
+			if route, ok = c.amendRemote(site, change, have); !ok {
+				return nil
+			}
+		} else if learns || ofGateways(change.NextHops) {
+			return nil
+		} else if have != nil && !c.plan.byBGP(have) {
+			continue // the configuration's
+		} else {
+			for _, router := range change.NextHops {
+				if hop, ok := c.router(v.VNI, v, site.routers, router); ok {
+					route.NextHops = append(route.NextHops, hop)
+				}
 			}
 		}
 		if len(route.NextHops) > 0 {

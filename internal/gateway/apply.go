@@ -245,6 +245,9 @@ func describeChanges(old, new *config.Config) []string {
 	lines = append(lines, diff("bgp neighbour", old.BGP.Neighbours, new.BGP.Neighbours, func(n config.BGPNeighbour) string { return n.Name })...)
 	lines = append(lines, diff("bgp policy", old.BGP.Policies, new.BGP.Policies, func(p config.BGPPolicy) string { return p.Name })...)
 	lines = append(lines, diff("bgp prefix list", old.BGP.PrefixLists, new.BGP.PrefixLists, func(l config.PrefixList) string { return l.Name })...)
+	if old.BGP.EVPN != new.BGP.EVPN {
+		lines = append(lines, "bgp: what gateways tell each other (evpn) changed: these sessions start anew")
+	}
 	if old.BGP.ASN != new.BGP.ASN || old.BGP.RouterID != new.BGP.RouterID {
 		lines = append(lines, fmt.Sprintf("bgp: AS number %d, router id %s: all sessions start anew", new.BGP.ASN, new.BGP.RouterID))
 	}

@@ -21,6 +21,7 @@ type bgp struct {
 	router  *routing.Router
 	wanted  chan routing.Config // the latest that is not yet in force
 	changed chan struct{}       // there are routes to take
+	pass    chan struct{}       // routes were taken that others are to be told of
 
 	// Owned by the assembly.
 	learned   routesByVPC
@@ -32,7 +33,7 @@ type bgp struct {
 type routesByVPC map[string]map[netip.Prefix][]routing.NextHop
 
 func (g *Gateway) newBGP() {
-	g.bgp = bgp{wanted: make(chan routing.Config, 1), changed: make(chan struct{}, 1), learned: make(routesByVPC)}
+	g.bgp = bgp{wanted: make(chan routing.Config, 1), changed: make(chan struct{}, 1), pass: make(chan struct{}, 1), learned: make(routesByVPC)}
 	g.bgp.router = routing.New(routing.Options{Logger: g.log, OnChange: func() {
 		select {
 		case g.bgp.changed <- struct{}{}:
@@ -50,6 +51,12 @@ func (g *Gateway) runBGP(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-g.bgp.pass:
+			if err := g.bgp.router.Pass(); err != nil && ctx.Err() == nil {
+				g.log.Error("pass routes on", "error", err)
+				again = time.After(retryInterval)
+			}
+			continue
 		case latest = <-g.bgp.wanted:
 		case <-again:
 		}
@@ -69,7 +76,7 @@ func (g *Gateway) speak(links *neigh.Links) {
 	}
 	g.bgp.withheld = g.withheld()
 	out := routingConfig(g.cfg, links, g.bgp.passwords, g.bgp.withheld)
-	out.Leaving = g.leaving()
+	out.Leaving, out.Gateways = g.leaving(), evpnGateways(g.cfg, g.deadPeers())
 	g.bgp.wanted <- out
 }
 
@@ -109,13 +116,17 @@ func (g *Gateway) takeRoutes() {
 			g.log.Error("update forwarding state", "error", err)
 		}
 	}
+	select {
+	case g.bgp.pass <- struct{}{}:
+	default: // it will look anyway
+	}
 }
 
 // routingConfig is a pure function from the configuration and what is there to what BGP is told. A port that is not
 // there has no speaker; it gets one when it appears.
 func routingConfig(cfg *config.Config, links *neigh.Links, passwords map[string]routing.Secret, withheld map[string]bool) routing.Config {
 	out := routing.Config{ASN: cfg.BGP.ASN, RouterID: cfg.BGP.RouterID.Addr, MaxPaths: cfg.BGP.MaxPaths}
-	if len(cfg.BGP.Neighbours) == 0 {
+	if len(cfg.BGP.Neighbours) == 0 && !cfg.SpeaksEVPN() {
 		return out
 	}
 	policies := bgpPolicies(&cfg.BGP)
@@ -143,6 +154,9 @@ func routingConfig(cfg *config.Config, links *neigh.Links, passwords map[string]
 			out.Ports[at].Neighbours = append(out.Ports[at].Neighbours, routingNeighbour(n, policies, passwords[n.Name]))
 		}
 	}
+	if port, ok := evpnPort(cfg, links); ok {
+		out.Ports = append(out.Ports, port)
+	}
 	return out
 }
 
@@ -151,6 +165,9 @@ func routingVPC(cfg *config.Config, vpc *config.VPC, withheld map[string]bool) r
 	out := routing.VPC{Name: vpc.Name}
 	reserve := func(p netip.Prefix, format string, args ...any) {
 		out.Reserved = append(out.Reserved, routing.Reserved{Prefix: p, Whose: fmt.Sprintf(format, args...)})
+	}
+	ofPeer := func(p netip.Prefix, name string) {
+		out.Reserved = append(out.Reserved, routing.Reserved{Prefix: p, Whose: fmt.Sprintf("prefix %s of peer %s", p, name), Peer: true})
 	}
 	address := func(a netip.Addr, format string, args ...any) {
 		reserve(netip.PrefixFrom(a, a.BitLen()), format, args...)
@@ -168,7 +185,7 @@ func routingVPC(cfg *config.Config, vpc *config.VPC, withheld map[string]bool) r
 					out.Export = append(out.Export, p)
 				}
 				if p.Bits() > 0 { // everything is inside a default route
-					reserve(p, "prefix %s of peer %s", p, peer.Name)
+					ofPeer(p, peer.Name)
 				}
 			}
 		}
@@ -199,6 +216,7 @@ func routingVPC(cfg *config.Config, vpc *config.VPC, withheld map[string]bool) r
 			out.Static = append(out.Static, a.Subnets[j].Prefixes...)
 		}
 	}
+	out.EVPN = vpcEVPN(cfg, vpc, out.Static)
 	return out
 }
 

@@ -16,13 +16,18 @@ import (
 
 // BGP implements api.Backend.
 func (g *Gateway) BGP(ctx context.Context, r *sluicev1.BGPRequest) (*sluicev1.BGPResponse, error) {
-	b := &g.view.Load().cfg.BGP
+	cfg := g.view.Load().cfg
+	b := &cfg.BGP
 	out := &sluicev1.BGPResponse{Asn: b.ASN}
+	if out.Asn == 0 {
+		out.Asn = b.EVPN.ASN
+	}
 	if !b.RouterID.IsZero() {
 		out.RouterId = b.RouterID.String()
 	}
 	wanted := func(name string) bool { return r.GetNeighbour() == "" || r.GetNeighbour() == name }
-	if !slices.ContainsFunc(b.Neighbours, func(n config.BGPNeighbour) bool { return wanted(n.Name) }) && r.GetNeighbour() != "" {
+	if !slices.ContainsFunc(b.Neighbours, func(n config.BGPNeighbour) bool { return wanted(n.Name) }) &&
+		!slices.ContainsFunc(cfg.Peers, func(p config.Peer) bool { return p.BGP.Enabled && wanted(p.Name) }) && r.GetNeighbour() != "" {
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no BGP neighbour %s", r.GetNeighbour()))
 	}
 	status := g.bgp.router.Status(ctx, true)
@@ -86,6 +91,12 @@ func routeMessage(r *routing.Route) *sluicev1.BGPRoute {
 	if r.Attributes.NextHop.IsValid() {
 		out.NextHop = r.Attributes.NextHop.String()
 	}
+	if e := r.Attributes.EVPN; e != nil {
+		out.Vni = e.VNI
+		for _, t := range e.Targets {
+			out.RouteTargets = append(out.RouteTargets, config.VPNID(t).String())
+		}
+	}
 	for _, c := range r.Attributes.Communities {
 		out.Communities = append(out.Communities, c.String())
 	}
@@ -107,8 +118,13 @@ func bgpProblems(s routing.Status) (problems []string) {
 		case n.State == routing.Established || n.Range.IsValid():
 		case n.LastError != "":
 			problems = append(problems, fmt.Sprintf("%s: no session: %s", who, n.LastError))
+		case n.VPC == "":
+			problems = append(problems, fmt.Sprintf("peer %s: no BGP session; check that it has bgp.enabled for us, and the AS number of the gateways", n.Name))
 		default:
 			problems = append(problems, who+": no session; check that the router runs and has our address, AS number and password")
+		}
+		if problem := evpnProblem(n); problem != "" {
+			problems = append(problems, problem)
 		}
 		if over := n.Refused[routing.Overlaps.String()]; over > 0 {
 			problems = append(problems, fmt.Sprintf("%s: announces %d prefixes that overlap what others have; see sluice bgp --routes", who, over))

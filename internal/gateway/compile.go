@@ -34,6 +34,8 @@ type plan struct {
 	// site is about the routes of VPCs that BGP has told of, by name; only for the assembly.
 	site    map[string]*siteTable
 	amended int // deliveries that were added since everything was compiled
+	// gateways are the peers that routes from BGP may lead to, by tunnel address.
+	gateways map[netip.Addr]member
 }
 
 type deliveryInfo struct {
@@ -61,6 +63,7 @@ func compile(cfg *config.Config, links *neigh.Links, peers map[string]peerRef, l
 	c.local()
 	c.ports()
 	c.peerTable()
+	c.gatewayHops()
 	for i := range cfg.VPCs {
 		c.vpc(&cfg.VPCs[i])
 	}
@@ -87,6 +90,8 @@ type member struct {
 	id       uint32
 	use      use
 	prefixes []netip.Prefix
+	allowed  []netip.Prefix // what it may announce
+	direct   bool
 }
 
 // local collects the host's own addresses: peers and VTEPs may send to any of them, also to one on a loopback
@@ -186,7 +191,8 @@ func (c *compiler) peerTable() {
 			entry.Direct = c.direct(peer, ref.id)
 		}
 		for _, v := range peer.VPCs {
-			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, use: ref.use, prefixes: v.Prefixes})
+			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, use: ref.use, prefixes: v.Prefixes,
+				allowed: v.AllowedPrefixes, direct: peer.Encryption == config.EncryptionNone})
 			if vni, ok := vnis[v.Name]; ok && v.VNI != vni {
 				entry.VPCs = append(entry.VPCs, relay.PeerVPC{VNI: vni, RemoteVNI: v.VNI})
 			}
@@ -215,6 +221,7 @@ func (c *compiler) vpc(vpc *config.VPC) {
 	}
 	c.siteRoutes(vpc, &out, hops)
 	c.remoteRoutes(vpc, &out, hops)
+	c.carveSite(vpc)
 	if overlay {
 		c.plan.xdp.VNIs = append(c.plan.xdp.VNIs, vpc.VNI)
 		for _, a := range vpc.GatewayAddresses {

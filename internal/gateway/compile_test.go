@@ -34,10 +34,11 @@ func example(t *testing.T) *config.Config {
 
 func links(names ...string) *neigh.Links {
 	all := map[string]*neigh.Link{
-		"lo":   {Ifindex: 1, Name: "lo", Addrs: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("203.0.113.9/32")}, MTU: 65536, NoLink: true},
-		"eth0": {Ifindex: 2, Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 2}, MTU: 1500, Addrs: []netip.Prefix{netip.MustParsePrefix("198.51.100.1/24")}, Up: true, RxQueues: 1},
-		"eth1": {Ifindex: 3, Name: "eth1", MAC: [6]byte{2, 0, 0, 0, 0, 3}, MTU: 1600, Addrs: []netip.Prefix{netip.MustParsePrefix("192.168.1.1/24"), netip.MustParsePrefix("fe80::3/64")}, Up: true, RxQueues: 1, Virtual: true},
-		"eth2": {Ifindex: 4, Name: "eth2", MAC: [6]byte{2, 0, 0, 0, 0, 4}, MTU: 1500, Addrs: []netip.Prefix{netip.MustParsePrefix("172.16.1.1/24")}, Up: true, RxQueues: 1},
+		"lo":      {Ifindex: 1, Name: "lo", Addrs: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8"), netip.MustParsePrefix("203.0.113.9/32")}, MTU: 65536, NoLink: true},
+		"eth0":    {Ifindex: 2, Name: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, 2}, MTU: 1500, Addrs: []netip.Prefix{netip.MustParsePrefix("198.51.100.1/24")}, Up: true, RxQueues: 1},
+		"eth1":    {Ifindex: 3, Name: "eth1", MAC: [6]byte{2, 0, 0, 0, 0, 3}, MTU: 1600, Addrs: []netip.Prefix{netip.MustParsePrefix("192.168.1.1/24"), netip.MustParsePrefix("fe80::3/64")}, Up: true, RxQueues: 1, Virtual: true},
+		"eth2":    {Ifindex: 4, Name: "eth2", MAC: [6]byte{2, 0, 0, 0, 0, 4}, MTU: 1500, Addrs: []netip.Prefix{netip.MustParsePrefix("172.16.1.1/24")}, Up: true, RxQueues: 1},
+		"sluice0": {Ifindex: 9, Name: "sluice0", Addrs: []netip.Prefix{netip.MustParsePrefix("10.255.0.1/32")}, MTU: 1420, NoLink: true, Up: true},
 	}
 	var out []*neigh.Link
 	for _, name := range names {

@@ -33,6 +33,7 @@ func (c *compiler) remoteRoutes(vpc *config.VPC, out *relay.VPC, hops map[netip.
 			remote[p] = append(remote[p], m)
 		}
 	}
+	c.gatewayRoutes(vpc, remote)
 	var spare []fib.Route
 	for p, members := range remote {
 		best := dead

@@ -14,32 +14,43 @@ import (
 
 // siteTable is what an amendment of a VPC's routes has to know of it.
 type siteTable struct {
-	routers map[routing.NextHop]fib.NextHop // their deliveries
-	remote  *bart.Lite                      // prefixes of the peers
+	routers    map[routing.NextHop]fib.NextHop // their deliveries
+	configured *bart.Lite                      // prefixes that the configuration gives to peers
+	direct     *bart.Lite                      // of these, those of peers with encryption none
+	authorised *bart.Lite                      // these, and what peers may announce
+	diverted   *bart.Lite                      // what the program knows of beside configured
+	site       *bart.Lite                      // what the site has
 }
 
 // siteRoutes adds the prefixes of a VPC that this site's routers have told of. Each router is a delivery. hops holds
 // what the configuration gives to the site, and nothing of the peers yet.
 func (c *compiler) siteRoutes(vpc *config.VPC, out *relay.VPC, hops map[netip.Prefix][]fib.NextHop) {
-	if len(c.cfg.BGP.Neighbours) == 0 {
+	if len(c.cfg.BGP.Neighbours) == 0 && !c.cfg.SpeaksEVPN() {
 		return
 	}
-	table := &siteTable{routers: make(map[routing.NextHop]fib.NextHop), remote: new(bart.Lite)}
+	table := &siteTable{routers: make(map[routing.NextHop]fib.NextHop), configured: new(bart.Lite), direct: new(bart.Lite),
+		authorised: new(bart.Lite), diverted: new(bart.Lite), site: new(bart.Lite)}
 	if c.plan.site == nil {
 		c.plan.site = make(map[string]*siteTable)
 	}
 	c.plan.site[vpc.Name] = table
 	for _, m := range c.members[vpc.Name] {
 		for _, p := range m.prefixes {
-			table.remote.Insert(p)
+			table.configured.Insert(p)
+			table.authorised.Insert(p)
+			if m.direct {
+				table.direct.Insert(p)
+			}
+		}
+		for _, p := range m.allowed {
+			table.authorised.Insert(p)
 		}
 	}
-	learned, site := c.learned[vpc.Name], new(bart.Lite)
 	for p := range hops {
-		site.Insert(p)
+		table.site.Insert(p)
 	}
-	for p, routers := range learned {
-		if len(hops[p]) > 0 || table.remote.Get(p) {
+	for p, routers := range c.learned[vpc.Name] {
+		if ofGateways(routers) || len(hops[p]) > 0 || table.configured.Get(p) {
 			continue // routing refuses it, as soon as it has heard of the configuration
 		}
 		for _, router := range routers {
@@ -48,11 +59,19 @@ func (c *compiler) siteRoutes(vpc *config.VPC, out *relay.VPC, hops map[netip.Pr
 			}
 		}
 		if len(hops[p]) > 0 {
-			site.Insert(p)
+			table.site.Insert(p)
 		}
 	}
-	for p := range learned {
-		if site.Get(p) && carves(p, table.remote, site) {
+}
+
+// carveSite tells the program of the prefixes that routers have told of and that it must pass.
+func (c *compiler) carveSite(vpc *config.VPC) {
+	table := c.plan.site[vpc.Name]
+	if table == nil {
+		return
+	}
+	for p, routers := range c.learned[vpc.Name] {
+		if !ofGateways(routers) && table.site.Get(p) && table.carves(p) {
 			c.plan.xdp.Site = append(c.plan.xdp.Site, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
 		}
 	}
@@ -85,8 +104,11 @@ func (c *compiler) router(vni uint32, out *relay.VPC, known map[routing.NextHop]
 // carves says whether the program must know a prefix of the site: it lies inside a remote prefix, of which it is the
 // exception, and no shorter prefix of the site in there has made the exception already. So a site with 100,000 prefixes
 // costs the program nothing but where peers have a default route, and then what is not inside one another.
-func carves(p netip.Prefix, remote, site *bart.Lite) bool {
-	around, ok := remote.LookupPrefixLPM(p)
+func (t *siteTable) carves(p netip.Prefix) bool {
+	around, ok := t.authorised.LookupPrefixLPM(p)
+	if nearer, told := t.diverted.LookupPrefixLPM(p); told && (!ok || nearer.Bits() > around.Bits()) {
+		around, ok = nearer, true
+	}
 	if !ok {
 		return false
 	}
@@ -94,6 +116,6 @@ func carves(p netip.Prefix, remote, site *bart.Lite) bool {
 		return true
 	}
 	parent := netip.PrefixFrom(p.Addr(), p.Bits()-1).Masked()
-	shorter, ok := site.LookupPrefixLPM(parent)
+	shorter, ok := t.site.LookupPrefixLPM(parent)
 	return !ok || shorter.Bits() < around.Bits()
 }

@@ -2861,8 +2861,9 @@ func (x *BGPResponse) GetAnnounced() []*BGPRoute {
 type BGPNeighbour struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Vpc   string                 `protobuf:"bytes,2,opt,name=vpc,proto3" json:"vpc,omitempty"`
-	Port  string                 `protobuf:"bytes,3,opt,name=port,proto3" json:"port,omitempty"`
+	// Empty for a gateway, whose session carries all VPCs.
+	Vpc  string `protobuf:"bytes,2,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	Port string `protobuf:"bytes,3,opt,name=port,proto3" json:"port,omitempty"`
 	// Address of the router, or the configured range.
 	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
 	// Its AS number; 0: not known yet.
@@ -3107,7 +3108,11 @@ type BGPRoute struct {
 	// Kept while the router restarts.
 	Stale bool `protobuf:"varint,11,opt,name=stale,proto3" json:"stale,omitempty"`
 	// What became of it, and why: "accepted: policy from-site rule 1".
-	Verdict       string `protobuf:"bytes,12,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Verdict string `protobuf:"bytes,12,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// Of a route between gateways: the VNI that its sender has for the VPC.
+	Vni uint32 `protobuf:"varint,13,opt,name=vni,proto3" json:"vni,omitempty"`
+	// And what marks its VPC.
+	RouteTargets  []string `protobuf:"bytes,14,rep,name=route_targets,json=routeTargets,proto3" json:"route_targets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3224,6 +3229,20 @@ func (x *BGPRoute) GetVerdict() string {
 		return x.Verdict
 	}
 	return ""
+}
+
+func (x *BGPRoute) GetVni() uint32 {
+	if x != nil {
+		return x.Vni
+	}
+	return 0
+}
+
+func (x *BGPRoute) GetRouteTargets() []string {
+	if x != nil {
+		return x.RouteTargets
+	}
+	return nil
 }
 
 type ACLRequest struct {
@@ -5160,7 +5179,7 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x03bfd\x18\x16 \x01(\tR\x03bfd\x1a:\n" +
 	"\fRefusedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb7\x02\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xee\x02\n" +
 	"\bBGPRoute\x12\x10\n" +
 	"\x03vpc\x18\x01 \x01(\tR\x03vpc\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x1c\n" +
@@ -5175,7 +5194,9 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x04best\x18\n" +
 	" \x01(\bR\x04best\x12\x14\n" +
 	"\x05stale\x18\v \x01(\bR\x05stale\x12\x18\n" +
-	"\averdict\x18\f \x01(\tR\averdict\"\x1e\n" +
+	"\averdict\x18\f \x01(\tR\averdict\x12\x10\n" +
+	"\x03vni\x18\r \x01(\rR\x03vni\x12#\n" +
+	"\rroute_targets\x18\x0e \x03(\tR\frouteTargets\"\x1e\n" +
 	"\n" +
 	"ACLRequest\x12\x10\n" +
 	"\x03vpc\x18\x01 \x01(\tR\x03vpc\"6\n" +
