@@ -68,7 +68,7 @@ type ClusterReportList struct {
 type ClusterReportBody struct {
 	// health as the agent sees its own API server.
 	//
-	// +kubebuilder:validation:Enum=healthy;unhealthy
+	// +kubebuilder:validation:XValidation:rule="self != 'disconnected'",message="only the parent can say that"
 	// +optional
 	Health Health `json:"health,omitempty"`
 
