@@ -11,6 +11,7 @@ import (
 	"time"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -181,8 +182,8 @@ func (r *contents) put(ctx context.Context, m *v1alpha1.Mission, objects []*unst
 	for _, u := range wanted {
 		got, err := r.applyOne(ctx, m, u)
 		switch {
-		case errors.Is(err, errNotOurs):
-			refused[content.NameOf(u)] = true
+		case errors.Is(err, errNotOurs), apierrors.IsForbidden(err) && !slices.Contains(noted, content.NameOf(u)):
+			refused[content.NameOf(u)] = true // it is not there as ours, and we need not ask, which may be forbidden too
 			fallthrough
 		case err != nil:
 			problems = append(problems, fmt.Errorf("%s: %s", content.Words(content.NameOf(u)), reason(err)))
