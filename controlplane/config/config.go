@@ -384,7 +384,7 @@ type Peer struct {
 	Endpoint Endpoint `yaml:"endpoint,omitempty" jsonschema:"example=198.51.100.2:51820"`
 
 	// Several ways to a peer that is a Sluice gateway too, in place of `endpoint`: two
-	// uplinks, IPv4 and IPv6, another gateway between. Each is probed, traffic takes the
+	// uplinks, IPv4 and IPv6, several addresses. Each is probed, traffic takes the
 	// best one that works, and one session serves all. Needs tunnel addresses. See
 	// docs/paths.md.
 	Paths []Path `yaml:"paths,omitempty" jsonschema:"maxItems=15"`
