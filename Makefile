@@ -37,8 +37,8 @@ demo: ## two sites in network namespaces, traffic crossing, a table of checks
 .PHONY: test
 test: ## install what the tests need, then run all of them
 	@$(SETUP) test
-	SLUICE_REQUIRE_ROOT=1 $(GO) test -p 1 -timeout 20m $(EXEC) ./...
-	SLUICE_REQUIRE_ROOT=1 $(GO) test -p 1 -race -timeout 20m $(EXEC) $(RACE)
+	SLUICE_REQUIRE_ROOT=1 $(GO) test -p 1 -timeout 40m $(EXEC) ./...
+	SLUICE_REQUIRE_ROOT=1 $(GO) test -p 1 -race -timeout 40m $(EXEC) $(RACE)
 	@$(MAKE) --no-print-directory fuzz
 
 .PHONY: unit

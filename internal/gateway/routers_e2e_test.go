@@ -201,9 +201,10 @@ func TestFlowsAreBalancedOverTwoRoutersAndMove(t *testing.T) {
 	}
 }
 
-// One of two routers dies: the other takes over as soon as BFD has noticed.
+// One of two routers dies: the other takes over as soon as BFD has noticed. Three seconds of silence, as under the race
+// detector half as much has been seen from a router that was well; without BFD it would be the hold time.
 func TestADeadRouterIsLeftAlone(t *testing.T) {
-	w := newTwoRouters(t, "      bfd: {interval: 300ms, multiplier: 5}\n", " neighbor 172.20.%d.1 bfd 5 300 300")
+	w := newTwoRouters(t, "      bfd: {interval: 300ms, multiplier: 10}\n", " neighbor 172.20.%d.1 bfd 10 300 300")
 	s := startStream(t, w.host2, w.host1, netip.MustParseAddr("10.1.0.10"), twinsStream6, 2)
 	time.Sleep(300 * time.Millisecond)
 	w.torLinks[1].SetUp(false)
@@ -211,8 +212,8 @@ func TestADeadRouterIsLeftAlone(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	sent, lost := s.End()
 	t.Logf("%d of %d packets were lost, %v of half of the stream", lost, sent, time.Duration(lost)*time.Millisecond)
-	if lost == 0 || lost > 4000 {
-		t.Errorf("%d of %d packets lost: nothing was cut off, or more than four seconds of half the stream", lost, sent)
+	if lost == 0 || lost > 12_000 {
+		t.Errorf("%d of %d packets lost: nothing was cut off, or more than twelve seconds of half the stream", lost, sent)
 	}
 }
 
