@@ -11,7 +11,6 @@ import (
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/internal/netnstest"
 	"github.com/sluicegw/sluice/internal/testenv"
-	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // routed is a site whose host is behind a router that speaks BGP with the gateway:
@@ -84,13 +83,7 @@ func newRoutedSites(t testing.TB) (*netnstest.Scope, [2]*routed) {
 			netnstest.End{Host: s.gateway, Name: "site0", Addrs: netnstest.Prefixes(fmt.Sprintf("172.20.%d.1/24", n), fmt.Sprintf("fd20:%d::1/64", n))},
 		)
 		s.bgp = fmt.Sprintf(bgpConfig, n)
-		var err error
-		if s.key, err = wireguard.NewPrivateKey(); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.key.WriteFile(filepath.Join(s.dir, "wg.key")); err != nil {
-			t.Fatal(err)
-		}
+		s.makeKey(t)
 		sites[i] = s
 	}
 	sites[0].wan, sites[1].wan = scope.Connect(

@@ -21,7 +21,6 @@ import (
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/internal/netnstest"
 	"github.com/sluicegw/sluice/internal/testenv"
-	"github.com/sluicegw/sluice/relay/wireguard"
 	"github.com/sluicegw/sluice/xdp"
 )
 
@@ -51,13 +50,7 @@ func newDirectBed(t testing.TB, outer int) *directBed {
 	b := &directBed{TB: t, outer: outer}
 	for i := range b.sites {
 		s := &site{number: i + 1, gateway: scope.NewHost(fmt.Sprint("gw", i+1)), dir: t.TempDir()}
-		var err error
-		if s.key, err = wireguard.NewPrivateKey(); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.key.WriteFile(filepath.Join(s.dir, "wg.key")); err != nil {
-			t.Fatal(err)
-		}
+		s.makeKey(t)
 		b.mountPins(s)
 		b.sites[i] = s
 	}

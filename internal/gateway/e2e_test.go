@@ -94,13 +94,7 @@ func newSites(t testing.TB) (*netnstest.Scope, [2]*site) {
 		other := 3 - n
 		s.host.Route(netip.MustParsePrefix(fmt.Sprintf("172.16.%d.0/24", other)), netip.MustParseAddr(fmt.Sprintf("172.16.%d.1", n)))
 		s.host.Route(netip.MustParsePrefix(fmt.Sprintf("fd16:%d::/64", other)), netip.MustParseAddr(fmt.Sprintf("fd16:%d::1", n)))
-		var err error
-		if s.key, err = wireguard.NewPrivateKey(); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.key.WriteFile(filepath.Join(s.dir, "wg.key")); err != nil {
-			t.Fatal(err)
-		}
+		s.makeKey(t)
 		sites[i] = s
 	}
 	sites[0].wan, sites[1].wan = scope.Connect(
@@ -111,6 +105,18 @@ func newSites(t testing.TB) (*netnstest.Scope, [2]*site) {
 		s.write(t, sites[1-i], "")
 	}
 	return scope, sites
+}
+
+// makeKey makes the gateway's key and its file.
+func (s *site) makeKey(t testing.TB) {
+	t.Helper()
+	var err error
+	if s.key, err = wireguard.NewPrivateKey(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.key.WriteFile(filepath.Join(s.dir, "wg.key")); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // write writes the configuration; more is added to the prefixes of the peer.

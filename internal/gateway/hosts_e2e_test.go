@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,7 +18,6 @@ import (
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/internal/netnstest"
 	"github.com/sluicegw/sluice/internal/testenv"
-	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // overlayBed is a site of nodes with an overlay, whose pods nobody has placed, and a site with a routed host in the same VPC.
@@ -52,13 +50,7 @@ func newOverlayBed(t testing.TB, kind, more string) *overlayBed {
 	b.sw = b.scope.NewSwitch("switch")
 	for i := range b.sites {
 		s := &site{number: i + 1, gateway: b.scope.NewHost(fmt.Sprint("gw", i+1)), dir: t.TempDir()}
-		var err error
-		if s.key, err = wireguard.NewPrivateKey(); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.key.WriteFile(filepath.Join(s.dir, "wg.key")); err != nil {
-			t.Fatal(err)
-		}
+		s.makeKey(t)
 		b.sites[i] = s
 	}
 	one, two := b.sites[0], b.sites[1]

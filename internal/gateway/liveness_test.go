@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,7 +13,6 @@ import (
 
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/internal/netnstest"
-	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 const streamPort = 9000
@@ -126,13 +124,7 @@ func TestAGatewayDiesAndAnotherTakesOver(t *testing.T) {
 		netnstest.End{Host: third.gateway, Name: "wan0", Addrs: netnstest.Prefixes("198.51.101.2/24")},
 	)
 	third.host.Route(netip.MustParsePrefix("172.16.1.0/24"), netip.MustParseAddr("172.16.2.1"))
-	var err error
-	if third.key, err = wireguard.NewPrivateKey(); err != nil {
-		t.Fatal(err)
-	}
-	if err := third.key.WriteFile(filepath.Join(third.dir, "wg.key")); err != nil {
-		t.Fatal(err)
-	}
+	third.makeKey(t)
 	third.write(t, first, "")
 	third.rewrite(t, "[172.16.3.0/24, \"fd16:3::/64\"]", "[172.16.2.0/24]")
 	third.rewrite(t, "endpoint: 198.51.100.1", "endpoint: 198.51.101.1")

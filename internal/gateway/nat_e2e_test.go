@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +13,6 @@ import (
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/internal/netnstest"
 	"github.com/sluicegw/sluice/internal/testenv"
-	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // behindNATs are two sites, each behind a router that masquerades, and a hub between that both reach.
@@ -37,13 +35,7 @@ func newBehindNATs(t testing.TB) *behindNATs {
 			netnstest.End{Host: s.gateway, Name: "host0", Addrs: netnstest.Prefixes(fmt.Sprintf("172.16.%d.1/24", n))},
 		)
 		s.host.Route(netip.MustParsePrefix("172.16.0.0/16"), netip.MustParseAddr(fmt.Sprintf("172.16.%d.1", n)))
-		var err error
-		if s.key, err = wireguard.NewPrivateKey(); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.key.WriteFile(filepath.Join(s.dir, "wg.key")); err != nil {
-			t.Fatal(err)
-		}
+		s.makeKey(t)
 		return s
 	}
 	for i := range u.sites {

@@ -55,7 +55,7 @@ func (g *Gateway) probePeers() {
 func (g *Gateway) pathTo(w *wireguard.Peer, to wireguard.Endpoint) pathmtu.Path {
 	status := w.Status()
 	path := pathmtu.Path{Remote: to.Remote, Sent: status.TxPackets}
-	path.Used = to.Remote == status.Endpoint.Remote && to.Via == status.Endpoint.Via && to.Ifindex == status.Endpoint.Ifindex
+	path.Used = to.SameWay(&status.Endpoint)
 	if !path.Remote.IsValid() {
 		return path
 	}

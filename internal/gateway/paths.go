@@ -68,7 +68,7 @@ func (p *peer) addresses() []netip.Addr {
 		out = append(out, a)
 	}
 	for i := range p.paths {
-		if a := p.paths[i].Endpoint.Remote.Addr(); p.paths[i].Endpoint.Via == nil && !slices.Contains(out, a) {
+		if a := p.paths[i].Endpoint.Remote.Addr(); !slices.Contains(out, a) {
 			out = append(out, a)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +14,6 @@ import (
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/internal/netnstest"
 	"github.com/sluicegw/sluice/internal/testenv"
-	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // tenants are two sites with two VPCs that use the same addresses: each has a host at each site.
@@ -53,13 +51,7 @@ func newTenants(t *testing.T, policy map[string]string) *tenants {
 			host.Route(netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/24", 2-i)), netip.MustParseAddr(fmt.Sprintf("10.%d.0.%d", i+1, j+1)))
 			host.Route(netip.MustParsePrefix(fmt.Sprintf("fd10:%d::/64", 2-i)), netip.MustParseAddr(fmt.Sprintf("fd10:%d::%d", i+1, j+1)))
 		}
-		var err error
-		if s.key, err = wireguard.NewPrivateKey(); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.key.WriteFile(filepath.Join(s.dir, "wg.key")); err != nil {
-			t.Fatal(err)
-		}
+		s.makeKey(t)
 		n.sites[i] = s
 	}
 	scope.Connect(

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +11,6 @@ import (
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/internal/netnstest"
 	"github.com/sluicegw/sluice/internal/testenv"
-	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // twoRouters is a site with two routers, each on a port of its own, in front of the same hosts, and a site without any:
@@ -64,13 +62,7 @@ func newTwoRouters(t testing.TB, more, frr string) *twoRouters {
 	for i, s := range []**site{&w.gw1, &w.gw2} {
 		made := &site{number: i + 1, gateway: scope.NewHost(fmt.Sprint("gw", i+1)), dir: t.TempDir()}
 		made.host = []*netnstest.Host{w.host1, w.host2}[i]
-		var err error
-		if made.key, err = wireguard.NewPrivateKey(); err != nil {
-			t.Fatal(err)
-		}
-		if err := made.key.WriteFile(filepath.Join(made.dir, "wg.key")); err != nil {
-			t.Fatal(err)
-		}
+		made.makeKey(t)
 		*s = made
 	}
 	w.gw1.wan, w.gw2.wan = scope.Connect(
@@ -284,13 +276,7 @@ func TestTwoVPCsWithTheSamePrefixesKeepApart(t *testing.T) {
 			s.gateway.Sysctl("net.ipv4.conf."+f+".arp_ignore", "1")
 			s.gateway.Sysctl("net.ipv4.conf."+f+".arp_announce", "2")
 		}
-		var err error
-		if s.key, err = wireguard.NewPrivateKey(); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.key.WriteFile(filepath.Join(s.dir, "wg.key")); err != nil {
-			t.Fatal(err)
-		}
+		s.makeKey(t)
 		for j, tenant := range tenants {
 			host, tor := scope.NewHost(fmt.Sprint(tenant, n)), scope.NewHost(fmt.Sprint("tor-", tenant, n))
 			hosts[i][j] = host

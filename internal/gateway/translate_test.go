@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/sluicegw/sluice/internal/netnstest"
 	"github.com/sluicegw/sluice/internal/testenv"
-	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // newTwins builds two sites whose hosts have the same addresses, 10.1.0.10 and fd10:1::10. The other site knows site n
@@ -36,13 +34,7 @@ func newTwins(t *testing.T) [2]*site {
 		)
 		s.host.Route(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParseAddr("10.1.0.1"))
 		s.host.Route(netip.MustParsePrefix("fd10::/16"), netip.MustParseAddr("fd10:1::1"))
-		var err error
-		if s.key, err = wireguard.NewPrivateKey(); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.key.WriteFile(filepath.Join(s.dir, "wg.key")); err != nil {
-			t.Fatal(err)
-		}
+		s.makeKey(t)
 		sites[i] = s
 	}
 	sites[0].wan, sites[1].wan = scope.Connect(

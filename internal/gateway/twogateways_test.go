@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +12,6 @@ import (
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 	"github.com/sluicegw/sluice/internal/netnstest"
 	"github.com/sluicegw/sluice/internal/testenv"
-	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
 // twoGateways is a site with a router and two gateways, which it balances flows over, and a site with one gateway:
@@ -56,13 +54,7 @@ func newTwoGateways(t testing.TB, more string) *twoGateways {
 	add := func(n int) *site {
 		s := &site{number: n, gateway: scope.NewHost(fmt.Sprint("gw", n)), dir: t.TempDir()}
 		s.wan = wan.Plug(netnstest.End{Host: s.gateway, Name: "wan0", Addrs: netnstest.Prefixes(s.outer() + "/24")})
-		var err error
-		if s.key, err = wireguard.NewPrivateKey(); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.key.WriteFile(filepath.Join(s.dir, "wg.key")); err != nil {
-			t.Fatal(err)
-		}
+		s.makeKey(t)
 		return s
 	}
 	for i, n := range []int{1, 3} {

@@ -31,16 +31,6 @@ type Path struct {
 	Down     bool // our port is down: nothing can be sent
 }
 
-// same says whether a place is the one that the path leads to.
-func (p *Path) same(e *wireguard.Endpoint) bool {
-	return p.Endpoint.Remote == e.Remote && p.Endpoint.Via == e.Via && p.Endpoint.Ifindex == e.Ifindex
-}
-
-// leads says whether an answer from there has come by the path.
-func (p *Path) leads(e *wireguard.Endpoint) bool {
-	return p.Endpoint.Remote == e.Remote && p.Endpoint.Via == e.Via && (p.Endpoint.Ifindex == 0 || p.Endpoint.Ifindex == e.Ifindex)
-}
-
 // PathStatus is what is known of a path.
 type PathStatus struct {
 	Path
@@ -143,7 +133,7 @@ func (p *Prober) join(g *group, t *target, way Path) {
 // target is that of a path which was there before.
 func (g *group) target(way *Path) *target {
 	for _, t := range g.targets {
-		if t.path.Name == way.Name && t.path.same(&way.Endpoint) {
+		if t.path.Name == way.Name && t.path.Endpoint.SameWay(&way.Endpoint) {
 			return t
 		}
 	}
@@ -157,7 +147,7 @@ func (t *target) follow(now int64) {
 		return
 	}
 	place := *t.Way.Place()
-	moved := place.Remote != t.place.Remote || place.Via != t.place.Via
+	moved := place.Remote != t.place.Remote
 	if t.place = place; moved && t.m.state == Up {
 		t.m.heard, t.m.next = now, now
 	}
@@ -188,7 +178,7 @@ func (p *Prober) duePath(t *target, now int64) {
 func (p *Prober) answeredPath(g *group, r relay.EchoReply) {
 	p.moot = append(p.moot, g)
 	for _, t := range g.targets {
-		if !t.path.leads(&r.From) {
+		if !t.path.Endpoint.Takes(&r.From) {
 			continue
 		}
 		if t.m.answered(r.Seq, r.At) {
@@ -210,7 +200,7 @@ func (p *Prober) findStray(g *group, now int64) {
 	}
 	stray := g.Way.Stray()
 	last := g.targets[len(g.targets)-1]
-	if !stray.Remote.IsValid() || last.path.same(&stray) {
+	if !stray.Remote.IsValid() || last.path.Endpoint.SameWay(&stray) {
 		return
 	}
 	t := newPath(maxPaths, now)
@@ -296,7 +286,7 @@ func (g *group) inUse() int {
 	if g.Way != nil {
 		place := g.Way.Place()
 		for i, t := range g.targets {
-			if t.path.same(place) {
+			if t.path.Endpoint.SameWay(place) {
 				return i
 			}
 		}

@@ -218,7 +218,7 @@ func (p *Prober) answered(r relay.EchoReply) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for t := range p.ways(r.Peer) {
-		if over := &t.Over; !over.Remote.IsValid() || over.Remote == r.From.Remote && over.Via == r.From.Via && (over.Ifindex == 0 || over.Ifindex == r.From.Ifindex) {
+		if over := &t.Over; !over.Remote.IsValid() || over.Takes(&r.From) {
 			t.s.answered(r.Seq, r.At)
 		}
 	}

@@ -33,7 +33,7 @@ func (p *Peer) SetPaths(paths []Endpoint) {
 	paths = slices.Clone(paths)
 	p.paths.Store(&paths)
 	now := p.Endpoint()
-	if i := slices.IndexFunc(paths, func(e Endpoint) bool { return e.leadsTo(&now) && e.Ifindex == now.Ifindex }); i < 0 {
+	if i := slices.IndexFunc(paths, func(e Endpoint) bool { return e.SameWay(&now) }); i < 0 {
 		p.Use(paths[0])
 	}
 	if p.request.Load() == requestWorking && p.initiation == nil {
@@ -54,9 +54,6 @@ func (p *Peer) Stray() Endpoint {
 	return Endpoint{}
 }
 
-// leadsTo says whether both are the same place of the peer, whatever is at our end.
-func (e *Endpoint) leadsTo(o *Endpoint) bool { return e.Remote == o.Remote && e.Via == o.Via }
-
 // AnswerTo is the way back to where a message came from: from.Ifindex is the interface that it
 // came in through. usual: it is the way that all takes.
 func (p *Peer) AnswerTo(from Endpoint) (to Endpoint, usual bool) {
@@ -70,8 +67,8 @@ func (p *Peer) AnswerTo(from Endpoint) (to Endpoint, usual bool) {
 	}
 	p.unspread(&from, *paths)
 	for _, e := range *paths {
-		if e.leadsTo(&from) && (e.Ifindex == 0 || e.Ifindex == from.Ifindex) {
-			usual = e.leadsTo(used) && e.Ifindex == used.Ifindex
+		if e.Takes(&from) {
+			usual = e.SameWay(used)
 			e.Local = from.Local
 			return e, usual
 		}
@@ -96,12 +93,12 @@ func (p *Peer) unspread(e *Endpoint, paths []Endpoint) {
 // strayed notes that an authentic message came from e, if that is none of the paths.
 func (p *Peer) strayed(paths []Endpoint, e *Endpoint) {
 	for i := range paths {
-		if paths[i].leadsTo(e) {
+		if paths[i].Remote == e.Remote {
 			return
 		}
 	}
-	if old := p.stray.Load(); old == nil || !old.leadsTo(e) {
-		p.stray.Store(&Endpoint{Remote: e.Remote, Local: e.Local, Via: e.Via})
+	if old := p.stray.Load(); old == nil || old.Remote != e.Remote {
+		p.stray.Store(&Endpoint{Remote: e.Remote, Local: e.Local})
 	}
 }
 
@@ -130,11 +127,11 @@ func (d *Device) everywhere(p *Peer, msg []byte) {
 	}
 	used := p.Endpoint()
 	for _, e := range *paths {
-		if !e.leadsTo(&used) || e.Ifindex != used.Ifindex {
+		if !e.SameWay(&used) {
 			d.out = append(d.out, Datagram{e, bytes.Clone(msg)})
 		}
 	}
-	if stray := p.stray.Load(); stray != nil && !stray.leadsTo(&used) {
+	if stray := p.stray.Load(); stray != nil && stray.Remote != used.Remote {
 		d.out = append(d.out, Datagram{*stray, bytes.Clone(msg)})
 	}
 }

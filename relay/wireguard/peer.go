@@ -302,6 +302,6 @@ func (p *Peer) forgetLocal() {
 	old := p.endpoint.Load()
 	if old.Local.IsValid() {
 		// If the peer moves at this moment, its new place wins.
-		p.endpoint.CompareAndSwap(old, &Endpoint{Remote: old.Remote, Ifindex: old.Ifindex, Via: old.Via})
+		p.endpoint.CompareAndSwap(old, &Endpoint{Remote: old.Remote, Ifindex: old.Ifindex})
 	}
 }
