@@ -141,7 +141,7 @@ func (s *Scope) Close() error {
 		errs = append(errs, deferred[i]())
 	}
 	for i := len(commands) - 1; i >= 0; i-- {
-		commands[i].end()
+		commands[i].Stop() // how it ended is its starter's to ask
 	}
 	for _, giveBack := range loans {
 		errs = append(errs, giveBack())
