@@ -11,6 +11,8 @@ PGO        ?= off
 FUZZTIME   ?= 3s
 SOAKTIME   ?= 10m
 SETUP      := internal/testenv/setup.sh
+# Kubernetes for the test beds, built once into the user's cache folder; root's would be another.
+KUBEBOX    := tools/kubebox/build.sh
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Packages whose memory is shared between threads or with the kernel.
 RACE       := ./afxdp/... ./relay/... ./internal/fib/... ./internal/neigh/... ./internal/packet/... ./internal/gateway/... ./controlplane/...
@@ -35,11 +37,16 @@ demo: ## two sites in network namespaces, traffic crossing, a table of checks
 
 # One package at a time (-p 1): some flood links, and others wait for answers.
 .PHONY: test
-test: ## install what the tests need, then run all of them
+test: ## install what the tests need (Kubernetes takes 5 minutes, once), then run all of them
 	@$(SETUP) test
-	SLUICE_REQUIRE_ROOT=1 $(GO) test -p 1 -timeout 40m $(EXEC) ./...
-	SLUICE_REQUIRE_ROOT=1 $(GO) test -p 1 -race -timeout 40m $(EXEC) $(RACE)
+	box=$$($(KUBEBOX)) && export SLUICE_KUBEBOX=$$box SLUICE_REQUIRE_ROOT=1 && \
+	$(GO) test -p 1 -timeout 40m $(EXEC) ./... && \
+	$(GO) test -p 1 -race -timeout 40m $(EXEC) $(RACE)
 	@$(MAKE) --no-print-directory fuzz
+
+.PHONY: kubebox
+kubebox: ## build the Kubernetes of the test beds, unless it is there
+	@$(KUBEBOX)
 
 .PHONY: unit
 unit: ## the tests that need neither privilege nor packages

@@ -57,8 +57,13 @@ var rules = []rule{
 	},
 	{
 		from:    "k8s",
-		banned:  []string{module + "xdp", module + "afxdp", module + "relay", module + "routing", module + "internal/gateway"},
+		banned:  []string{module + "xdp", module + "afxdp", module + "relay", module + "routing", module + "internal/gateway", module + "internal/kubetest"},
 		because: "Kubernetes says who the peers are, over the API; it is never linked into the packet path",
+	},
+	{
+		from:    "internal/kubetest",
+		banned:  []string{module + "xdp", module + "afxdp", module + "relay", module + "routing", module + "controlplane", module + "k8s", module + "internal/gateway", "k8s.io/", "sigs.k8s.io/"},
+		because: "it runs real clusters for anybody's tests, and is told what to run in them",
 	},
 	{
 		from:    "internal/gateway",
