@@ -113,34 +113,20 @@ func (w *worker) publishLate() {
 	w.lateAt = w.now + latePublishInterval
 }
 
-// addRoutes adds what was published to sum, by number; any goroutine may call it.
-func (t *routeTallies) addRoutes(sum []RouteCounters) []RouteCounters {
-	shown := t.shownRoutes.Load()
-	if shown == nil {
-		return sum
-	}
-	for i, chunk := range *shown {
-		if len(sum) < (i+1)*tallyChunk {
-			sum = append(sum, make([]RouteCounters, (i+1)*tallyChunk-len(sum))...)
-		}
-		for j := range chunk {
-			c, s := &sum[i*tallyChunk+j], &chunk[j].shared
-			c.ToPackets += s[0].Load()
-			c.ToBytes += s[1].Load()
-			c.FromPackets += s[2].Load()
-			c.FromBytes += s[3].Load()
-		}
-	}
-	return sum
-}
-
-// RouteCounters adds up those of all workers, by fib.Route.Counter; each is at
-// most a millisecond old. A number that is given to another route goes on
-// from where it was: subtract what it had then (Sub).
-func (r *Relay) RouteCounters() []RouteCounters {
-	var sum []RouteCounters
+// RouteCounter adds up what all workers have counted for a fib.Route.Counter, at
+// most a millisecond old. A number that is given to another route goes on from
+// where it was: subtract what it had then (Sub).
+func (r *Relay) RouteCounter(n uint32) (sum RouteCounters) {
 	for _, w := range r.workers {
-		sum = w.addRoutes(sum)
+		shown := w.shownRoutes.Load()
+		if shown == nil || int(n/tallyChunk) >= len(*shown) {
+			continue
+		}
+		c := &(*shown)[n/tallyChunk][n%tallyChunk].shared
+		sum.ToPackets += c[0].Load()
+		sum.ToBytes += c[1].Load()
+		sum.FromPackets += c[2].Load()
+		sum.FromBytes += c[3].Load()
 	}
 	return sum
 }

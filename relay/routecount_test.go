@@ -43,12 +43,12 @@ func TestRoutesCountBothDirections(t *testing.T) {
 		got  RouteCounters
 		want RouteCounters
 	}{
-		{"at the sender, towards the peer", p.a.relay.RouteCounters()[a["red 10.2.0.0/16"]], RouteCounters{ToPackets: n, ToBytes: four}},
-		{"at the sender, IPv6", p.a.relay.RouteCounters()[a["red fd10:2::/32"]], RouteCounters{ToPackets: n, ToBytes: six}},
-		{"at the receiver, towards the host", p.b.relay.RouteCounters()[b["red 10.2.3.0/24"]], RouteCounters{ToPackets: n, ToBytes: four}},
-		{"at the receiver, from the peer", p.b.relay.RouteCounters()[b["red 10.1.0.0/16"]], RouteCounters{FromPackets: n, FromBytes: four}},
-		{"at the receiver, from the peer, IPv6", p.b.relay.RouteCounters()[b["red fd10:1::/32"]], RouteCounters{FromPackets: n, FromBytes: six}},
-		{"a route that nobody used", p.b.relay.RouteCounters()[b["blue 10.1.0.0/16"]], RouteCounters{}},
+		{"at the sender, towards the peer", p.a.relay.RouteCounter(a["red 10.2.0.0/16"]), RouteCounters{ToPackets: n, ToBytes: four}},
+		{"at the sender, IPv6", p.a.relay.RouteCounter(a["red fd10:2::/32"]), RouteCounters{ToPackets: n, ToBytes: six}},
+		{"at the receiver, towards the host", p.b.relay.RouteCounter(b["red 10.2.3.0/24"]), RouteCounters{ToPackets: n, ToBytes: four}},
+		{"at the receiver, from the peer", p.b.relay.RouteCounter(b["red 10.1.0.0/16"]), RouteCounters{FromPackets: n, FromBytes: four}},
+		{"at the receiver, from the peer, IPv6", p.b.relay.RouteCounter(b["red fd10:1::/32"]), RouteCounters{FromPackets: n, FromBytes: six}},
+		{"a route that nobody used", p.b.relay.RouteCounter(b["blue 10.1.0.0/16"]), RouteCounters{}},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, c.got, c.want)
@@ -68,7 +68,7 @@ func TestCountersSurviveAnUpdate(t *testing.T) {
 		p.settle()
 		p.a.number(t) // the same numbers in new tables
 	}
-	if got := p.a.relay.RouteCounters()[numbers["red 10.2.0.0/16"]].ToPackets; got != 3 {
+	if got := p.a.relay.RouteCounter(numbers["red 10.2.0.0/16"]).ToPackets; got != 3 {
 		t.Errorf("%d packets counted over three tables, want 3", got)
 	}
 }
@@ -104,10 +104,13 @@ func TestBusyWorkersPublishRoutesInTime(t *testing.T) {
 	}
 	w.now += latePublishInterval + 1
 	w.publish()
-	for n, c := range p.a.relay.RouteCounters()[1 : 3*maxDirtyRoutes] {
-		if c.ToPackets != 1 {
-			t.Fatalf("counter %d: %+v", n+1, c)
+	for n := uint32(1); n < 3*maxDirtyRoutes; n++ { // 0 is for what nobody counts
+		if c := p.a.relay.RouteCounter(n); c.ToPackets != 1 {
+			t.Fatalf("counter %d: %+v", n, c)
 		}
+	}
+	if c := p.a.relay.RouteCounter(MaxRouteCounters); c != (RouteCounters{}) {
+		t.Errorf("a counter that nobody has made: %+v", c)
 	}
 	if len(w.dirtyRoutes) != 0 {
 		t.Errorf("%d counters are not published", len(w.dirtyRoutes))

@@ -33,7 +33,7 @@ func (g *Gateway) amend(changes map[string][]routing.Change) (bool, error) {
 		return false, nil
 	}
 	for i := range a.changes {
-		g.numbers.add(a.changes[i].VNI, a.changes[i].Set, g.relay.RouteCounters)
+		g.numbers.add(a.changes[i].VNI, a.changes[i].Set, g.relay.RouteCounter)
 	}
 	snapshot, err := g.relay.UpdateRoutes(a.changes, a.more)
 	if err != nil {

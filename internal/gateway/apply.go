@@ -63,7 +63,7 @@ func (g *Gateway) update() error {
 		return err
 	}
 	p.snapshot.Notice = g.notice()
-	g.numbers.assign(p.snapshot, time.Now(), g.relay.RouteCounters)
+	g.numbers.assign(p.snapshot, time.Now(), g.relay.RouteCounter)
 	if err := g.relay.Update(p.snapshot); err != nil {
 		return err
 	}

@@ -39,14 +39,13 @@ func newRouteNumbers() *routeNumbers {
 	return &routeNumbers{byRoute: make(map[routeKey]*routeNumber), next: 1}
 }
 
-// assign numbers the routes of a snapshot that no worker has seen yet. counted is what the numbers have counted so far;
+// assign numbers the routes of a snapshot that no worker has seen yet. counted is what a number has counted so far;
 // it is asked for only when a number changes hands.
-func (n *routeNumbers) assign(s *relay.Snapshot, now time.Time, counted func() []relay.RouteCounters) {
+func (n *routeNumbers) assign(s *relay.Snapshot, now time.Time, counted func(uint32) relay.RouteCounters) {
 	n.round++
-	var totals []relay.RouteCounters
 	for i := range s.VPCs {
 		for r := range s.VPCs[i].Routes.All() {
-			n.number(s.VPCs[i].VNI, r, &totals, counted)
+			n.number(s.VPCs[i].VNI, r, counted)
 		}
 	}
 	for key, known := range n.byRoute {
@@ -62,16 +61,15 @@ func (n *routeNumbers) assign(s *relay.Snapshot, now time.Time, counted func() [
 	}
 }
 
-// add numbers routes that have come since, with the same totals as assign.
-func (n *routeNumbers) add(vni uint32, routes []*fib.Route, counted func() []relay.RouteCounters) {
-	var totals []relay.RouteCounters
+// add numbers routes that have come since.
+func (n *routeNumbers) add(vni uint32, routes []*fib.Route, counted func(uint32) relay.RouteCounters) {
 	for _, r := range routes {
-		n.number(vni, r, &totals, counted)
+		n.number(vni, r, counted)
 	}
 }
 
-// number gives a route its number. totals are what counted says, once it was asked.
-func (n *routeNumbers) number(vni uint32, r *fib.Route, totals *[]relay.RouteCounters, counted func() []relay.RouteCounters) {
+// number gives a route its number.
+func (n *routeNumbers) number(vni uint32, r *fib.Route, counted func(uint32) relay.RouteCounters) {
 	key := routeKey{vni, r.Prefix}
 	known := n.byRoute[key]
 	if known == nil {
@@ -81,12 +79,7 @@ func (n *routeNumbers) number(vni uint32, r *fib.Route, totals *[]relay.RouteCou
 		}
 		known = &routeNumber{number: number}
 		if used {
-			if *totals == nil {
-				*totals = counted()
-			}
-			if int(number) < len(*totals) {
-				known.base = (*totals)[number]
-			}
+			known.base = counted(number)
 			n.shown = nil
 		}
 		n.byRoute[key] = known

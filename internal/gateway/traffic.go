@@ -7,23 +7,23 @@ import (
 
 // routeCounters are what routes have counted, as of one moment.
 type routeCounters struct {
-	totals []relay.RouteCounters
-	bases  map[uint32]relay.RouteCounters
+	total func(uint32) relay.RouteCounters // by fib.Route.Counter
+	bases map[uint32]relay.RouteCounters
 	// What the XDP program has forwarded by itself comes on top.
 	forwarded forwardedCounts
 }
 
 func (v *view) routeCounters(g *Gateway) routeCounters {
-	return routeCounters{totals: g.relay.RouteCounters(), bases: v.bases, forwarded: g.forwarded()}
+	return routeCounters{total: g.relay.RouteCounter, bases: v.bases, forwarded: g.forwarded()}
 }
 
 // of returns the counters of a route of a VPC that is in force.
 func (c routeCounters) of(vni uint32, r *fib.Route) relay.RouteCounters {
 	n := c.forwarded.route(vni, r.Prefix)
-	if r.Counter == 0 || int(r.Counter) >= len(c.totals) {
+	if r.Counter == 0 {
 		return n
 	}
-	w := c.totals[r.Counter].Sub(c.bases[r.Counter])
+	w := c.total(r.Counter).Sub(c.bases[r.Counter])
 	return relay.RouteCounters{ToPackets: n.ToPackets + w.ToPackets, ToBytes: n.ToBytes + w.ToBytes, FromPackets: n.FromPackets + w.FromPackets, FromBytes: n.FromBytes + w.FromBytes}
 }
 
