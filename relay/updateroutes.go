@@ -59,6 +59,7 @@ func (c *compiler) changeRoutes(change *RouteChange) {
 		c.route(at, route)
 	}
 	v.Routes, vs.routes = change.Routes, change.Routes
+	c.out.large = c.out.large || vs.routes.Len() >= largeTable
 	vs.ours = c.claimsOurs(v, vs.routes)
 	vs.peers = nil
 	c.groups(vs, v, at)
