@@ -91,9 +91,6 @@ func (n *Neighbour) afiSafi(f bgp.Family) *api.AfiSafi {
 		AddPaths:          &api.AddPaths{Config: &api.AddPathsConfig{Receive: f != bgp.RF_EVPN}}, // there, distinguishers do it
 		MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: n.Restart > 0}},
 	}
-	if n.MaxPrefixes > 0 {
-		a.PrefixLimits = &api.PrefixLimit{Family: id, MaxPrefixes: n.MaxPrefixes}
-	}
 	if n.LongLived > 0 {
 		a.LongLivedGracefulRestart = &api.LongLivedGracefulRestart{
 			Config: &api.LongLivedGracefulRestartConfig{Enabled: true, RestartTime: uint32(seconds(n.LongLived, 0))},

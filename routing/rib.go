@@ -101,6 +101,7 @@ func (r *rib) put(s *session, prefix netip.Prefix, id pathID, received *Attribut
 		p = &path{session: s, id: id}
 		d.paths = append(d.paths, p)
 		s.paths[pathKey{prefix, id}] = r
+		s.counts[s.speaker.counted(prefix)]++
 	}
 	p.received = received
 	p.setStale(false)
@@ -123,6 +124,7 @@ func (r *rib) drop(s *session, prefix netip.Prefix, id pathID) {
 	p.setStale(false)
 	d.paths = slices.DeleteFunc(d.paths, func(q *path) bool { return q == p })
 	delete(s.paths, pathKey{prefix, id})
+	s.counts[s.speaker.counted(prefix)]--
 	r.changed[prefix] = struct{}{}
 }
 

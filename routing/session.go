@@ -23,7 +23,9 @@ type session struct {
 	overLimit bool             // it had announced more prefixes than it may
 	ended     uint64           // established sessions that have ended
 	told      uint8            // families that it has told everything of, bits as in families
+	limited   bool             // and is being ended for that
 	paths     map[pathKey]*rib // and the table that each is in
+	counts    [2]int           // of them, by speaker.counted
 	verdicts  [reasonCount]int // how many of its routes have each
 	best      int              // how many of its routes are in use
 	stale     int              // how many it told before its session ended
@@ -106,7 +108,7 @@ func (s *speaker) peerChanged(ev *apiutil.WatchEventMessage_PeerEvent, at time.T
 		return
 	}
 	was := peer.state
-	peer.state, peer.since = state, at
+	peer.state, peer.since, peer.limited = state, at, false
 	if text := disconnectText(&ev.Peer.State); text != "" && state == Idle {
 		peer.lastError = text
 	}
@@ -174,6 +176,10 @@ func (s *speaker) pathChanged(p *apiutil.Path) {
 		if before != nil {
 			before.drop(peer, key.prefix, key.id)
 		}
+		return
+	}
+	if before == nil && peer.full(key.prefix) {
+		s.limit(peer)
 		return
 	}
 	peer.asn, peer.id, peer.internal = p.PeerASN, p.PeerID, p.PeerASN == s.asn

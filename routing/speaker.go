@@ -71,6 +71,7 @@ func startSpeaker(ctx context.Context, r *Router, asn uint32, routerID netip.Add
 		s.close()
 		return nil, fmt.Errorf("bgp on port %s: %w", port.Name, err)
 	}
+	go s.watchLimits(watching, limitInterval)
 	return s, nil
 }
 
