@@ -24,6 +24,7 @@ type bgp struct {
 	pass    chan struct{}       // routes were taken that others are to be told of
 
 	// Owned by the assembly.
+	pace      pace
 	learned   routesByVPC
 	passwords map[string]routing.Secret // by name of the neighbour
 	withheld  map[string]bool           // as told last
@@ -89,6 +90,8 @@ func (g *Gateway) followExports() {
 
 // takeRoutes brings the routes that have changed into force.
 func (g *Gateway) takeRoutes() {
+	began := time.Now()
+	defer func() { g.bgp.pace.stepped(began, time.Now()) }()
 	all := g.bgp.router.Take()
 	for vpc, changes := range all {
 		table := g.bgp.learned[vpc]

@@ -300,6 +300,8 @@ func (g *Gateway) loop(ctx, running context.Context) {
 				refresh = time.After(hopPause)
 			}
 		case <-g.bgp.changed:
+			g.routesChanged()
+		case <-g.bgp.pace.later:
 			g.takeRoutes()
 		case <-g.lives:
 			g.applyLiveness()
