@@ -96,6 +96,11 @@ generate: ## regenerate eBPF objects, API code, configuration schema and referen
 	@$(SETUP) generate
 	$(GO) generate ./...
 
+.PHONY: libpcap
+libpcap: ## rebuild the filter compiler (Debian 12, its source packages; LIBPCAP=file: the tarball)
+	@$(SETUP) libpcap
+	internal/pcapfilter/wasm/build.sh $(LIBPCAP)
+
 .PHONY: clean
 clean: ## remove what the build made
 	rm -rf bin bench/out

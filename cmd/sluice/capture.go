@@ -44,8 +44,7 @@ and port:
   to-site   as sent to the site
   dropped   with the verdict as the packet's comment
 
-A filter is in the syntax of pcap-filter(7) and is compiled by the tcpdump of this
-machine; it looks at the packet as it is at the stage. With --vpc, packets are left
+A filter is in the syntax of pcap-filter(7), compiled by libpcap; it looks at the packet as it is at the stage. With --vpc, packets are left
 out that are not known to belong to it, so site-in and wan-in are empty. Times are
 those of a worker's batch. Wireshark and tshark read the whole file; tcpdump reads
 files with one link type only: the plain stage alone, or those with Ethernet. The gateway logs who captured what.`,

@@ -2,17 +2,20 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 )
 
-func TestAProgramIsReadAsTcpdumpPrintsIt(t *testing.T) {
-	got, err := parseProgram("2\n48 0 0 9\n6 1 2 4294967295\n")
-	if want := []byte{0, 48, 0, 0, 0, 0, 0, 9, 0, 6, 1, 2, 255, 255, 255, 255}; err != nil || !bytes.Equal(got, want) {
-		t.Errorf("%x, %v; want %x", got, err, want)
+func TestAFilterIsCompiledForBothKindsOfPacket(t *testing.T) {
+	ethernet, ip, err := compileFilter(t.Context(), "udp port 53")
+	if err != nil || len(ethernet) == 0 || len(ethernet)%8 != 0 || len(ip) == 0 || len(ip)%8 != 0 || bytes.Equal(ethernet, ip) {
+		t.Errorf("%x, %x, %v", ethernet, ip, err)
 	}
-	for _, bad := range []string{"", "x", "2\n48 0 0 9\n", "1\n48 0 0 99999999999\n"} {
-		if p, err := parseProgram(bad); err == nil {
-			t.Errorf("%q was read as %x", bad, p)
-		}
+	ethernet, ip, err = compileFilter(t.Context(), "ether multicast")
+	if err != nil || len(ethernet) == 0 || !bytes.Equal(ip, retZero) {
+		t.Errorf("what only Ethernet has: %x, %x, %v", ethernet, ip, err)
+	}
+	if _, _, err = compileFilter(t.Context(), "foo bar"); !errors.As(err, new(usageError)) {
+		t.Errorf("no filter: %v", err)
 	}
 }

@@ -5,6 +5,7 @@
 #   demo      what `sluice demo` runs, and what one looks around in it with
 #   test      the real peers of the namespace tests, and all of demo
 #   generate  the compiler of the eBPF program
+#   libpcap   what internal/pcapfilter/libpcap.wasm is built with
 #   lint      what checks the shell scripts
 #   bench     what the baselines are built from and measured with, and all of test
 #
@@ -44,6 +45,16 @@ needs() {
 		/usr/include/linux/bpf.h linux-libc-dev
 	END
 	;;
+	libpcap) cat <<-'END'
+		clang-14 clang-14
+		wasm-ld-14 lld-14
+		/usr/lib/wasm32-wasi/crt1-reactor.o wasi-libc
+		/usr/lib/llvm-14/lib/clang/14.0.6/lib/wasi/libclang_rt.builtins-wasm32.a libclang-rt-14-dev-wasm32
+		flex flex
+		bison bison
+		dpkg-source dpkg-dev
+	END
+	;;
 	lint) echo "shellcheck shellcheck" ;;
 	bench) needs test; cat <<-'END'
 		/usr/include/xdp/xsk.h libxdp-dev
@@ -51,7 +62,7 @@ needs() {
 		taskset util-linux
 	END
 	;;
-	*) die "unknown group $1 (demo, test, generate, lint, bench)" ;;
+	*) die "unknown group $1 (demo, test, generate, libpcap, lint, bench)" ;;
 	esac
 }
 
@@ -74,7 +85,7 @@ exists() {
 	return $found
 }
 
-[ $# -gt 0 ] || die "name a group: demo, test, generate, lint, bench"
+[ $# -gt 0 ] || die "name a group: demo, test, generate, libpcap, lint, bench"
 # A plain user's PATH often lacks the folders where these commands are.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
