@@ -50,7 +50,7 @@ func ribBytes(e *end) uint64 {
 // One prefix of 100,000 flaps: from the update to what is to be brought into force.
 func BenchmarkFlapOneOf100k(b *testing.B) {
 	r := newRIB("red")
-	s := &session{speaker: &speaker{port: Port{Name: "p0"}}, neighbour: &Neighbour{Import: all}, paths: make(map[pathKey]*rib)}
+	s := &session{speaker: &speaker{port: Port{Name: "p0"}}, neighbour: &Neighbour{Import: all}}
 	attrs := &Attributes{NextHop: netip.MustParseAddr("192.0.2.2"), LocalPref: defaultLocalPref, Path: []uint32{65002}, PathLen: 1}
 	for i := range 100_000 {
 		r.put(s, netip.PrefixFrom(netip.AddrFrom4([4]byte{20 + byte(i>>16), byte(i >> 8), byte(i), 0}), 24), pathID{}, attrs)

@@ -29,7 +29,8 @@ type rib struct {
 	static       map[netip.Prefix]struct{} // what the configuration gives to the site
 	gateways     *gateways                 // who may announce what; nil: there are none
 	destinations map[netip.Prefix]*destination
-	changed      map[netip.Prefix]struct{} // since the last take
+	changed      []*destination            // since the last take
+	hops         []NextHop                 // of the destination taken last: most have the same, which they share
 	passed       map[netip.Prefix]struct{} // somebody else has them than the last time we told: see destination.origin
 
 	// What is announced beside what was learned: to site routers and to gateways, and what gateways know by other addresses.
@@ -41,9 +42,19 @@ type rib struct {
 
 // destination is a prefix.
 type destination struct {
-	paths  []*path
-	hops   []NextHop // as they were last taken
-	origin origin
+	prefix  netip.Prefix
+	paths   []*path
+	hops    []NextHop // as they were last taken
+	origin  origin
+	changed bool // it is in rib.changed
+}
+
+// single is a destination with its first path, which is the only one of most: side by side, they take an allocation
+// in place of three.
+type single struct {
+	destination
+	path path
+	slot [1]*path
 }
 
 // origin says who has a prefix, as the hops tell: those of one side are told to the other.
@@ -86,27 +97,41 @@ type path struct {
 
 func newRIB(vpc string) *rib {
 	return &rib{vpc: vpc, maxPaths: 1, reserved: new(bart.Table[string]), own: new(bart.Table[string]), static: make(map[netip.Prefix]struct{}),
-		destinations: make(map[netip.Prefix]*destination), changed: make(map[netip.Prefix]struct{}), passed: make(map[netip.Prefix]struct{})}
+		destinations: make(map[netip.Prefix]*destination), passed: make(map[netip.Prefix]struct{})}
 }
 
 // put adds a path or replaces what the session had told before.
 func (r *rib) put(s *session, prefix netip.Prefix, id pathID, received *Attributes) {
 	d := r.destinations[prefix]
+	var p *path
 	if d == nil {
-		d = new(destination)
+		made := &single{destination: destination{prefix: prefix}}
+		d, p = &made.destination, &made.path
+		d.paths = made.slot[:0]
 		r.destinations[prefix] = d
+	} else if p = d.of(s, id); p == nil {
+		p = new(path)
 	}
-	p := d.of(s, id)
-	if p == nil {
-		p = &path{session: s, id: id}
+	if p.session == nil {
+		p.session, p.id = s, id
 		d.paths = append(d.paths, p)
-		s.paths[pathKey{prefix, id}] = r
+		if s.paths != nil {
+			s.paths[pathKey{prefix, id}] = r
+		}
 		s.counts[s.speaker.counted(prefix)]++
 	}
 	p.received = received
 	p.setStale(false)
 	r.judge(prefix, p)
-	r.changed[prefix] = struct{}{}
+	r.touch(d)
+}
+
+// touch has a destination looked at by the next take.
+func (r *rib) touch(d *destination) {
+	if !d.changed {
+		d.changed = true
+		r.changed = append(r.changed, d)
+	}
 }
 
 // drop removes a path.
@@ -125,7 +150,7 @@ func (r *rib) drop(s *session, prefix netip.Prefix, id pathID) {
 	d.paths = slices.DeleteFunc(d.paths, func(q *path) bool { return q == p })
 	delete(s.paths, pathKey{prefix, id})
 	s.counts[s.speaker.counted(prefix)]--
-	r.changed[prefix] = struct{}{}
+	r.touch(d)
 }
 
 // setBest and setStale keep count for Status, which must not look at every path.
@@ -205,7 +230,7 @@ func (r *rib) judgeAll(selected func(*path) bool) {
 		for _, p := range d.paths {
 			if selected(p) {
 				r.judge(prefix, p)
-				r.changed[prefix] = struct{}{}
+				r.touch(d)
 			}
 		}
 	}
@@ -213,28 +238,34 @@ func (r *rib) judgeAll(selected func(*path) bool) {
 
 // take returns what has changed since the last take.
 func (r *rib) take() []Change {
-	var changes []Change
-	for prefix := range r.changed {
-		d := r.destinations[prefix]
-		if d == nil {
-			continue
-		}
+	changes := make([]Change, 0, len(r.changed))
+	for _, d := range r.changed {
+		d.changed = false
 		hops := d.choose(r.maxPaths)
+		if slices.Equal(hops, r.hops) {
+			hops = r.hops
+		}
+		r.hops = hops
 		if !slices.Equal(hops, d.hops) {
 			d.hops = hops
-			changes = append(changes, Change{prefix, hops})
+			changes = append(changes, Change{d.prefix, hops})
 			if now := originOf(hops); now != d.origin {
+				if r.tells(now) || r.tells(d.origin) {
+					r.passed[d.prefix] = struct{}{}
+				}
 				d.origin = now
-				r.passed[prefix] = struct{}{}
 			}
 		}
 		if len(d.paths) == 0 {
-			delete(r.destinations, prefix)
+			delete(r.destinations, d.prefix)
 		}
 	}
-	clear(r.changed)
+	r.changed = nil // a whole table is not to stay
 	return changes
 }
+
+// tells says whether somebody may have to be told that a side has a prefix, or has it no more.
+func (r *rib) tells(side origin) bool { return side == ofGateways || side == ofSite && r.evpn != nil }
 
 func compareHops(a, b NextHop) int {
 	return cmp.Or(cmp.Compare(a.Port, b.Port), a.Addr.Compare(b.Addr))

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"reflect"
 	"sync"
 
@@ -170,8 +172,8 @@ func (r *Router) setVPCs(c *Config) {
 		table.setExports(v)
 		if table.maxPaths != c.MaxPaths {
 			table.maxPaths = c.MaxPaths
-			for prefix := range table.destinations {
-				table.changed[prefix] = struct{}{}
+			for _, d := range table.destinations {
+				table.touch(d)
 			}
 			r.wake()
 		}
@@ -224,6 +226,23 @@ func (r *Router) Take() map[string][]Change {
 		}
 	}
 	return changes
+}
+
+// Taken yields the prefixes of a VPC that have next hops, as of the last Take. Routes wait meanwhile.
+func (r *Router) Taken(vpc string) iter.Seq2[netip.Prefix, []NextHop] {
+	return func(yield func(netip.Prefix, []NextHop) bool) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		table := r.ribs[vpc]
+		if table == nil {
+			return
+		}
+		for prefix, d := range table.destinations {
+			if len(d.hops) > 0 && !yield(prefix, d.hops) {
+				return
+			}
+		}
+	}
 }
 
 // Close ends all sessions.

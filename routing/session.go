@@ -24,8 +24,8 @@ type session struct {
 	ended     uint64           // established sessions that have ended
 	told      uint8            // families that it has told everything of, bits as in families
 	limited   bool             // and is being ended for that
-	paths     map[pathKey]*rib // and the table that each is in
-	counts    [2]int           // of them, by speaker.counted
+	paths     map[pathKey]*rib // of a gateway, the table that each is in; nil: all are in the speaker's
+	counts    [2]int           // of its paths, by speaker.counted
 	verdicts  [reasonCount]int // how many of its routes have each
 	best      int              // how many of its routes are in use
 	stale     int              // how many it told before its session ended
@@ -70,7 +70,10 @@ func (s *speaker) session(address netip.Addr) *session {
 	if n == nil {
 		return nil
 	}
-	made := &session{speaker: s, neighbour: n, address: address, asn: n.ASN, since: time.Now(), paths: make(map[pathKey]*rib)}
+	made := &session{speaker: s, neighbour: n, address: address, asn: n.ASN, since: time.Now()}
+	if s.port.EVPN {
+		made.paths = make(map[pathKey]*rib)
+	}
 	s.sessions[address] = made
 	return made
 }
@@ -128,12 +131,12 @@ func (s *speaker) peerChanged(ev *apiutil.WatchEventMessage_PeerEvent, at time.T
 		peer.told = 0
 		log.Warn("bgp session ended", "why", peer.lastError)
 		// GoBGP has taken back before what it does not keep for a router that restarts.
-		for key, table := range peer.paths {
-			if p := table.destinations[key.prefix].of(peer, key.id); !p.stale {
+		peer.each(func(table *rib, d *destination, p *path) {
+			if !p.stale {
 				p.setStale(true)
-				table.changed[key.prefix] = struct{}{}
+				table.touch(d)
 			}
-		}
+		})
 		r.wake()
 	}
 }
@@ -171,7 +174,7 @@ func (s *speaker) pathChanged(p *apiutil.Path) {
 	if peer == nil || !peer.neighbour.allows(p.PeerASN) {
 		return
 	}
-	before := peer.paths[key]
+	before := peer.tableOf(key)
 	if p.Withdrawal {
 		if before != nil {
 			before.drop(peer, key.prefix, key.id)
@@ -193,11 +196,42 @@ func (s *speaker) pathChanged(p *apiutil.Path) {
 	table.put(peer, key.prefix, key.id, attrs)
 }
 
+// tableOf returns the table that a path of the session is in; nil if there is no such path.
+func (peer *session) tableOf(key pathKey) *rib {
+	if peer.paths != nil {
+		return peer.paths[key]
+	}
+	if d := peer.speaker.rib.destinations[key.prefix]; d != nil && d.of(peer, key.id) != nil {
+		return peer.speaker.rib
+	}
+	return nil
+}
+
+// each calls f for every path of the session, which f may drop.
+func (peer *session) each(f func(*rib, *destination, *path)) {
+	if peer.paths != nil {
+		for key, table := range peer.paths {
+			d := table.destinations[key.prefix]
+			f(table, d, d.of(peer, key.id))
+		}
+		return
+	}
+	if peer.counts == [2]int{} {
+		return
+	}
+	table := peer.speaker.rib
+	for _, d := range table.destinations {
+		for i := len(d.paths) - 1; i >= 0; i-- {
+			if p := d.paths[i]; p.session == peer {
+				f(table, d, p)
+			}
+		}
+	}
+}
+
 // forget removes a session with all that it told us.
 func (s *speaker) forget(peer *session) {
-	for key, table := range peer.paths {
-		table.drop(peer, key.prefix, key.id)
-	}
+	peer.each(func(table *rib, d *destination, p *path) { table.drop(peer, d.prefix, p.id) })
 	delete(s.sessions, peer.address)
 	s.router.wake()
 }

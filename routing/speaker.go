@@ -11,6 +11,7 @@ import (
 
 	"github.com/osrg/gobgp/v4/api"
 	"github.com/osrg/gobgp/v4/pkg/apiutil"
+	"github.com/osrg/gobgp/v4/pkg/config/oc"
 	"github.com/osrg/gobgp/v4/pkg/server"
 )
 
@@ -49,6 +50,9 @@ func startSpeaker(ctx context.Context, r *Router, asn uint32, routerID netip.Add
 	}
 	for _, a := range port.ListenOn {
 		global.ListenAddresses = append(global.ListenAddresses, a.String())
+	}
+	for _, f := range port.families() { // otherwise GoBGP makes tables of all that there are, which take 10 MiB
+		global.Families = append(global.Families, uint32(oc.AfiSafiType(f.String()).ToInt()))
 	}
 	if port.Device {
 		global.BindToDevice = port.Name
@@ -214,16 +218,16 @@ func (s *speaker) endOfRIB(eor *apiutil.Path) {
 	}
 	s.router.mu.Lock()
 	defer s.router.mu.Unlock()
-	for key, table := range peer.paths {
-		fresh, there := told[key]
+	peer.each(func(table *rib, d *destination, p *path) {
+		fresh, there := told[pathKey{d.prefix, p.id}]
 		switch {
 		case !there:
-			table.drop(peer, key.prefix, key.id)
+			table.drop(peer, d.prefix, p.id)
 		case fresh:
-			table.destinations[key.prefix].of(peer, key.id).setStale(false)
-			table.changed[key.prefix] = struct{}{}
+			p.setStale(false)
+			table.touch(d)
 		}
-	}
+	})
 	s.router.wake()
 }
 

@@ -90,7 +90,7 @@ func (peer *session) status() NeighbourStatus {
 		Name: peer.neighbour.Name, VPC: s.port.VPC, Port: s.port.Name, Address: peer.address, Range: peer.neighbour.Range,
 		ASN: peer.asn, RouterID: peer.id, Internal: peer.internal, State: peer.state, Since: peer.since,
 		LastError: peer.lastError, Ended: peer.ended, Problem: s.problems[peer.neighbour.Name],
-		Received: len(peer.paths), Accepted: peer.verdicts[RuleAccepts] + peer.verdicts[Allowed], Best: peer.best, Stale: peer.stale,
+		Received: peer.counts[0] + peer.counts[1], Accepted: peer.verdicts[RuleAccepts] + peer.verdicts[Allowed], Best: peer.best, Stale: peer.stale,
 		Refused: make(map[string]int),
 	}
 	if peer.overLimit && out.Problem == "" {
