@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/sluicegw/sluice/internal/fib"
 	"github.com/sluicegw/sluice/internal/hosts"
@@ -19,6 +20,8 @@ const maxAmended = 1024
 type amendment struct {
 	plan    plan // all but its snapshot
 	changes []relay.RouteChange
+	before  []*fib.Table       // of each of changes, the routes in whose place its own are
+	lists   [][]routing.Change // and what was asked
 	more    []relay.Delivery
 }
 
@@ -36,10 +39,11 @@ func (g *Gateway) amend(changes map[string][]routing.Change) (bool, error) {
 		g.numbers.add(a.changes[i].VNI, a.changes[i].Set, g.relay.RouteCounter)
 	}
 	snapshot, err := g.relay.UpdateRoutes(a.changes, a.more)
+	a.keepNumbers(g.numbers, time.Now(), err == nil)
 	if err != nil {
 		return false, err
 	}
-	a.plan.snapshot = snapshot
+	a.plan.snapshot, g.numbers.snapshot = snapshot, snapshot
 	g.plan = &a.plan
 	g.publish()
 	return true, nil
@@ -63,7 +67,7 @@ func amended(p *plan, c *compiler, changes map[string][]routing.Change) *amendme
 		if change == nil {
 			return nil
 		}
-		a.changes = append(a.changes, *change)
+		a.changes, a.before, a.lists = append(a.changes, *change), append(a.before, p.snapshot.VPCs[at].Routes), append(a.lists, list)
 	}
 	a.more = snapshot.Deliveries[len(p.snapshot.Deliveries):]
 	if a.plan.amended += len(a.more); a.plan.amended > maxAmended {
@@ -79,6 +83,10 @@ func (c *compiler) amendVPC(v *relay.VPC, site *siteTable, list []routing.Change
 	for _, change := range list {
 		have := v.Routes.Exact(change.Prefix)
 		route := fib.Route{Prefix: change.Prefix}
+		counter := uint32(0)
+		if have != nil {
+			counter = have.Counter
+		}
 		if _, inside := site.authorised.LookupPrefixLPM(change.Prefix); inside {
 			var ok bool
 			if route, ok = c.amendRemote(site, change, have); !ok {
@@ -95,7 +103,7 @@ func (c *compiler) amendVPC(v *relay.VPC, site *siteTable, list []routing.Change
 				}
 			}
 		}
-		if len(route.NextHops) > 0 {
+		if route.Counter = counter; len(route.NextHops) > 0 {
 			add = append(add, route)
 		} else if have != nil {
 			del = append(del, change.Prefix)
@@ -110,6 +118,21 @@ func (c *compiler) amendVPC(v *relay.VPC, site *siteTable, list []routing.Change
 		out.Set = append(out.Set, table.Exact(add[i].Prefix))
 	}
 	return out
+}
+
+// keepNumbers remembers the numbers of routes that are gone; or of those that have not come, where the amendment is not in force.
+func (a *amendment) keepNumbers(n *routeNumbers, now time.Time, done bool) {
+	for i := range a.changes {
+		from, to := a.before[i], a.changes[i].Routes
+		if !done {
+			from, to = to, from
+		}
+		for _, c := range a.lists[i] {
+			if r := from.Exact(c.Prefix); r != nil && to.Exact(c.Prefix) == nil {
+				n.lost(a.changes[i].VNI, r, now)
+			}
+		}
+	}
 }
 
 // byBGP says whether a route is one that BGP has told of.

@@ -58,13 +58,15 @@ func (g *Gateway) commit(cfg *config.Config, s *secrets, revision *sluicev1.Conf
 func (g *Gateway) update() error {
 	links := g.kernel.Links()
 	g.setPaths(links)
-	p, err := compile(g.cfg, links, g.peerRefs(), g.bgp.learned)
+	p, err := compile(g.cfg, links, g.peerRefs(), g.bgp.router.Taken)
 	if err != nil {
 		return err
 	}
 	p.snapshot.Notice = g.notice()
+	before := g.numbers.snapshot
 	g.numbers.assign(p.snapshot, time.Now(), g.relay.RouteCounter)
 	if err := g.relay.Update(p.snapshot); err != nil {
+		g.numbers.assign(before, time.Now(), g.relay.RouteCounter)
 		return err
 	}
 	g.learner.SetAttachments(p.learned)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"net/netip"
 	"os"
@@ -25,16 +26,22 @@ type bgp struct {
 
 	// Owned by the assembly.
 	pace      pace
-	learned   routesByVPC
 	passwords map[string]routing.Secret // by name of the neighbour
 	withheld  map[string]bool           // as told last
 }
 
-// routesByVPC are the prefixes of this site that BGP has told of, by name of the VPC.
-type routesByVPC map[string]map[netip.Prefix][]routing.NextHop
+// learnedRoutes yields the prefixes of a VPC that BGP has told of, by its name; nil: there are none.
+type learnedRoutes func(vpc string) iter.Seq2[netip.Prefix, []routing.NextHop]
+
+func (l learnedRoutes) of(vpc string) iter.Seq2[netip.Prefix, []routing.NextHop] {
+	if l == nil {
+		return func(func(netip.Prefix, []routing.NextHop) bool) {}
+	}
+	return l(vpc)
+}
 
 func (g *Gateway) newBGP() {
-	g.bgp = bgp{wanted: make(chan routing.Config, 1), changed: make(chan struct{}, 1), pass: make(chan struct{}, 1), learned: make(routesByVPC)}
+	g.bgp = bgp{wanted: make(chan routing.Config, 1), changed: make(chan struct{}, 1), pass: make(chan struct{}, 1)}
 	g.bgp.router = routing.New(routing.Options{Logger: g.log, OnChange: func() {
 		select {
 		case g.bgp.changed <- struct{}{}:
@@ -93,20 +100,6 @@ func (g *Gateway) takeRoutes() {
 	began := time.Now()
 	defer func() { g.bgp.pace.stepped(began, time.Now()) }()
 	all := g.bgp.router.Take()
-	for vpc, changes := range all {
-		table := g.bgp.learned[vpc]
-		if table == nil {
-			table = make(map[netip.Prefix][]routing.NextHop)
-			g.bgp.learned[vpc] = table
-		}
-		for _, c := range changes {
-			if len(c.NextHops) == 0 {
-				delete(table, c.Prefix)
-			} else {
-				table[c.Prefix] = c.NextHops
-			}
-		}
-	}
 	if len(all) == 0 {
 		return
 	}

@@ -51,7 +51,7 @@ type deliveryInfo struct {
 
 // compile is a pure function from what is wanted and what is there to what the workers and the XDP program are told.
 // A port whose interface does not exist, and what is attached to it, is left out: it joins when the interface appears.
-func compile(cfg *config.Config, links *neigh.Links, peers map[string]peerRef, learned routesByVPC) (*plan, error) {
+func compile(cfg *config.Config, links *neigh.Links, peers map[string]peerRef, learned learnedRoutes) (*plan, error) {
 	c := &compiler{cfg: cfg, links: links, peers: peers, learned: learned, plan: &plan{snapshot: &relay.Snapshot{
 		Tunnel:        cfg.WireGuard.TunnelAddresses,
 		WireGuardPort: cfg.WireGuard.ListenPort,
@@ -82,7 +82,7 @@ type compiler struct {
 	errs  []error
 
 	members map[string][]member // by VPC: who has prefixes in it
-	learned routesByVPC         // by BGP
+	learned learnedRoutes
 }
 
 // member is a peer in a VPC.

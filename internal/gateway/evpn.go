@@ -133,7 +133,7 @@ func (c *compiler) gatewayRoutes(vpc *config.VPC, remote map[netip.Prefix][]memb
 			divert(p)
 		}
 	}
-	for p, nextHops := range c.learned[vpc.Name] {
+	for p, nextHops := range c.learned.of(vpc.Name) {
 		if !ofGateways(nextHops) || table.site.Get(p) || table.direct.Get(p) {
 			continue
 		}

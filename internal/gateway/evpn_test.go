@@ -106,7 +106,7 @@ func TestRoutesOfGatewaysAreAmendedAndDiverted(t *testing.T) {
 	for _, two := range []peerRef{refs["bergen-2"], gone} {
 		refs["bergen-2"] = two
 		learned := routesByVPC{"default": {}}
-		p, err := compile(cfg, there, refs, learned)
+		p, err := compile(cfg, there, refs, learned.taken)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +131,7 @@ func TestRoutesOfGatewaysAreAmendedAndDiverted(t *testing.T) {
 			if len(change.NextHops) == 0 {
 				delete(learned["default"], prefix)
 			}
-			want, err := compile(cfg, there, refs, learned)
+			want, err := compile(cfg, there, refs, learned.taken)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -221,7 +221,7 @@ func BenchmarkAmendOneOf100kOfPeers(b *testing.B) {
 	for i := range 100_000 {
 		learned["default"][netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(64 + i>>14), byte(i >> 6), byte(i << 2)}), 30)] = []routing.NextHop{gatewayHop(2)}
 	}
-	p, err := compile(cfg, there, refs, learned)
+	p, err := compile(cfg, there, refs, learned.taken)
 	if err != nil {
 		b.Fatal(err)
 	}

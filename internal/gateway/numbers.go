@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"maps"
 	"net/netip"
 	"time"
 
@@ -14,13 +15,14 @@ const numberGrace = 10 * time.Minute
 
 // routeNumbers gives routes their counters (fib.Route.Counter): small numbers that a route, by its VPC and prefix, keeps
 // over every reload. A number whose route has been gone for long goes to another, which then counts from where the
-// number was.
+// number was. What is in force has its numbers in itself, so only those of routes that are gone are remembered.
 type routeNumbers struct {
-	byRoute map[routeKey]*routeNumber
-	free    []uint32
-	next    uint32 // 0 is nobody's
-	round   uint64
-	shown   map[uint32]relay.RouteCounters // bases, until they change
+	snapshot *relay.Snapshot // in force; nil: none yet
+	gone     map[routeKey]goneNumber
+	free     []uint32
+	next     uint32                         // 0 is nobody's
+	base     map[uint32]relay.RouteCounters // what a number had counted when its route got it, if that was something
+	shown    map[uint32]relay.RouteCounters // a copy for readers, until it changes
 }
 
 type routeKey struct {
@@ -28,94 +30,111 @@ type routeKey struct {
 	prefix netip.Prefix
 }
 
-type routeNumber struct {
+type goneNumber struct {
 	number uint32
-	round  uint64              // the last in which the route was there
-	gone   time.Time           // when it was missing first; zero: it is there
-	base   relay.RouteCounters // what the number had counted when the route got it
+	since  time.Time
 }
 
 func newRouteNumbers() *routeNumbers {
-	return &routeNumbers{byRoute: make(map[routeKey]*routeNumber), next: 1}
+	return &routeNumbers{gone: make(map[routeKey]goneNumber), base: make(map[uint32]relay.RouteCounters), next: 1}
 }
 
-// assign numbers the routes of a snapshot that no worker has seen yet. counted is what a number has counted so far;
-// it is asked for only when a number changes hands.
+// assign numbers the routes of a snapshot that no worker has seen yet and that takes the place of the one in force.
+// counted is what a number has counted so far; it is asked for only when a number changes hands. If then the snapshot
+// cannot be put into force, assigning the one before takes that back.
 func (n *routeNumbers) assign(s *relay.Snapshot, now time.Time, counted func(uint32) relay.RouteCounters) {
-	n.round++
-	for i := range s.VPCs {
-		for r := range s.VPCs[i].Routes.All() {
-			n.number(s.VPCs[i].VNI, r, counted)
+	old, next := tablesOf(n.snapshot), tablesOf(s)
+	n.snapshot = s
+	for vni, table := range next {
+		for r := range table.All() {
+			number := uint32(0)
+			if was := old.of(vni).Exact(r.Prefix); was != nil {
+				number = was.Counter
+			}
+			if number == 0 {
+				number = n.number(routeKey{vni, r.Prefix}, counted)
+			}
+			if r.Counter != number { // a route that is in force already has it: workers may be reading
+				r.Counter = number
+			}
 		}
 	}
-	for key, known := range n.byRoute {
-		switch {
-		case known.round == n.round:
-		case known.gone.IsZero():
-			known.gone = now
-		case now.Sub(known.gone) > numberGrace:
-			n.free = append(n.free, known.number)
-			delete(n.byRoute, key)
-			n.shown = nil
+	for vni, table := range old {
+		for r := range table.All() {
+			if next.of(vni).Exact(r.Prefix) == nil {
+				n.lost(vni, r, now)
+			}
+		}
+	}
+	for key, g := range n.gone {
+		if now.Sub(g.since) > numberGrace {
+			n.free = append(n.free, g.number)
+			delete(n.gone, key)
 		}
 	}
 }
 
-// add numbers routes that have come since.
+// routeTables are the routes of a snapshot by VNI.
+type routeTables map[uint32]*fib.Table
+
+func tablesOf(s *relay.Snapshot) routeTables {
+	if s == nil {
+		return nil
+	}
+	tables := make(routeTables, len(s.VPCs))
+	for i := range s.VPCs {
+		tables[s.VPCs[i].VNI] = s.VPCs[i].Routes
+	}
+	return tables
+}
+
+func (t routeTables) of(vni uint32) *fib.Table {
+	if table := t[vni]; table != nil {
+		return table
+	}
+	return new(fib.Table)
+}
+
+// add numbers routes that have come since, as far as they have none from the one in whose place they are.
 func (n *routeNumbers) add(vni uint32, routes []*fib.Route, counted func(uint32) relay.RouteCounters) {
 	for _, r := range routes {
-		n.number(vni, r, counted)
+		if r.Counter == 0 {
+			r.Counter = n.number(routeKey{vni, r.Prefix}, counted)
+		}
 	}
 }
 
-// number gives a route its number.
-func (n *routeNumbers) number(vni uint32, r *fib.Route, counted func(uint32) relay.RouteCounters) {
-	key := routeKey{vni, r.Prefix}
-	known := n.byRoute[key]
-	if known == nil {
-		number, used := n.take()
-		if number == 0 {
-			return // more routes than there can be counters: those that came last have none
-		}
-		known = &routeNumber{number: number}
-		if used {
-			known.base = counted(number)
-			n.shown = nil
-		}
-		n.byRoute[key] = known
-	}
-	known.round, known.gone = n.round, time.Time{}
-	if r.Counter != known.number { // a route that is in force already has it: workers may be reading
-		r.Counter = known.number
+// lost keeps the number of a route that is gone.
+func (n *routeNumbers) lost(vni uint32, r *fib.Route, now time.Time) {
+	if r.Counter != 0 {
+		n.gone[routeKey{vni, r.Prefix}] = goneNumber{r.Counter, now}
 	}
 }
 
-// take returns a number that nobody has, 0 if there is none, and whether somebody had it before.
-func (n *routeNumbers) take() (number uint32, used bool) {
+// number is that of a new route; 0 if there are more routes than there can be counters: those that came last have none.
+func (n *routeNumbers) number(key routeKey, counted func(uint32) relay.RouteCounters) uint32 {
+	if g, ok := n.gone[key]; ok {
+		delete(n.gone, key)
+		return g.number
+	}
 	if last := len(n.free) - 1; last >= 0 {
-		number = n.free[last]
+		number := n.free[last]
 		n.free = n.free[:last]
-		return number, true
+		n.base[number], n.shown = counted(number), nil
+		return number
 	}
 	if n.next >= relay.MaxRouteCounters {
-		return 0, false
+		return 0
 	}
 	n.next++
-	return n.next - 1, false
+	return n.next - 1
 }
 
 // bases are what to subtract from the counters in force, by number.
 // Readers share the map: it never changes.
 func (n *routeNumbers) bases() map[uint32]relay.RouteCounters {
-	if n.shown != nil {
-		return n.shown
+	if n.shown == nil {
+		n.shown = maps.Clone(n.base)
 	}
-	bases := make(map[uint32]relay.RouteCounters)
-	for _, known := range n.byRoute {
-		if known.base != (relay.RouteCounters{}) {
-			bases[known.number] = known.base
-		}
-	}
-	n.shown = bases
-	return bases
+	return n.shown
 }

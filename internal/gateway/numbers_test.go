@@ -83,3 +83,19 @@ func TestACounterThatChangesHandsStartsAtZero(t *testing.T) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
+
+// A snapshot that cannot be put into force costs no numbers, however often it is tried.
+func TestASnapshotThatIsRefusedCostsNoCounters(t *testing.T) {
+	n, now := newRouteNumbers(), time.Now()
+	none := func(uint32) (c relay.RouteCounters) { t.Error("a number changed hands"); return c }
+	first := numbered(t, 1, "10.1.0.0/16", "10.2.0.0/16")
+	n.assign(first, now, none)
+	want := counterOf(first, "10.2.0.0/16")
+	for range 5 {
+		n.assign(numbered(t, 1, "10.1.0.0/16", "10.3.0.0/16"), now, none)
+		n.assign(first, now, none)
+	}
+	if got := counterOf(first, "10.2.0.0/16"); got != want || len(n.gone) != 1 || n.next != 4 {
+		t.Errorf("counter %d became %d; %v are kept for those that are gone, the next is %d", want, got, n.gone, n.next)
+	}
+}

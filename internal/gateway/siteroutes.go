@@ -49,7 +49,7 @@ func (c *compiler) siteRoutes(vpc *config.VPC, out *relay.VPC, hops map[netip.Pr
 	for p := range hops {
 		table.site.Insert(p)
 	}
-	for p, routers := range c.learned[vpc.Name] {
+	for p, routers := range c.learned.of(vpc.Name) {
 		if ofGateways(routers) || len(hops[p]) > 0 || table.configured.Get(p) {
 			continue // routing refuses it, as soon as it has heard of the configuration
 		}
@@ -70,7 +70,7 @@ func (c *compiler) carveSite(vpc *config.VPC) {
 	if table == nil {
 		return
 	}
-	for p, routers := range c.learned[vpc.Name] {
+	for p, routers := range c.learned.of(vpc.Name) {
 		if !ofGateways(routers) && table.site.Get(p) && table.carves(p) {
 			c.plan.xdp.Site = append(c.plan.xdp.Site, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
 		}
