@@ -101,7 +101,7 @@ func (w *worker) tunnelled(f *frame) {
 		return
 	}
 	if udp.Dst != packet.PortGeneve {
-		w.toHost(f)
+		w.datagram(f, &udp)
 		return
 	}
 	f.tos = ip.TOS

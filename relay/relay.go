@@ -84,12 +84,13 @@ type Relay struct {
 	workers []*worker
 	state   atomic.Pointer[state]
 
-	mu      sync.Mutex // guards running, changes of echoes, and the workers themselves while running is false
+	mu      sync.Mutex // guards running, changes of echoes and messages, and the workers themselves while running is false
 	running bool
 	next    atomic.Uint32 // worker for the next injected datagram
 
-	mtus   atomic.Pointer[[]int]
-	echoes atomic.Pointer[[]echoListener]
+	mtus     atomic.Pointer[[]int]
+	echoes   atomic.Pointer[[]echoListener]
+	messages atomic.Pointer[[]messageListener]
 
 	captures     sync.Mutex // guards captureCount; held while taps come and go
 	captureCount int
@@ -119,6 +120,7 @@ func (r *Relay) init(s *state, mtus *[]int) {
 	r.state.Store(s)
 	r.mtus.Store(mtus)
 	r.echoes.Store(new([]echoListener))
+	r.messages.Store(new([]messageListener))
 }
 
 func (o Options) check() error {

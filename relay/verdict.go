@@ -22,6 +22,7 @@ const (
 	Originated
 	EngineSent
 	EchoHeard
+	MessageHeard
 	ToKernel
 	KernelSent
 
@@ -87,6 +88,7 @@ const (
 	TooBig
 	EchoLimited
 	EchoLost
+	MessageLost
 
 	// On the way out.
 	NoPeer
@@ -112,18 +114,19 @@ const (
 var verdicts = [NumVerdicts]struct{ name, why string }{
 	pending: {"pending", "no verdict yet; never counted"},
 
-	ToPeer:     {"to_peer", "sealed and sent to a peer"},
-	ToDirect:   {"to_direct", "sent in the clear to a peer of encryption: none"},
-	ToSite:     {"to_site", "sent to its VTEP or routed neighbour at this site"},
-	Handshake:  {"handshake", "WireGuard handshake message, handed to the engine"},
-	Keepalive:  {"keepalive", "WireGuard keepalive: authentic, carries nothing"},
-	Answered:   {"answered", "was for the gateway itself (ARP, ND, echo) and was answered"},
-	Heard:      {"heard", "ARP or neighbour discovery that says where a host is, for the learner"},
-	Originated: {"originated", "made by the gateway itself (an answer, an ICMP error) and sent"},
-	EngineSent: {"engine_sent", "datagram of the WireGuard engine, sent"},
-	EchoHeard:  {"echo_heard", "a peer's answer to a probe of the gateway's own"},
-	ToKernel:   {"to_kernel", "from a peer to our tunnel address, handed to the host's kernel (wireguard.tun)"},
-	KernelSent: {"kernel_sent", "from the host's kernel to a peer's tunnel address, sealed and sent (wireguard.tun)"},
+	ToPeer:       {"to_peer", "sealed and sent to a peer"},
+	ToDirect:     {"to_direct", "sent in the clear to a peer of encryption: none"},
+	ToSite:       {"to_site", "sent to its VTEP or routed neighbour at this site"},
+	Handshake:    {"handshake", "WireGuard handshake message, handed to the engine"},
+	Keepalive:    {"keepalive", "WireGuard keepalive: authentic, carries nothing"},
+	Answered:     {"answered", "was for the gateway itself (ARP, ND, echo) and was answered"},
+	Heard:        {"heard", "ARP or neighbour discovery that says where a host is, for the learner"},
+	Originated:   {"originated", "made by the gateway itself (an answer, an ICMP error) and sent"},
+	EngineSent:   {"engine_sent", "datagram of the WireGuard engine, sent"},
+	EchoHeard:    {"echo_heard", "a peer's answer to a probe of the gateway's own"},
+	MessageHeard: {"message_heard", "a message of a peer's to the gateway itself, about who is active for what"},
+	ToKernel:     {"to_kernel", "from a peer to our tunnel address, handed to the host's kernel (wireguard.tun)"},
+	KernelSent:   {"kernel_sent", "from the host's kernel to a peer's tunnel address, sealed and sent (wireguard.tun)"},
 
 	MultiBuffer:   {"multi_buffer", "of several descriptors, and either longer than 16 KiB or the worker had no buffer left for it"},
 	ShortFrame:    {"short_frame", "shorter than its Ethernet header"},
@@ -184,6 +187,7 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	TooBig:           {"too_big", "longer than the path's MTU"},
 	EchoLimited:      {"echo_limited", "echo request to our tunnel address, beyond 1000 per second of one peer"},
 	EchoLost:         {"echo_lost", "a peer's answer to a probe of the gateway's own, which was too busy to take it"},
+	MessageLost:      {"message_lost", "a message of a peer's to the gateway itself, which was too busy to take it, or it was too long"},
 
 	NoPeer:               {"no_peer", "the route's peer does not exist (being removed)"},
 	NoTunnel:             {"no_tunnel", "the peer and we share no family of tunnel addresses, which the VPC needs"},

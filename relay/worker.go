@@ -31,11 +31,12 @@ type worker struct {
 	spin    time.Duration
 	cpu     int // -1: not pinned
 
-	shared  *atomic.Pointer[state]
-	newMTUs *atomic.Pointer[[]int]          // see Relay.SetPeerMTUs
-	echoes  *atomic.Pointer[[]echoListener] // who waits for answers
-	mailbox mailbox
-	waker   waker
+	shared   *atomic.Pointer[state]
+	newMTUs  *atomic.Pointer[[]int]             // see Relay.SetPeerMTUs
+	echoes   *atomic.Pointer[[]echoListener]    // who waits for answers
+	messages *atomic.Pointer[[]messageListener] // who waits for datagrams
+	mailbox  mailbox
+	waker    waker
 
 	// As of the turn's beginning.
 	now         int64
@@ -103,7 +104,7 @@ func newWorker(index int, o Options, r *Relay) (*worker, error) {
 	w := &worker{
 		index: index, umem: umem, device: o.Device, batch: o.Device.NewBatch(), source: o.Neighbours, learner: o.Hosts,
 		logger: o.Logger, spin: o.Spin, cpu: -1, waker: waker, generation: 1,
-		shared: &r.state, newMTUs: &r.mtus, echoes: &r.echoes, cutID: rand.Uint32(),
+		shared: &r.state, newMTUs: &r.mtus, echoes: &r.echoes, messages: &r.messages, cutID: rand.Uint32(),
 		routing: make([]*frame, 0, batchSize),
 		opening: make([]*frame, 0, batchSize), openPackets: make([]wireguard.Packet, 0, batchSize),
 		sealing: make([]*frame, 0, batchSize), sealPackets: make([]wireguard.Packet, 0, batchSize),

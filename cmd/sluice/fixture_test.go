@@ -148,6 +148,22 @@ func (fixture) BGP(context.Context, *sluicev1.BGPRequest) (*sluicev1.BGPResponse
 	}, nil
 }
 
+func (fixture) Cluster(context.Context, *sluicev1.ClusterRequest) (*sluicev1.ClusterResponse, error) {
+	return &sluicev1.ClusterResponse{
+		Enabled: true, Lease: durationpb.New(300 * time.Millisecond), Failback: "manual", Witnesses: []string{"bergen-1"},
+		Vpcs: []*sluicev1.ClusterVPC{
+			{Vpc: "red", Vni: 100, Role: "active", State: "READY", Priority: 200, Epoch: 1795000000000, Active: "oslo-1", Since: durationpb.New(2 * time.Hour)},
+			{Vpc: "blue", Vni: 200, Role: "standby", State: "NOTREADY", Reasons: []string{"the link of port site1 is down"}, Priority: 100, Epoch: 1795000000001, Losses: 1},
+		},
+		Members: []*sluicev1.ClusterMember{{Name: "oslo-2", Live: true, Heard: durationpb.New(40 * time.Millisecond), Vpcs: []*sluicev1.MemberVPC{
+			{Vpc: "red", State: "READY", Priority: 100}, {Vpc: "blue", State: "READY", Active: true, Priority: 200},
+		}}, {Name: "oslo-3", Heard: durationpb.New(90 * time.Second), Vpcs: []*sluicev1.MemberVPC{
+			{Vpc: "red", State: "DOWN", Priority: 50}, {Vpc: "blue", State: "DOWN", Priority: 50},
+		}}},
+		Remote: []*sluicev1.RemoteVPC{{Cluster: "bergen", Vpc: "red", Active: "bergen-2", Epoch: 1795000000007, Before: "bergen-1"}, {Cluster: "bergen", Vpc: "blue"}},
+	}, nil
+}
+
 func (f fixture) Counters(_ context.Context, r *sluicev1.CountersRequest) (*sluicev1.CountersResponse, error) {
 	worker := uint32(0)
 	all := []*sluicev1.Counter{
@@ -211,6 +227,10 @@ func (f fixture) Apply(_ context.Context, r *sluicev1.ApplyRequest) (*sluicev1.A
 		answer.Problems = append(answer.Problems, &sluicev1.Problem{Line: uint32(p.Line), Column: uint32(p.Column), Path: p.Path, Message: p.Message})
 	}
 	return answer, nil
+}
+
+func (fixture) MoveVPC(context.Context, *sluicev1.MoveVPCRequest) (*sluicev1.MoveVPCResponse, error) {
+	return &sluicev1.MoveVPCResponse{}, nil
 }
 
 func (f fixture) Reload(context.Context, *sluicev1.ReloadRequest) (*sluicev1.ReloadResponse, error) {

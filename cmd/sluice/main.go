@@ -95,7 +95,7 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: groupLocal, Title: "Run and prepare:"},
 	)
 	root.AddCommand(
-		newStatus(), newPeers(), newVPCs(), newRoutes(), newHosts(), newBGP(), newACL(), newCounters(), newCapture(), newTrace(),
+		newStatus(), newPeers(), newVPCs(), newRoutes(), newHosts(), newBGP(), newCluster(), newACL(), newCounters(), newCapture(), newTrace(),
 		newApply(), newReload(), newDrain(), newUndrain(),
 		newRun(), newCleanup(), newCheck(), newKey(), newDemo(), newBench(), newVersion(),
 	)

@@ -112,6 +112,10 @@ func TestTablesLookAsTheyShould(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cluster, err := f.Cluster(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	acls, err := f.ACL(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -135,6 +139,7 @@ func TestTablesLookAsTheyShould(t *testing.T) {
 		"hosts":    func(w io.Writer) error { return hostTable(hosts.GetHosts()).write(w) },
 		"bgp":      func(w io.Writer) error { return writeBGP(w, bgp, false) },
 		"bgproute": func(w io.Writer) error { return writeBGP(w, bgp, true) },
+		"cluster":  func(w io.Writer) error { return writeCluster(w, cluster) },
 		"acl":      func(w io.Writer) error { return aclTable(acls.GetAcls()).write(w) },
 		"counters": func(w io.Writer) error { return counterTable(counters, false).write(w) },
 		"rates":    func(w io.Writer) error { return rateTable(counters, later, false).write(w) },

@@ -42,6 +42,7 @@ func Assess(s *sluicev1.StatusResponse, now time.Time) {
 	}
 	s.Problems = append(s.Problems, s.GetHostProblems()...)
 	s.Problems = append(s.Problems, s.GetBgpProblems()...)
+	s.Problems = append(s.Problems, s.GetClusterProblems()...)
 	if text := s.GetConfig().GetLastError(); text != "" {
 		s.Problems = append(s.Problems, "configuration: the last change was refused, the one before is in force: "+text)
 	}

@@ -42,10 +42,12 @@ type Backend interface {
 	Routes(context.Context, *sluicev1.RoutesRequest) (*sluicev1.RoutesResponse, error)
 	Hosts(context.Context, *sluicev1.HostsRequest) (*sluicev1.HostsResponse, error)
 	BGP(context.Context, *sluicev1.BGPRequest) (*sluicev1.BGPResponse, error)
+	Cluster(context.Context, *sluicev1.ClusterRequest) (*sluicev1.ClusterResponse, error)
 	ACL(context.Context, *sluicev1.ACLRequest) (*sluicev1.ACLResponse, error)
 	Counters(context.Context, *sluicev1.CountersRequest) (*sluicev1.CountersResponse, error)
 	Capture(context.Context, *sluicev1.CaptureRequest, *connect.ServerStream[sluicev1.CaptureResponse]) error
 	Trace(context.Context, *sluicev1.TraceRequest) (*sluicev1.TraceResponse, error)
+	MoveVPC(context.Context, *sluicev1.MoveVPCRequest) (*sluicev1.MoveVPCResponse, error)
 	Apply(context.Context, *sluicev1.ApplyRequest) (*sluicev1.ApplyResponse, error)
 	Reload(context.Context, *sluicev1.ReloadRequest) (*sluicev1.ReloadResponse, error)
 	Drain(context.Context, *sluicev1.DrainRequest) (*sluicev1.DrainResponse, error)

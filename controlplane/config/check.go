@@ -59,6 +59,7 @@ func (c *checker) run() {
 	c.checkBGP()
 	c.checkEVPN()
 	c.checkDrain()
+	c.checkCluster()
 	c.absolutePath("api.socket", c.API.Socket)
 	if len(c.API.Socket) > maxSocketPath {
 		c.add("api.socket", "has %d bytes: the kernel takes at most %d", len(c.API.Socket), maxSocketPath)

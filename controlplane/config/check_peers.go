@@ -20,6 +20,10 @@ func (c *checker) checkPeers() {
 				names[p.Name] = path
 			}
 		}
+		if len(p.VPCs) == 0 && !c.isMember(p) {
+			c.add(path+".vpcs", "is required, unless the peer is a member of our cluster")
+		}
+		c.checkPeerCluster(p, path)
 		if p.Encryption == EncryptionNone {
 			c.checkDirect(p, path, endpoints)
 			c.checkLimits(path+".limits", &p.Limits)
@@ -51,6 +55,9 @@ func (c *checker) checkPeers() {
 		c.checkTunnelFamilies(p, path)
 		c.checkProbe(path+".probe", &p.Probe)
 		c.checkPaths(i, endpoints)
+		if p.Cluster != "" {
+			c.needsTunnel(p, path, "is required: members of a cluster tell what they are active for inside the tunnel")
+		}
 	}
 }
 

@@ -60,6 +60,9 @@ type Config struct {
 	// Routes that are exchanged with the site's routers. Without neighbours nothing is.
 	BGP BGP `yaml:"bgp"`
 
+	// The gateways of this site, when there are several: who is active for which VPC.
+	Cluster Cluster `yaml:"cluster"`
+
 	// How the gateway goes out of use without losing a packet.
 	Drain Drain `yaml:"drain"`
 
@@ -412,6 +415,12 @@ type Peer struct {
 	// a VPC other than the default one.
 	TunnelAddresses []netip.Addr `yaml:"tunnelAddresses,omitempty" jsonschema:"maxItems=2"`
 
+	// Name of the cluster that the peer is a member of, the same for all gateways of a
+	// site. A VPC that its gateways do not share but hand over is then routed to the one
+	// that has the latest claim to it, and taken from no other; and this gateway votes
+	// if they ask it as a witness. Needs tunnel addresses.
+	Cluster string `yaml:"cluster,omitempty" jsonschema:"example=bergen"`
+
 	// How it is found out whether the peer is alive. Both need tunnel addresses.
 	Probe Probe `yaml:"probe"`
 
@@ -434,8 +443,9 @@ type Peer struct {
 	// packets.
 	Limits Limits `yaml:"limits,omitempty"`
 
-	// The VPCs that this peer carries, with its prefixes in each.
-	VPCs []PeerVPC `yaml:"vpcs" jsonschema:"required,minItems=1"`
+	// The VPCs that this peer carries, with its prefixes in each. Required, unless it
+	// is a member of this site's `cluster`.
+	VPCs []PeerVPC `yaml:"vpcs,omitempty"`
 }
 
 // PeerVPC is a VPC as one peer carries it.

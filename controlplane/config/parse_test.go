@@ -109,7 +109,7 @@ func TestConfigurationsBuiltInGoAreChecked(t *testing.T) {
 	}
 	c.Workers, c.Peers = 99, []Peer{{Name: "bergen-1"}}
 	want := `peers[0].publicKey: is required, unless encryption is none
-peers[0].vpcs: is required
+peers[0].vpcs: is required, unless the peer is a member of our cluster
 workers: must be 1 to 64, not 99`
 	if err := c.Check(); err == nil || err.Error() != want {
 		t.Errorf("Check = %v, want\n%s", err, want)

@@ -89,7 +89,7 @@ func (c *compiler) amendVPC(v *relay.VPC, site *siteTable, list []routing.Change
 		}
 		if _, inside := site.authorised.LookupPrefixLPM(change.Prefix); inside {
 			var ok bool
-			if route, ok = c.amendRemote(site, change, have); !ok {
+			if route, ok = c.amendRemote(v.Name, site, change, have); !ok {
 				return nil
 			}
 		} else if learns || ofGateways(change.NextHops) {

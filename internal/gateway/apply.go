@@ -71,6 +71,7 @@ func (g *Gateway) update() error {
 	}
 	g.learner.SetAttachments(p.learned)
 	g.watchPeers()
+	g.setCluster()
 	g.probePeers()
 	if err := g.setState(p); err != nil {
 		return err

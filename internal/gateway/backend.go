@@ -60,6 +60,7 @@ func (g *Gateway) Status(ctx context.Context, _ *sluicev1.StatusRequest) (*sluic
 	s.Limits = g.limits(v)
 	s.HostProblems = g.learner.Problems()
 	s.BgpProblems = bgpProblems(g.bgp.router.Status(ctx, false))
+	s.ClusterProblems = clusterProblems(g.clusterStatus())
 	api.Assess(s, now)
 	return s, nil
 }

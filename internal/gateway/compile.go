@@ -20,7 +20,8 @@ type peerRef struct {
 	id        uint32
 	wireguard *wireguard.Peer // nil: encryption none
 	use       use
-	addresses []netip.Addr // outer, as configured, resolved or learned; none while unknown
+	addresses []netip.Addr   // outer, as configured, resolved or learned; none while unknown
+	claims    map[string]use // by VPC: what other gateways of its site make of it
 }
 
 // plan is what a configuration means on the interfaces that are there.
@@ -35,7 +36,7 @@ type plan struct {
 	site    map[string]*siteTable
 	amended int // deliveries that were added since everything was compiled
 	// gateways are the peers that routes from BGP may lead to, by tunnel address.
-	gateways map[netip.Addr]member
+	gateways map[netip.Addr]remoteGateway
 }
 
 type deliveryInfo struct {
@@ -191,7 +192,7 @@ func (c *compiler) peerTable() {
 			entry.Direct = c.direct(peer, ref.id)
 		}
 		for _, v := range peer.VPCs {
-			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, use: ref.use, prefixes: v.Prefixes,
+			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, use: max(ref.use, ref.claims[v.Name]), prefixes: v.Prefixes,
 				allowed: v.AllowedPrefixes, direct: peer.Encryption == config.EncryptionNone})
 			if vni, ok := vnis[v.Name]; ok && v.VNI != vni {
 				entry.VPCs = append(entry.VPCs, relay.PeerVPC{VNI: vni, RemoteVNI: v.VNI})

@@ -100,13 +100,24 @@ func (g *Gateway) deadPeers() map[string]bool {
 	return dead
 }
 
+// remoteGateway is a peer that a route of a gateway may lead to.
+type remoteGateway struct {
+	id     uint32
+	use    use
+	claims map[string]use // by VPC: what other gateways of its site leave to it
+}
+
+func (r *remoteGateway) in(vpc string) member {
+	return member{id: r.id, use: max(r.use, r.claims[vpc])}
+}
+
 // gatewayHops are the peers that routes of gateways lead to, by NextHop.Addr.
 func (c *compiler) gatewayHops() {
-	c.plan.gateways = make(map[netip.Addr]member)
+	c.plan.gateways = make(map[netip.Addr]remoteGateway)
 	for i := range c.cfg.Peers {
 		p := &c.cfg.Peers[i]
 		if ref, ok := c.peers[p.Name]; ok && len(p.TunnelAddresses) > 0 {
-			c.plan.gateways[p.TunnelAddresses[0]] = member{id: ref.id, use: ref.use}
+			c.plan.gateways[p.TunnelAddresses[0]] = remoteGateway{id: ref.id, use: ref.use, claims: ref.claims}
 		}
 	}
 }
@@ -139,11 +150,12 @@ func (c *compiler) gatewayRoutes(vpc *config.VPC, remote map[netip.Prefix][]memb
 		}
 		alive := false
 		for _, hop := range nextHops {
-			m, known := c.plan.gateways[hop.Addr]
+			gateway, known := c.plan.gateways[hop.Addr]
+			m := gateway.in(vpc.Name)
 			if known && !slices.ContainsFunc(remote[p], func(other member) bool { return other.id == m.id }) {
 				remote[p] = append(remote[p], m)
 			}
-			alive = alive || known && m.use != dead
+			alive = alive || known && m.use < dead
 		}
 		if alive && table.hides(p) {
 			divert(p)
@@ -168,21 +180,22 @@ func (t *siteTable) hides(p netip.Prefix) bool {
 }
 
 // amendRemote is amendVPC for a prefix that peers may announce; false means that everything must be compiled.
-func (c *compiler) amendRemote(table *siteTable, change routing.Change, have *fib.Route) (fib.Route, bool) {
+func (c *compiler) amendRemote(vpc string, table *siteTable, change routing.Change, have *fib.Route) (fib.Route, bool) {
 	route := fib.Route{Prefix: change.Prefix}
 	if len(change.NextHops) > 0 && !ofGateways(change.NextHops) || have != nil && have.NextHops[0].Kind == fib.Local ||
 		table.configured.Get(change.Prefix) || table.hides(change.Prefix) {
 		return route, false
 	}
-	for _, m := range c.plan.gateways {
-		if m.use == elsewhere { // there are spare routes
+	for _, gateway := range c.plan.gateways {
+		if gateway.in(vpc).use == elsewhere { // there are spare routes
 			return route, false
 		}
 	}
 	for _, hop := range change.NextHops {
 		next := fib.NextHop{Kind: fib.Remote}
-		m, known := c.plan.gateways[hop.Addr]
-		if next.ID = m.id; known && m.use != dead && !slices.Contains(route.NextHops, next) {
+		gateway, known := c.plan.gateways[hop.Addr]
+		m := gateway.in(vpc)
+		if next.ID = m.id; known && m.use < dead && !slices.Contains(route.NextHops, next) {
 			route.NextHops = append(route.NextHops, next)
 		}
 	}

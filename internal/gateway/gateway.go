@@ -55,6 +55,7 @@ type Gateway struct {
 	learner *hosts.Learner
 	alive   *liveness.Prober
 	bgp     bgp
+	ha      ha
 	prober  *pathmtu.Prober
 	umems   []*afxdp.UMEM // by worker
 
@@ -70,8 +71,9 @@ type Gateway struct {
 	nextRevision uint64
 	numbers      *routeNumbers
 	forwarding   *forwarding
-	pinned       bool      // the program can stay attached without us
-	listener     *listener // nil: could not be opened yet
+	held         map[floating]int // addresses that move with the active gateway, and how often they were announced
+	pinned       bool             // the program can stay attached without us
+	listener     *listener        // nil: could not be opened yet
 	drain        drain
 	joining      joining
 	silent       context.CancelFunc // nil: we do not stop as soon as the drain is silent
@@ -103,6 +105,7 @@ func New(o Options) (*Gateway, error) {
 		peers:      make(map[string]*peer),
 		numbers:    newRouteNumbers(),
 		forwarding: newForwarding(),
+		held:       make(map[floating]int),
 		ports:      make(map[string]*port),
 		changed:    make(chan struct{}, 1),
 		lives:      make(chan struct{}, 1),
@@ -163,6 +166,9 @@ func (g *Gateway) open(data []byte) (err error) {
 		return err
 	}
 	if err := g.newProber(); err != nil {
+		return err
+	}
+	if err := g.newHA(); err != nil {
 		return err
 	}
 	g.started = time.Now()
@@ -234,6 +240,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Go(func() error { return named("path MTU", g.prober.Run(running)) })
 	group.Go(func() error { return named("api", api.Serve(running, listener, g, g.log)) })
 	group.Go(func() error { return named("liveness", g.alive.Run(running)) })
+	group.Go(func() error { return named("cluster", g.runCluster(running)) })
 	group.Go(func() error { return named("metrics", g.serveMetrics(running, metrics)) })
 
 	g.expectHops()
@@ -248,6 +255,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 	g.loop(ctx, running)
 	g.drainToStop(running)
+	g.resign()
 
 	g.stopping.Store(true)
 	notifySystemd("STOPPING=1")
@@ -281,9 +289,10 @@ func named(part string, err error) error {
 
 // loop is the life of the assembly: every event ends in reconcile.
 func (g *Gateway) loop(ctx, running context.Context) {
-	retry, hops := time.NewTicker(retryInterval), time.NewTicker(hopInterval)
+	retry, hops, hold := time.NewTicker(retryInterval), time.NewTicker(hopInterval), time.NewTicker(holdInterval)
 	defer retry.Stop()
 	defer hops.Stop()
+	defer hold.Stop()
 	var refresh <-chan time.Time // when changed neighbours are to be looked at
 	links := g.links             // a change since the plan was made is news
 	for {
@@ -309,6 +318,10 @@ func (g *Gateway) loop(ctx, running context.Context) {
 			g.keepDrain()
 		case <-g.joining.ticks():
 			g.keepJoining()
+		case <-g.ha.changed:
+			g.applyRoles()
+		case <-hold.C:
+			g.holdAddresses()
 		case <-refresh:
 			refresh = nil
 			g.refreshHops()

@@ -78,6 +78,9 @@ func (metrics) Describe(out chan<- *prometheus.Desc) {
 		portUpDesc, portPacketsDesc, portBytesDesc, umemDesc} {
 		out <- d
 	}
+	for _, d := range clusterDescs {
+		out <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -96,6 +99,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	c.vpcs(m.g)
 	c.bgp(m.g.bgp.router.Status(ctx, false).Neighbours)
+	c.cluster(m.g.clusterStatus(), m.g.view.Load().cfg.Gateway)
 	c.workers(m.g)
 }
 

@@ -174,7 +174,7 @@ func (g *Gateway) peerRefs() map[string]peerRef {
 	refs := make(map[string]peerRef, len(g.peers))
 	for name, p := range g.peers {
 		ref := p.peerRef
-		ref.addresses, ref.use = p.addresses(), g.useOf(p)
+		ref.addresses, ref.use, ref.claims = p.addresses(), g.useOf(p), g.ha.roles.Load().claims[name]
 		refs[name] = ref
 	}
 	return refs

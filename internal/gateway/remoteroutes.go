@@ -17,11 +17,17 @@ type use uint8
 const (
 	useful    use = iota
 	elsewhere     // it asks us to send through another: the last resort
-	dead          // it answers no probes any more: never
+	dead          // it answers no probes any more, or has handed the VPC over: never
+	fenced        // another gateway of its site is active: never, and nothing is taken from it either
 )
 
+func (u use) String() string {
+	return [...]string{"next hop", "last resort", "none; what it still sends is taken", "none: another gateway of its site is active, or none is"}[u]
+}
+
 // remoteRoutes adds the peers' prefixes to hops, with the best of those that have each as next hops. Those that are worse
-// may still be the source of what comes from it (relay.VPC.Spare): they learn, and notice, at another time than we do.
+// may still be the source of what comes from it (relay.VPC.Spare): they learn, and notice, at another time than we do. Not so
+// a gateway that another of its site has taken a VPC over from: it may not know.
 func (c *compiler) remoteRoutes(vpc *config.VPC, out *relay.VPC, hops map[netip.Prefix][]fib.NextHop) {
 	remote := make(map[netip.Prefix][]member)
 	for _, m := range c.members[vpc.Name] {
@@ -36,19 +42,20 @@ func (c *compiler) remoteRoutes(vpc *config.VPC, out *relay.VPC, hops map[netip.
 	c.gatewayRoutes(vpc, remote)
 	var spare []fib.Route
 	for p, members := range remote {
-		best := dead
+		best := fenced
 		for _, m := range members {
 			best = min(best, m.use)
 		}
-		if best == dead {
+		if best >= dead {
 			continue
 		}
 		var left []fib.NextHop
 		for _, m := range members {
 			hop := fib.NextHop{Kind: fib.Remote, ID: m.id}
-			if m.use == best {
+			switch {
+			case m.use == best:
 				hops[p] = append(hops[p], hop)
-			} else {
+			case m.use != fenced:
 				left = append(left, hop)
 			}
 		}

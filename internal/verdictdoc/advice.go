@@ -51,18 +51,19 @@ var advice = map[string]string{
 	"drop_direct_stranger": "Somebody who is no peer with `encryption: none` sends to the port of such peers. If it should be one, check its address; else filter the port in front of the gateway.",
 
 	// Workers: good.
-	"to_peer":     nothing,
-	"to_direct":   "Nothing, if the link to that peer is your own (`docs/direct.md`).",
-	"to_site":     nothing,
-	"handshake":   nothing,
-	"keepalive":   nothing,
-	"answered":    nothing,
-	"heard":       nothing,
-	"originated":  nothing,
-	"engine_sent": nothing,
-	"echo_heard":  nothing,
-	"to_kernel":   nothing,
-	"kernel_sent": nothing,
+	"to_peer":       nothing,
+	"to_direct":     "Nothing, if the link to that peer is your own (`docs/direct.md`).",
+	"to_site":       nothing,
+	"handshake":     nothing,
+	"keepalive":     nothing,
+	"answered":      nothing,
+	"heard":         nothing,
+	"originated":    nothing,
+	"engine_sent":   nothing,
+	"echo_heard":    nothing,
+	"message_heard": nothing,
+	"to_kernel":     nothing,
+	"kernel_sent":   nothing,
 
 	// Workers: the frame.
 	"multi_buffer":   "Lower the port's MTU to at most what Sluice takes, or, when it comes in bursts, add workers.",
@@ -127,6 +128,7 @@ var advice = map[string]string{
 	"too_big":            "A few for each new flow: path MTU discovery at work. Steadily: the sender's firewall eats ICMP; lower its MTU to what `sluice trace` tells.",
 	"echo_limited":       "The peer's host or gateway floods us with pings: stop them there.",
 	"echo_lost":          "The host has no time for the gateway's control goroutines: give it more CPUs, or fewer workers.",
+	"message_lost":       "The host has no time for the gateway's control goroutines: give it more CPUs, or fewer workers. If the host has time, a peer sends far too many.",
 
 	// Workers: on the way out.
 	"no_peer":               "A moment after a peer was removed: nothing.",

@@ -710,6 +710,8 @@ type StatusResponse struct {
 	Limits []*Limit `protobuf:"bytes,41,rep,name=limits,proto3" json:"limits,omitempty"`
 	// What is wrong with BGP, one sentence each.
 	BgpProblems []string `protobuf:"bytes,42,rep,name=bgp_problems,json=bgpProblems,proto3" json:"bgp_problems,omitempty"`
+	// What is wrong with the site's cluster, one sentence each.
+	ClusterProblems []string `protobuf:"bytes,60,rep,name=cluster_problems,json=clusterProblems,proto3" json:"cluster_problems,omitempty"`
 	// What is worth knowing and no problem, one sentence each.
 	Notes []string `protobuf:"bytes,45,rep,name=notes,proto3" json:"notes,omitempty"`
 	// The device by which the gateway's own kernel speaks inside the tunnels; unset
@@ -873,6 +875,13 @@ func (x *StatusResponse) GetLimits() []*Limit {
 func (x *StatusResponse) GetBgpProblems() []string {
 	if x != nil {
 		return x.BgpProblems
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetClusterProblems() []string {
+	if x != nil {
+		return x.ClusterProblems
 	}
 	return nil
 }
@@ -4504,6 +4513,584 @@ func (x *TracedFrame) GetData() []byte {
 	return nil
 }
 
+type ClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterRequest) Reset() {
+	*x = ClusterRequest{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterRequest) ProtoMessage() {}
+
+func (x *ClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterRequest.ProtoReflect.Descriptor instead.
+func (*ClusterRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43}
+}
+
+type ClusterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether this gateway is a member of a cluster.
+	Enabled bool `protobuf:"varint,1,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// How long a grant of the voters holds.
+	Lease *durationpb.Duration `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	// automatic or manual.
+	Failback string `protobuf:"bytes,3,opt,name=failback,proto3" json:"failback,omitempty"`
+	// All VPCs, those too that the gateways of the site share.
+	Vpcs []*ClusterVPC `protobuf:"bytes,4,rep,name=vpcs,proto3" json:"vpcs,omitempty"`
+	// The other gateways of this site.
+	Members []*ClusterMember `protobuf:"bytes,5,rep,name=members,proto3" json:"members,omitempty"`
+	// Peers of other sites that vote.
+	Witnesses []string `protobuf:"bytes,6,rep,name=witnesses,proto3" json:"witnesses,omitempty"`
+	// What gateways of other sites' clusters claim.
+	Remote []*RemoteVPC `protobuf:"bytes,7,rep,name=remote,proto3" json:"remote,omitempty"`
+	// Messages that were not understood, or came from peers that have no business with us.
+	Refused       uint64 `protobuf:"varint,8,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterResponse) Reset() {
+	*x = ClusterResponse{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterResponse) ProtoMessage() {}
+
+func (x *ClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterResponse.ProtoReflect.Descriptor instead.
+func (*ClusterResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ClusterResponse) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *ClusterResponse) GetLease() *durationpb.Duration {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *ClusterResponse) GetFailback() string {
+	if x != nil {
+		return x.Failback
+	}
+	return ""
+}
+
+func (x *ClusterResponse) GetVpcs() []*ClusterVPC {
+	if x != nil {
+		return x.Vpcs
+	}
+	return nil
+}
+
+func (x *ClusterResponse) GetMembers() []*ClusterMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *ClusterResponse) GetWitnesses() []string {
+	if x != nil {
+		return x.Witnesses
+	}
+	return nil
+}
+
+func (x *ClusterResponse) GetRemote() []*RemoteVPC {
+	if x != nil {
+		return x.Remote
+	}
+	return nil
+}
+
+func (x *ClusterResponse) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+// ClusterVPC is this gateway's part in a VPC.
+type ClusterVPC struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vpc   string                 `protobuf:"bytes,1,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	Vni   uint32                 `protobuf:"varint,2,opt,name=vni,proto3" json:"vni,omitempty"`
+	// active, standby, candidate or leaving; sharing where all gateways that are READY carry it.
+	Role string `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	// READY or NOTREADY.
+	State string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	// Why it is NOTREADY, one sentence each.
+	Reasons  []string `protobuf:"bytes,5,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	Priority uint32   `protobuf:"varint,6,opt,name=priority,proto3" json:"priority,omitempty"`
+	// Number of the claim.
+	Epoch uint64 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Name of the gateway that is active, this one or a member; empty: none that we hear of.
+	Active string `protobuf:"bytes,8,opt,name=active,proto3" json:"active,omitempty"`
+	// How long this gateway is active; unset when it is not.
+	Since *durationpb.Duration `protobuf:"bytes,9,opt,name=since,proto3" json:"since,omitempty"`
+	// How often it was active and the voters could no longer be reached.
+	Losses uint64 `protobuf:"varint,10,opt,name=losses,proto3" json:"losses,omitempty"`
+	// Addresses that move with the active gateway.
+	Addresses     []string `protobuf:"bytes,11,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterVPC) Reset() {
+	*x = ClusterVPC{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterVPC) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterVPC) ProtoMessage() {}
+
+func (x *ClusterVPC) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterVPC.ProtoReflect.Descriptor instead.
+func (*ClusterVPC) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ClusterVPC) GetVpc() string {
+	if x != nil {
+		return x.Vpc
+	}
+	return ""
+}
+
+func (x *ClusterVPC) GetVni() uint32 {
+	if x != nil {
+		return x.Vni
+	}
+	return 0
+}
+
+func (x *ClusterVPC) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *ClusterVPC) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ClusterVPC) GetReasons() []string {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *ClusterVPC) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *ClusterVPC) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ClusterVPC) GetActive() string {
+	if x != nil {
+		return x.Active
+	}
+	return ""
+}
+
+func (x *ClusterVPC) GetSince() *durationpb.Duration {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ClusterVPC) GetLosses() uint64 {
+	if x != nil {
+		return x.Losses
+	}
+	return 0
+}
+
+func (x *ClusterVPC) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+// ClusterMember is another gateway of this site.
+type ClusterMember struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether it is heard; a member that is not is DOWN.
+	Live bool `protobuf:"varint,2,opt,name=live,proto3" json:"live,omitempty"`
+	// When it was heard last, as age; unset: never.
+	Heard         *durationpb.Duration `protobuf:"bytes,3,opt,name=heard,proto3" json:"heard,omitempty"`
+	Vpcs          []*MemberVPC         `protobuf:"bytes,4,rep,name=vpcs,proto3" json:"vpcs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterMember) Reset() {
+	*x = ClusterMember{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterMember) ProtoMessage() {}
+
+func (x *ClusterMember) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
+func (*ClusterMember) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ClusterMember) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ClusterMember) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
+func (x *ClusterMember) GetHeard() *durationpb.Duration {
+	if x != nil {
+		return x.Heard
+	}
+	return nil
+}
+
+func (x *ClusterMember) GetVpcs() []*MemberVPC {
+	if x != nil {
+		return x.Vpcs
+	}
+	return nil
+}
+
+// MemberVPC is what a member says of a VPC.
+type MemberVPC struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vpc   string                 `protobuf:"bytes,1,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	// READY, NOTREADY or DOWN.
+	State         string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Active        bool   `protobuf:"varint,3,opt,name=active,proto3" json:"active,omitempty"`
+	Priority      uint32 `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberVPC) Reset() {
+	*x = MemberVPC{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberVPC) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberVPC) ProtoMessage() {}
+
+func (x *MemberVPC) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberVPC.ProtoReflect.Descriptor instead.
+func (*MemberVPC) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *MemberVPC) GetVpc() string {
+	if x != nil {
+		return x.Vpc
+	}
+	return ""
+}
+
+func (x *MemberVPC) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *MemberVPC) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *MemberVPC) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+// RemoteVPC is a VPC that one gateway at a time of another site is active for.
+type RemoteVPC struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the cluster.
+	Cluster string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Vpc     string `protobuf:"bytes,2,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	// Name of the peer that is active; empty: none.
+	Active string `protobuf:"bytes,3,opt,name=active,proto3" json:"active,omitempty"`
+	Epoch  uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Name of the peer that has handed over and whose packets are still taken.
+	Before        string `protobuf:"bytes,5,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoteVPC) Reset() {
+	*x = RemoteVPC{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoteVPC) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoteVPC) ProtoMessage() {}
+
+func (x *RemoteVPC) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoteVPC.ProtoReflect.Descriptor instead.
+func (*RemoteVPC) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *RemoteVPC) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *RemoteVPC) GetVpc() string {
+	if x != nil {
+		return x.Vpc
+	}
+	return ""
+}
+
+func (x *RemoteVPC) GetActive() string {
+	if x != nil {
+		return x.Active
+	}
+	return ""
+}
+
+func (x *RemoteVPC) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *RemoteVPC) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+type MoveVPCRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vpc           string                 `protobuf:"bytes,1,opt,name=vpc,proto3" json:"vpc,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveVPCRequest) Reset() {
+	*x = MoveVPCRequest{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveVPCRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveVPCRequest) ProtoMessage() {}
+
+func (x *MoveVPCRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveVPCRequest.ProtoReflect.Descriptor instead.
+func (*MoveVPCRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *MoveVPCRequest) GetVpc() string {
+	if x != nil {
+		return x.Vpc
+	}
+	return ""
+}
+
+type MoveVPCResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveVPCResponse) Reset() {
+	*x = MoveVPCResponse{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveVPCResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveVPCResponse) ProtoMessage() {}
+
+func (x *MoveVPCResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveVPCResponse.ProtoReflect.Descriptor instead.
+func (*MoveVPCResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{50}
+}
+
 // Problem is one thing that is wrong with a configuration.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4520,7 +5107,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4532,7 +5119,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4545,7 +5132,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Problem) GetLine() uint32 {
@@ -4590,7 +5177,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4602,7 +5189,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4615,7 +5202,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{44}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ApplyRequest) GetConfig() []byte {
@@ -4653,7 +5240,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4665,7 +5252,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4678,7 +5265,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{45}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ApplyResponse) GetProblems() []*Problem {
@@ -4710,7 +5297,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4722,7 +5309,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4735,7 +5322,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{46}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{54}
 }
 
 type ReloadResponse struct {
@@ -4752,7 +5339,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4764,7 +5351,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4777,7 +5364,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{47}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ReloadResponse) GetProblems() []*Problem {
@@ -4809,7 +5396,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4821,7 +5408,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4834,7 +5421,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{48}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{56}
 }
 
 type DrainResponse struct {
@@ -4845,7 +5432,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4857,7 +5444,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4870,7 +5457,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{49}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{57}
 }
 
 type UndrainRequest struct {
@@ -4881,7 +5468,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4893,7 +5480,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4906,7 +5493,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{50}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{58}
 }
 
 type UndrainResponse struct {
@@ -4917,7 +5504,7 @@ type UndrainResponse struct {
 
 func (x *UndrainResponse) Reset() {
 	*x = UndrainResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[51]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4929,7 +5516,7 @@ func (x *UndrainResponse) String() string {
 func (*UndrainResponse) ProtoMessage() {}
 
 func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[51]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4942,7 +5529,7 @@ func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainResponse.ProtoReflect.Descriptor instead.
 func (*UndrainResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{51}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{59}
 }
 
 var File_sluice_v1_sluice_proto protoreflect.FileDescriptor
@@ -4950,7 +5537,7 @@ var File_sluice_v1_sluice_proto protoreflect.FileDescriptor
 const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\n" +
 	"\x16sluice/v1/sluice.proto\x12\tsluice.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rStatusRequest\"\xf7\x05\n" +
+	"\rStatusRequest\"\xa2\x06\n" +
 	"\x0eStatusResponse\x12\x12\n" +
 	"\x04site\x18\x01 \x01(\tR\x04site\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x12\x18\n" +
@@ -4973,7 +5560,8 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"routeCount\x12#\n" +
 	"\rhost_problems\x18( \x03(\tR\fhostProblems\x12(\n" +
 	"\x06limits\x18) \x03(\v2\x10.sluice.v1.LimitR\x06limits\x12!\n" +
-	"\fbgp_problems\x18* \x03(\tR\vbgpProblems\x12\x14\n" +
+	"\fbgp_problems\x18* \x03(\tR\vbgpProblems\x12)\n" +
+	"\x10cluster_problems\x18< \x03(\tR\x0fclusterProblems\x12\x14\n" +
 	"\x05notes\x18- \x03(\tR\x05notes\x12$\n" +
 	"\x03tun\x18, \x01(\v2\x12.sluice.v1.TunPortR\x03tun\x12&\n" +
 	"\x05drain\x18. \x01(\v2\x10.sluice.v1.DrainR\x05drain\"\xc4\x01\n" +
@@ -5300,7 +5888,50 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"5\n" +
 	"\vTracedFrame\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"c\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x10\n" +
+	"\x0eClusterRequest\"\xbd\x02\n" +
+	"\x0fClusterResponse\x12\x18\n" +
+	"\aenabled\x18\x01 \x01(\bR\aenabled\x12/\n" +
+	"\x05lease\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12\x1a\n" +
+	"\bfailback\x18\x03 \x01(\tR\bfailback\x12)\n" +
+	"\x04vpcs\x18\x04 \x03(\v2\x15.sluice.v1.ClusterVPCR\x04vpcs\x122\n" +
+	"\amembers\x18\x05 \x03(\v2\x18.sluice.v1.ClusterMemberR\amembers\x12\x1c\n" +
+	"\twitnesses\x18\x06 \x03(\tR\twitnesses\x12,\n" +
+	"\x06remote\x18\a \x03(\v2\x14.sluice.v1.RemoteVPCR\x06remote\x12\x18\n" +
+	"\arefused\x18\b \x01(\x04R\arefused\"\xa5\x02\n" +
+	"\n" +
+	"ClusterVPC\x12\x10\n" +
+	"\x03vpc\x18\x01 \x01(\tR\x03vpc\x12\x10\n" +
+	"\x03vni\x18\x02 \x01(\rR\x03vni\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x18\n" +
+	"\areasons\x18\x05 \x03(\tR\areasons\x12\x1a\n" +
+	"\bpriority\x18\x06 \x01(\rR\bpriority\x12\x14\n" +
+	"\x05epoch\x18\a \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06active\x18\b \x01(\tR\x06active\x12/\n" +
+	"\x05since\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05since\x12\x16\n" +
+	"\x06losses\x18\n" +
+	" \x01(\x04R\x06losses\x12\x1c\n" +
+	"\taddresses\x18\v \x03(\tR\taddresses\"\x92\x01\n" +
+	"\rClusterMember\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04live\x18\x02 \x01(\bR\x04live\x12/\n" +
+	"\x05heard\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05heard\x12(\n" +
+	"\x04vpcs\x18\x04 \x03(\v2\x14.sluice.v1.MemberVPCR\x04vpcs\"g\n" +
+	"\tMemberVPC\x12\x10\n" +
+	"\x03vpc\x18\x01 \x01(\tR\x03vpc\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
+	"\x06active\x18\x03 \x01(\bR\x06active\x12\x1a\n" +
+	"\bpriority\x18\x04 \x01(\rR\bpriority\"}\n" +
+	"\tRemoteVPC\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x10\n" +
+	"\x03vpc\x18\x02 \x01(\tR\x03vpc\x12\x16\n" +
+	"\x06active\x18\x03 \x01(\tR\x06active\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06before\x18\x05 \x01(\tR\x06before\"\"\n" +
+	"\x0eMoveVPCRequest\x12\x10\n" +
+	"\x03vpc\x18\x01 \x01(\tR\x03vpc\"\x11\n" +
+	"\x0fMoveVPCResponse\"c\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04line\x18\x01 \x01(\rR\x04line\x12\x16\n" +
 	"\x06column\x18\x02 \x01(\rR\x06column\x12\x12\n" +
@@ -5387,18 +6018,20 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x13CAPTURE_STAGE_PLAIN\x10\x03\x12\x18\n" +
 	"\x14CAPTURE_STAGE_SEALED\x10\x04\x12\x19\n" +
 	"\x15CAPTURE_STAGE_TO_SITE\x10\x05\x12\x19\n" +
-	"\x15CAPTURE_STAGE_DROPPED\x10\x062\x96\a\n" +
+	"\x15CAPTURE_STAGE_DROPPED\x10\x062\x9f\b\n" +
 	"\x0eGatewayService\x12B\n" +
 	"\x06Status\x12\x18.sluice.v1.StatusRequest\x1a\x19.sluice.v1.StatusResponse\"\x03\x90\x02\x01\x12?\n" +
 	"\x05Peers\x12\x17.sluice.v1.PeersRequest\x1a\x18.sluice.v1.PeersResponse\"\x03\x90\x02\x01\x12<\n" +
 	"\x04VPCs\x12\x16.sluice.v1.VPCsRequest\x1a\x17.sluice.v1.VPCsResponse\"\x03\x90\x02\x01\x12B\n" +
 	"\x06Routes\x12\x18.sluice.v1.RoutesRequest\x1a\x19.sluice.v1.RoutesResponse\"\x03\x90\x02\x01\x12?\n" +
 	"\x05Hosts\x12\x17.sluice.v1.HostsRequest\x1a\x18.sluice.v1.HostsResponse\"\x03\x90\x02\x01\x129\n" +
-	"\x03BGP\x12\x15.sluice.v1.BGPRequest\x1a\x16.sluice.v1.BGPResponse\"\x03\x90\x02\x01\x129\n" +
+	"\x03BGP\x12\x15.sluice.v1.BGPRequest\x1a\x16.sluice.v1.BGPResponse\"\x03\x90\x02\x01\x12E\n" +
+	"\aCluster\x12\x19.sluice.v1.ClusterRequest\x1a\x1a.sluice.v1.ClusterResponse\"\x03\x90\x02\x01\x129\n" +
 	"\x03ACL\x12\x15.sluice.v1.ACLRequest\x1a\x16.sluice.v1.ACLResponse\"\x03\x90\x02\x01\x12H\n" +
 	"\bCounters\x12\x1a.sluice.v1.CountersRequest\x1a\x1b.sluice.v1.CountersResponse\"\x03\x90\x02\x01\x12B\n" +
 	"\aCapture\x12\x19.sluice.v1.CaptureRequest\x1a\x1a.sluice.v1.CaptureResponse0\x01\x12?\n" +
-	"\x05Trace\x12\x17.sluice.v1.TraceRequest\x1a\x18.sluice.v1.TraceResponse\"\x03\x90\x02\x01\x12:\n" +
+	"\x05Trace\x12\x17.sluice.v1.TraceRequest\x1a\x18.sluice.v1.TraceResponse\"\x03\x90\x02\x01\x12@\n" +
+	"\aMoveVPC\x12\x19.sluice.v1.MoveVPCRequest\x1a\x1a.sluice.v1.MoveVPCResponse\x12:\n" +
 	"\x05Apply\x12\x17.sluice.v1.ApplyRequest\x1a\x18.sluice.v1.ApplyResponse\x12=\n" +
 	"\x06Reload\x12\x18.sluice.v1.ReloadRequest\x1a\x19.sluice.v1.ReloadResponse\x12:\n" +
 	"\x05Drain\x12\x17.sluice.v1.DrainRequest\x1a\x18.sluice.v1.DrainResponse\x12@\n" +
@@ -5417,7 +6050,7 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
 	(DrainPhase)(0),               // 1: sluice.v1.DrainPhase
@@ -5472,22 +6105,30 @@ var file_sluice_v1_sluice_proto_goTypes = []any{
 	(*TraceResponse)(nil),         // 50: sluice.v1.TraceResponse
 	(*TraceStep)(nil),             // 51: sluice.v1.TraceStep
 	(*TracedFrame)(nil),           // 52: sluice.v1.TracedFrame
-	(*Problem)(nil),               // 53: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 54: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 55: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 56: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 57: sluice.v1.ReloadResponse
-	(*DrainRequest)(nil),          // 58: sluice.v1.DrainRequest
-	(*DrainResponse)(nil),         // 59: sluice.v1.DrainResponse
-	(*UndrainRequest)(nil),        // 60: sluice.v1.UndrainRequest
-	(*UndrainResponse)(nil),       // 61: sluice.v1.UndrainResponse
-	nil,                           // 62: sluice.v1.BGPNeighbour.RefusedEntry
-	(*timestamppb.Timestamp)(nil), // 63: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 64: google.protobuf.Duration
+	(*ClusterRequest)(nil),        // 53: sluice.v1.ClusterRequest
+	(*ClusterResponse)(nil),       // 54: sluice.v1.ClusterResponse
+	(*ClusterVPC)(nil),            // 55: sluice.v1.ClusterVPC
+	(*ClusterMember)(nil),         // 56: sluice.v1.ClusterMember
+	(*MemberVPC)(nil),             // 57: sluice.v1.MemberVPC
+	(*RemoteVPC)(nil),             // 58: sluice.v1.RemoteVPC
+	(*MoveVPCRequest)(nil),        // 59: sluice.v1.MoveVPCRequest
+	(*MoveVPCResponse)(nil),       // 60: sluice.v1.MoveVPCResponse
+	(*Problem)(nil),               // 61: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 62: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 63: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 64: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 65: sluice.v1.ReloadResponse
+	(*DrainRequest)(nil),          // 66: sluice.v1.DrainRequest
+	(*DrainResponse)(nil),         // 67: sluice.v1.DrainResponse
+	(*UndrainRequest)(nil),        // 68: sluice.v1.UndrainRequest
+	(*UndrainResponse)(nil),       // 69: sluice.v1.UndrainResponse
+	nil,                           // 70: sluice.v1.BGPNeighbour.RefusedEntry
+	(*timestamppb.Timestamp)(nil), // 71: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 72: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	63, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	64, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	71, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	72, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
 	17, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
 	20, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
@@ -5496,25 +6137,25 @@ var file_sluice_v1_sluice_proto_depIdxs = []int32{
 	13, // 7: sluice.v1.StatusResponse.tun:type_name -> sluice.v1.TunPort
 	12, // 8: sluice.v1.StatusResponse.drain:type_name -> sluice.v1.Drain
 	1,  // 9: sluice.v1.Drain.phase:type_name -> sluice.v1.DrainPhase
-	64, // 10: sluice.v1.Drain.since:type_name -> google.protobuf.Duration
-	64, // 11: sluice.v1.Drain.quiet:type_name -> google.protobuf.Duration
+	72, // 10: sluice.v1.Drain.since:type_name -> google.protobuf.Duration
+	72, // 11: sluice.v1.Drain.quiet:type_name -> google.protobuf.Duration
 	15, // 12: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
-	63, // 13: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	63, // 14: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	71, // 13: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	71, // 14: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
 	20, // 15: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
 	2,  // 16: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	63, // 17: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	64, // 18: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	64, // 19: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	71, // 17: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	72, // 18: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	72, // 19: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
 	23, // 20: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
 	3,  // 21: sluice.v1.Peer.mtu_state:type_name -> sluice.v1.MTUState
 	22, // 22: sluice.v1.Peer.liveness:type_name -> sluice.v1.Liveness
 	21, // 23: sluice.v1.Peer.paths:type_name -> sluice.v1.Path
 	22, // 24: sluice.v1.Path.liveness:type_name -> sluice.v1.Liveness
 	4,  // 25: sluice.v1.Liveness.state:type_name -> sluice.v1.LiveState
-	64, // 26: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
-	64, // 27: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
-	64, // 28: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
+	72, // 26: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
+	72, // 27: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
+	72, // 28: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
 	26, // 29: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
 	27, // 30: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
 	30, // 31: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
@@ -5523,63 +6164,74 @@ var file_sluice_v1_sluice_proto_depIdxs = []int32{
 	35, // 34: sluice.v1.BGPResponse.neighbours:type_name -> sluice.v1.BGPNeighbour
 	36, // 35: sluice.v1.BGPResponse.received:type_name -> sluice.v1.BGPRoute
 	36, // 36: sluice.v1.BGPResponse.announced:type_name -> sluice.v1.BGPRoute
-	64, // 37: sluice.v1.BGPNeighbour.since:type_name -> google.protobuf.Duration
-	62, // 38: sluice.v1.BGPNeighbour.refused:type_name -> sluice.v1.BGPNeighbour.RefusedEntry
-	64, // 39: sluice.v1.BGPNeighbour.hold_time:type_name -> google.protobuf.Duration
+	72, // 37: sluice.v1.BGPNeighbour.since:type_name -> google.protobuf.Duration
+	70, // 38: sluice.v1.BGPNeighbour.refused:type_name -> sluice.v1.BGPNeighbour.RefusedEntry
+	72, // 39: sluice.v1.BGPNeighbour.hold_time:type_name -> google.protobuf.Duration
 	39, // 40: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
 	6,  // 41: sluice.v1.Host.state:type_name -> sluice.v1.HostState
 	7,  // 42: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
-	64, // 43: sluice.v1.Host.since:type_name -> google.protobuf.Duration
-	64, // 44: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	72, // 43: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	72, // 44: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
 	41, // 45: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
 	42, // 46: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
-	63, // 47: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	71, // 47: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
 	45, // 48: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
 	8,  // 49: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
 	9,  // 50: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
-	64, // 51: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
+	72, // 51: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
 	48, // 52: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
-	63, // 53: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
+	71, // 53: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
 	9,  // 54: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
 	51, // 55: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
 	52, // 56: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
-	53, // 57: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	16, // 58: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	53, // 59: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	16, // 60: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	10, // 61: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	18, // 62: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	24, // 63: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	28, // 64: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	32, // 65: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
-	33, // 66: sluice.v1.GatewayService.BGP:input_type -> sluice.v1.BGPRequest
-	37, // 67: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
-	43, // 68: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	46, // 69: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
-	49, // 70: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
-	54, // 71: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	56, // 72: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	58, // 73: sluice.v1.GatewayService.Drain:input_type -> sluice.v1.DrainRequest
-	60, // 74: sluice.v1.GatewayService.Undrain:input_type -> sluice.v1.UndrainRequest
-	11, // 75: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	19, // 76: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	25, // 77: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	29, // 78: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	38, // 79: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
-	34, // 80: sluice.v1.GatewayService.BGP:output_type -> sluice.v1.BGPResponse
-	40, // 81: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
-	44, // 82: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	47, // 83: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
-	50, // 84: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
-	55, // 85: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	57, // 86: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	59, // 87: sluice.v1.GatewayService.Drain:output_type -> sluice.v1.DrainResponse
-	61, // 88: sluice.v1.GatewayService.Undrain:output_type -> sluice.v1.UndrainResponse
-	75, // [75:89] is the sub-list for method output_type
-	61, // [61:75] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	72, // 57: sluice.v1.ClusterResponse.lease:type_name -> google.protobuf.Duration
+	55, // 58: sluice.v1.ClusterResponse.vpcs:type_name -> sluice.v1.ClusterVPC
+	56, // 59: sluice.v1.ClusterResponse.members:type_name -> sluice.v1.ClusterMember
+	58, // 60: sluice.v1.ClusterResponse.remote:type_name -> sluice.v1.RemoteVPC
+	72, // 61: sluice.v1.ClusterVPC.since:type_name -> google.protobuf.Duration
+	72, // 62: sluice.v1.ClusterMember.heard:type_name -> google.protobuf.Duration
+	57, // 63: sluice.v1.ClusterMember.vpcs:type_name -> sluice.v1.MemberVPC
+	61, // 64: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	16, // 65: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	61, // 66: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	16, // 67: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	10, // 68: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	18, // 69: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	24, // 70: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	28, // 71: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	32, // 72: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	33, // 73: sluice.v1.GatewayService.BGP:input_type -> sluice.v1.BGPRequest
+	53, // 74: sluice.v1.GatewayService.Cluster:input_type -> sluice.v1.ClusterRequest
+	37, // 75: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
+	43, // 76: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	46, // 77: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
+	49, // 78: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
+	59, // 79: sluice.v1.GatewayService.MoveVPC:input_type -> sluice.v1.MoveVPCRequest
+	62, // 80: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	64, // 81: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	66, // 82: sluice.v1.GatewayService.Drain:input_type -> sluice.v1.DrainRequest
+	68, // 83: sluice.v1.GatewayService.Undrain:input_type -> sluice.v1.UndrainRequest
+	11, // 84: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	19, // 85: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	25, // 86: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	29, // 87: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	38, // 88: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	34, // 89: sluice.v1.GatewayService.BGP:output_type -> sluice.v1.BGPResponse
+	54, // 90: sluice.v1.GatewayService.Cluster:output_type -> sluice.v1.ClusterResponse
+	40, // 91: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
+	44, // 92: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	47, // 93: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
+	50, // 94: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
+	60, // 95: sluice.v1.GatewayService.MoveVPC:output_type -> sluice.v1.MoveVPCResponse
+	63, // 96: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	65, // 97: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	67, // 98: sluice.v1.GatewayService.Drain:output_type -> sluice.v1.DrainResponse
+	69, // 99: sluice.v1.GatewayService.Undrain:output_type -> sluice.v1.UndrainResponse
+	84, // [84:100] is the sub-list for method output_type
+	68, // [68:84] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -5594,7 +6246,7 @@ func file_sluice_v1_sluice_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
 			NumEnums:      10,
-			NumMessages:   53,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

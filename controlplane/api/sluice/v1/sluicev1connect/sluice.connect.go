@@ -48,6 +48,8 @@ const (
 	GatewayServiceHostsProcedure = "/sluice.v1.GatewayService/Hosts"
 	// GatewayServiceBGPProcedure is the fully-qualified name of the GatewayService's BGP RPC.
 	GatewayServiceBGPProcedure = "/sluice.v1.GatewayService/BGP"
+	// GatewayServiceClusterProcedure is the fully-qualified name of the GatewayService's Cluster RPC.
+	GatewayServiceClusterProcedure = "/sluice.v1.GatewayService/Cluster"
 	// GatewayServiceACLProcedure is the fully-qualified name of the GatewayService's ACL RPC.
 	GatewayServiceACLProcedure = "/sluice.v1.GatewayService/ACL"
 	// GatewayServiceCountersProcedure is the fully-qualified name of the GatewayService's Counters RPC.
@@ -56,6 +58,8 @@ const (
 	GatewayServiceCaptureProcedure = "/sluice.v1.GatewayService/Capture"
 	// GatewayServiceTraceProcedure is the fully-qualified name of the GatewayService's Trace RPC.
 	GatewayServiceTraceProcedure = "/sluice.v1.GatewayService/Trace"
+	// GatewayServiceMoveVPCProcedure is the fully-qualified name of the GatewayService's MoveVPC RPC.
+	GatewayServiceMoveVPCProcedure = "/sluice.v1.GatewayService/MoveVPC"
 	// GatewayServiceApplyProcedure is the fully-qualified name of the GatewayService's Apply RPC.
 	GatewayServiceApplyProcedure = "/sluice.v1.GatewayService/Apply"
 	// GatewayServiceReloadProcedure is the fully-qualified name of the GatewayService's Reload RPC.
@@ -80,6 +84,8 @@ type GatewayServiceClient interface {
 	Hosts(context.Context, *v1.HostsRequest) (*v1.HostsResponse, error)
 	// BGP lists the routers that we speak with, and on request the routes between us.
 	BGP(context.Context, *v1.BGPRequest) (*v1.BGPResponse, error)
+	// Cluster says which gateway is active for which VPC, here and at other sites.
+	Cluster(context.Context, *v1.ClusterRequest) (*v1.ClusterResponse, error)
 	// ACL lists the rules of access lists and how often each has matched.
 	ACL(context.Context, *v1.ACLRequest) (*v1.ACLResponse, error)
 	// Counters lists every counter of every part, zero or not.
@@ -91,6 +97,8 @@ type GatewayServiceClient interface {
 	Capture(context.Context, *v1.CaptureRequest) (*connect.ServerStreamForClient[v1.CaptureResponse], error)
 	// Trace says what would become of a packet, step by step, without sending it.
 	Trace(context.Context, *v1.TraceRequest) (*v1.TraceResponse, error)
+	// MoveVPC has a VPC handed over that the gateway is active for.
+	MoveVPC(context.Context, *v1.MoveVPCRequest) (*v1.MoveVPCResponse, error)
 	// Apply puts a configuration into force and writes it to the gateway's
 	// configuration file, if it has no problem; otherwise nothing changes.
 	Apply(context.Context, *v1.ApplyRequest) (*v1.ApplyResponse, error)
@@ -156,6 +164,13 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		cluster: connect.NewClient[v1.ClusterRequest, v1.ClusterResponse](
+			httpClient,
+			baseURL+GatewayServiceClusterProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("Cluster")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		aCL: connect.NewClient[v1.ACLRequest, v1.ACLResponse](
 			httpClient,
 			baseURL+GatewayServiceACLProcedure,
@@ -181,6 +196,12 @@ func NewGatewayServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			baseURL+GatewayServiceTraceProcedure,
 			connect.WithSchema(gatewayServiceMethods.ByName("Trace")),
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		moveVPC: connect.NewClient[v1.MoveVPCRequest, v1.MoveVPCResponse](
+			httpClient,
+			baseURL+GatewayServiceMoveVPCProcedure,
+			connect.WithSchema(gatewayServiceMethods.ByName("MoveVPC")),
 			connect.WithClientOptions(opts...),
 		),
 		apply: connect.NewClient[v1.ApplyRequest, v1.ApplyResponse](
@@ -218,10 +239,12 @@ type gatewayServiceClient struct {
 	routes   *connect.Client[v1.RoutesRequest, v1.RoutesResponse]
 	hosts    *connect.Client[v1.HostsRequest, v1.HostsResponse]
 	bGP      *connect.Client[v1.BGPRequest, v1.BGPResponse]
+	cluster  *connect.Client[v1.ClusterRequest, v1.ClusterResponse]
 	aCL      *connect.Client[v1.ACLRequest, v1.ACLResponse]
 	counters *connect.Client[v1.CountersRequest, v1.CountersResponse]
 	capture  *connect.Client[v1.CaptureRequest, v1.CaptureResponse]
 	trace    *connect.Client[v1.TraceRequest, v1.TraceResponse]
+	moveVPC  *connect.Client[v1.MoveVPCRequest, v1.MoveVPCResponse]
 	apply    *connect.Client[v1.ApplyRequest, v1.ApplyResponse]
 	reload   *connect.Client[v1.ReloadRequest, v1.ReloadResponse]
 	drain    *connect.Client[v1.DrainRequest, v1.DrainResponse]
@@ -282,6 +305,15 @@ func (c *gatewayServiceClient) BGP(ctx context.Context, req *v1.BGPRequest) (*v1
 	return nil, err
 }
 
+// Cluster calls sluice.v1.GatewayService.Cluster.
+func (c *gatewayServiceClient) Cluster(ctx context.Context, req *v1.ClusterRequest) (*v1.ClusterResponse, error) {
+	response, err := c.cluster.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ACL calls sluice.v1.GatewayService.ACL.
 func (c *gatewayServiceClient) ACL(ctx context.Context, req *v1.ACLRequest) (*v1.ACLResponse, error) {
 	response, err := c.aCL.CallUnary(ctx, connect.NewRequest(req))
@@ -308,6 +340,15 @@ func (c *gatewayServiceClient) Capture(ctx context.Context, req *v1.CaptureReque
 // Trace calls sluice.v1.GatewayService.Trace.
 func (c *gatewayServiceClient) Trace(ctx context.Context, req *v1.TraceRequest) (*v1.TraceResponse, error) {
 	response, err := c.trace.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// MoveVPC calls sluice.v1.GatewayService.MoveVPC.
+func (c *gatewayServiceClient) MoveVPC(ctx context.Context, req *v1.MoveVPCRequest) (*v1.MoveVPCResponse, error) {
+	response, err := c.moveVPC.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -364,6 +405,8 @@ type GatewayServiceHandler interface {
 	Hosts(context.Context, *v1.HostsRequest) (*v1.HostsResponse, error)
 	// BGP lists the routers that we speak with, and on request the routes between us.
 	BGP(context.Context, *v1.BGPRequest) (*v1.BGPResponse, error)
+	// Cluster says which gateway is active for which VPC, here and at other sites.
+	Cluster(context.Context, *v1.ClusterRequest) (*v1.ClusterResponse, error)
 	// ACL lists the rules of access lists and how often each has matched.
 	ACL(context.Context, *v1.ACLRequest) (*v1.ACLResponse, error)
 	// Counters lists every counter of every part, zero or not.
@@ -375,6 +418,8 @@ type GatewayServiceHandler interface {
 	Capture(context.Context, *v1.CaptureRequest, *connect.ServerStream[v1.CaptureResponse]) error
 	// Trace says what would become of a packet, step by step, without sending it.
 	Trace(context.Context, *v1.TraceRequest) (*v1.TraceResponse, error)
+	// MoveVPC has a VPC handed over that the gateway is active for.
+	MoveVPC(context.Context, *v1.MoveVPCRequest) (*v1.MoveVPCResponse, error)
 	// Apply puts a configuration into force and writes it to the gateway's
 	// configuration file, if it has no problem; otherwise nothing changes.
 	Apply(context.Context, *v1.ApplyRequest) (*v1.ApplyResponse, error)
@@ -436,6 +481,13 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	gatewayServiceClusterHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceClusterProcedure,
+		svc.Cluster,
+		connect.WithSchema(gatewayServiceMethods.ByName("Cluster")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	gatewayServiceACLHandler := connect.NewUnaryHandlerSimple(
 		GatewayServiceACLProcedure,
 		svc.ACL,
@@ -461,6 +513,12 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 		svc.Trace,
 		connect.WithSchema(gatewayServiceMethods.ByName("Trace")),
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	gatewayServiceMoveVPCHandler := connect.NewUnaryHandlerSimple(
+		GatewayServiceMoveVPCProcedure,
+		svc.MoveVPC,
+		connect.WithSchema(gatewayServiceMethods.ByName("MoveVPC")),
 		connect.WithHandlerOptions(opts...),
 	)
 	gatewayServiceApplyHandler := connect.NewUnaryHandlerSimple(
@@ -501,6 +559,8 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceHostsHandler.ServeHTTP(w, r)
 		case GatewayServiceBGPProcedure:
 			gatewayServiceBGPHandler.ServeHTTP(w, r)
+		case GatewayServiceClusterProcedure:
+			gatewayServiceClusterHandler.ServeHTTP(w, r)
 		case GatewayServiceACLProcedure:
 			gatewayServiceACLHandler.ServeHTTP(w, r)
 		case GatewayServiceCountersProcedure:
@@ -509,6 +569,8 @@ func NewGatewayServiceHandler(svc GatewayServiceHandler, opts ...connect.Handler
 			gatewayServiceCaptureHandler.ServeHTTP(w, r)
 		case GatewayServiceTraceProcedure:
 			gatewayServiceTraceHandler.ServeHTTP(w, r)
+		case GatewayServiceMoveVPCProcedure:
+			gatewayServiceMoveVPCHandler.ServeHTTP(w, r)
 		case GatewayServiceApplyProcedure:
 			gatewayServiceApplyHandler.ServeHTTP(w, r)
 		case GatewayServiceReloadProcedure:
@@ -550,6 +612,10 @@ func (UnimplementedGatewayServiceHandler) BGP(context.Context, *v1.BGPRequest) (
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.BGP is not implemented"))
 }
 
+func (UnimplementedGatewayServiceHandler) Cluster(context.Context, *v1.ClusterRequest) (*v1.ClusterResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.Cluster is not implemented"))
+}
+
 func (UnimplementedGatewayServiceHandler) ACL(context.Context, *v1.ACLRequest) (*v1.ACLResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.ACL is not implemented"))
 }
@@ -564,6 +630,10 @@ func (UnimplementedGatewayServiceHandler) Capture(context.Context, *v1.CaptureRe
 
 func (UnimplementedGatewayServiceHandler) Trace(context.Context, *v1.TraceRequest) (*v1.TraceResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.Trace is not implemented"))
+}
+
+func (UnimplementedGatewayServiceHandler) MoveVPC(context.Context, *v1.MoveVPCRequest) (*v1.MoveVPCResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.v1.GatewayService.MoveVPC is not implemented"))
 }
 
 func (UnimplementedGatewayServiceHandler) Apply(context.Context, *v1.ApplyRequest) (*v1.ApplyResponse, error) {

@@ -1,0 +1,241 @@
+package gateway_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
+	"github.com/sluicegw/sluice/internal/netnstest"
+	"github.com/sluicegw/sluice/internal/testenv"
+	"github.com/sluicegw/sluice/relay/wireguard"
+)
+
+// pair is a site with two gateways behind one router, and another site with one:
+//
+//	host - router - switch = gateway 1, gateway 3 ~ WAN switch ~ gateway 2 - host
+type pair struct {
+	scope *netnstest.Scope
+	host  *netnstest.Host
+	tor   *netnstest.Host
+	frr   *netnstest.FRR
+	links [2]*netnstest.Link // the switch's, to gateways 1 and 3
+	gates [2]*site           // 1 and 3
+	far   *site              // 2
+}
+
+// bfdInterval is that of BFD in these tests. GoBGP takes a router for dead that, as RFC 5880 section 6.8.3 has it, sends
+// once a second until the session is up, when three intervals are less; it then needs several attempts, and a minute at
+// worst. SLUICE_BFD=100ms shows the loss that BFD allows for at best.
+func bfdInterval(t testing.TB) time.Duration {
+	text := os.Getenv("SLUICE_BFD")
+	if text == "" {
+		return 400 * time.Millisecond
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatalf("SLUICE_BFD: %v", err)
+	}
+	return d
+}
+
+// pairFRR is the router of two gateways: it shares flows between them, and BFD tells it who is dead.
+const pairFRR = `
+router bgp 65101
+ bgp router-id 10.1.0.1
+ no bgp ebgp-requires-policy
+ neighbor 172.20.0.1 remote-as 65001
+ neighbor 172.20.0.1 timers connect 1
+ neighbor 172.20.0.1 bfd 3 %[1]d %[1]d
+ neighbor 172.20.0.3 remote-as 65001
+ neighbor 172.20.0.3 timers connect 1
+ neighbor 172.20.0.3 bfd 3 %[1]d %[1]d
+ address-family ipv4 unicast
+  network 10.1.0.0/24
+  maximum-paths 4
+ exit-address-family
+`
+
+// newPair builds it; cluster, unless it is empty, is the cluster's VPCs in the configuration of the two gateways. Nothing runs yet but
+// the router.
+func newPair(t testing.TB, cluster string) *pair {
+	t.Helper()
+	testenv.RequireRoot(t)
+	netnstest.RequireRouters(t)
+	p := &pair{scope: netnstest.New(t)}
+	p.host, p.tor = p.scope.NewHost("host1"), p.scope.NewHost("tor1")
+	p.scope.Connect(
+		netnstest.End{Host: p.host, Name: "eth0", Addrs: netnstest.Prefixes("10.1.0.10/24")},
+		netnstest.End{Host: p.tor, Name: "host0", Addrs: netnstest.Prefixes("10.1.0.1/24")},
+	)
+	p.host.Route(netip.Prefix{}, netip.MustParseAddr("10.1.0.1"))
+	p.tor.Sysctl("net.ipv4.fib_multipath_hash_policy", "1") // by ports, too
+	lan := p.scope.NewHost("lan")
+	ports := lan.NewBridge("br0")
+	p.scope.Connect(
+		netnstest.End{Host: lan, Name: "tor", Bridge: ports},
+		netnstest.End{Host: p.tor, Name: "gw0", Addrs: netnstest.Prefixes("172.20.0.2/24")},
+	)
+	wan := p.scope.NewHost("wan")
+	bridge := wan.NewBridge("br0")
+	gate := func(n int) *site {
+		s := &site{number: n, gateway: p.scope.NewHost(fmt.Sprint("gw", n)), dir: t.TempDir()}
+		_, s.wan = p.scope.Connect(
+			netnstest.End{Host: wan, Name: fmt.Sprint("gw", n), Bridge: bridge},
+			netnstest.End{Host: s.gateway, Name: "wan0", Addrs: netnstest.Prefixes(fmt.Sprintf("198.51.100.%d/24", n))},
+		)
+		var err error
+		if s.key, err = wireguard.NewPrivateKey(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.key.WriteFile(filepath.Join(s.dir, "wg.key")); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	p.gates, p.far = [2]*site{gate(1), gate(3)}, gate(2)
+	for i, s := range p.gates {
+		s.host = p.host
+		p.links[i], s.inside = p.scope.Connect(
+			netnstest.End{Host: lan, Name: fmt.Sprint("gw", s.number), Bridge: ports},
+			netnstest.End{Host: s.gateway, Name: "site0", Addrs: netnstest.Prefixes(fmt.Sprintf("172.20.0.%d/24", s.number))},
+		)
+	}
+	p.far.host = p.scope.NewHost("host2")
+	_, p.far.inside = p.scope.Connect(
+		netnstest.End{Host: p.far.host, Name: "eth0", Addrs: netnstest.Prefixes("10.2.0.10/24")},
+		netnstest.End{Host: p.far.gateway, Name: "site0", Addrs: netnstest.Prefixes("10.2.0.1/24")},
+	)
+	p.far.host.Route(netip.Prefix{}, netip.MustParseAddr("10.2.0.1"))
+	for i, s := range p.gates {
+		p.write(t, s, `  - name: default
+    attachments: [{type: routed, port: site0}]
+`, p.peer(p.far, "", "10.2.0.0/16"), p.member(p.gates[1-i], cluster), fmt.Sprintf(`bgp:
+  asn: 65001
+  routerID: 10.255.0.%[1]d
+  policies: [{name: all, rules: [{}]}]
+  neighbours:
+    - {name: tor, port: site0, address: 172.20.0.2, asn: 65101, import: all, export: all, connectRetry: 1s, bfd: {interval: %[2]v, multiplier: 3}}
+`, s.number, bfdInterval(t)), clusterText(p.gates[1-i], cluster, 200-i))
+	}
+	p.write(t, p.far, `  - name: default
+    attachments: [{type: routed, port: site0, prefixes: [10.2.0.0/24]}]
+`, p.peer(p.gates[0], "    cluster: site1\n", "10.1.0.0/16"), p.peer(p.gates[1], "    cluster: site1\n", "10.1.0.0/16"))
+	p.frr = p.tor.StartFRR(fmt.Sprintf(pairFRR, bfdInterval(t).Milliseconds()), "")
+	return p
+}
+
+// peer is another gateway in a configuration; more is said about it, and without prefixes it has no VPCs.
+func (p *pair) peer(s *site, more string, prefixes string) string {
+	text := fmt.Sprintf("  - name: gw%d\n    publicKey: %s\n    endpoint: %s:51820\n    tunnelAddresses: [%v]\n%s",
+		s.number, s.key.PublicKey(), s.outer(), s.tunnel4(), more)
+	if prefixes != "" {
+		text += fmt.Sprintf("    vpcs: [{name: default, prefixes: [%s]}]\n", prefixes)
+	}
+	return text
+}
+
+// write writes a configuration: the peers come first in rest.
+func (p *pair) write(t testing.TB, s *site, vpcs string, rest ...string) {
+	t.Helper()
+	text := fmt.Sprintf(`site: site%[1]d
+gateway: gw%[1]d
+ports: [{name: site0}, {name: wan0}]
+wireguard:
+  keyFile: %[2]s/wg.key
+  tunnelAddresses: [%[3]v]
+api:
+  socket: %[4]s
+vpcs:
+%[5]speers:
+%[6]s`, s.number, s.dir, s.tunnel4(), s.socket(), vpcs, strings.Join(rest, ""))
+	if err := os.WriteFile(s.config(), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ways waits until the router sends to so many gateways.
+func (p *pair) ways(t testing.TB, want int) {
+	t.Helper()
+	var out []byte
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		out, _ = p.tor.Command(t.Context(), "ip", "route", "show", "10.2.0.0/16").CombinedOutput()
+		if strings.Count(string(out), "via 172.20.") == want {
+			return
+		}
+	}
+	said, err := p.frr.Do(t.Context(), "show bgp summary", "show bgp ipv4 unicast", "show bfd peers brief", "show interface brief")
+	t.Fatalf("the router has not %d ways: %s\n%s %v", want, out, said, err)
+}
+
+// member is the other gateway of a cluster in a configuration.
+func (p *pair) member(other *site, cluster string) string {
+	if cluster == "" {
+		return ""
+	}
+	return p.peer(other, "", "")
+}
+
+// clusterText is what one gateway's configuration says of the cluster; %[1]d in it is the priority.
+func clusterText(other *site, cluster string, priority int) string {
+	if cluster == "" {
+		return ""
+	}
+	return fmt.Sprintf("cluster:\n  members: [gw%d]\n  witnesses: [gw2]\n  holdDown: 3s\n%s", other.number, fmt.Sprintf(cluster, priority))
+}
+
+// Two gateways share a site's flows in both directions. One dies: its flows are lost for as long as BFD and the probes take
+// to notice, and generously 700 ms more here, and nothing of the other's.
+func TestTwoGatewaysShareASiteAndOneDies(t *testing.T) {
+	p := newPair(t, "")
+	for _, s := range []*site{p.gates[0], p.gates[1], p.far} {
+		s.start(t)
+	}
+	f := newFlowTest(t, [2]*netnstest.Host{p.host, p.far.host}, [2]netip.Addr{netip.MustParseAddr("10.1.0.10"), netip.MustParseAddr("10.2.0.10")})
+	f.observe(t, "gw1", p.links[0])
+	f.observe(t, "gw3", p.links[1])
+	whole := func() {
+		p.ways(t, 2)
+		for _, s := range p.gates {
+			p.far.waitLive(t, fmt.Sprint("gw", s.number), sluicev1.LiveState_LIVE_STATE_UP)
+			s.waitLive(t, "gw2", sluicev1.LiveState_LIVE_STATE_UP)
+		}
+		f.settles(t)
+	}
+	whole()
+	dying := p.gates[0]
+	signal := func(s syscall.Signal) func() {
+		return func() { _ = dying.process.Process.Signal(s) }
+	}
+	for _, c := range []struct {
+		name      string
+		die, live func()
+	}{
+		{"frozen", signal(syscall.SIGSTOP), signal(syscall.SIGCONT)},
+		{"cut off from the site", func() { dying.inside.SetUp(false) }, func() { dying.inside.SetUp(true) }},
+		{"killed", signal(syscall.SIGKILL), func() { <-dying.process.Done(); dying.start(t) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := f.run(t, 5*time.Second, c.die)
+			flows, lost, worst := r.of("gw1")
+			others, lostOthers, _ := r.of("gw3")
+			t.Logf("%d flows of the dead gateway lost %d packets, the worst of them %v; %d of the other lost %d", flows, lost, worst, others, lostOthers)
+			if flows < 20 || others < 20 || flows+others != 2*f.flows {
+				t.Errorf("%d flows are the dead gateway's, %d the other's: it should be about half of %d", flows, others, 2*f.flows)
+			}
+			if worst > 3*bfdInterval(t)+700*time.Millisecond {
+				t.Errorf("a flow lost %v", worst)
+			}
+			if lostOthers > 0 {
+				t.Errorf("%d packets of the other gateway's flows were lost", lostOthers)
+			}
+			c.live()
+			whole()
+		})
+	}
+}
