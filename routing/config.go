@@ -3,6 +3,8 @@ package routing
 import (
 	"net/netip"
 	"time"
+
+	"github.com/sluicegw/sluice/routing/bfd"
 )
 
 // Config is everything that a Router does. Set takes the whole of it, and owns it from then on.
@@ -88,19 +90,11 @@ type Neighbour struct {
 	// is how long after that they are kept, as last resort.
 	Restart, LongLived time.Duration
 	// BFD (RFC 5880) watches the router; nil: does not.
-	BFD *BFD
+	BFD *bfd.Session
 	// Client (RFC 4456): this gateway is told what the others announce, and they what it does. Reflector: it tells us so.
 	// NextHops are those that a client's routes may have.
 	Client, Reflector bool
 	NextHops          []netip.Addr
-}
-
-// BFD is how a neighbour's life is watched.
-type BFD struct {
-	// Interval of our packets, and the most that we let the router's be apart.
-	Interval time.Duration
-	// Multiplier: after so many intervals without a packet the router is down.
-	Multiplier uint8
 }
 
 // ASNRange is First to Last, both included.

@@ -26,7 +26,7 @@ func (s *speaker) addNeighbour(ctx context.Context, n *Neighbour) error {
 	group := &api.PeerGroup{
 		Conf:   &api.PeerGroupConf{PeerGroupName: n.Name, PeerAsn: peer.Conf.PeerAsn, AuthPassword: n.Password.text},
 		Timers: peer.Timers, Transport: peer.Transport, AfiSafis: peer.AfiSafis, GracefulRestart: peer.GracefulRestart,
-		TtlSecurity: peer.TtlSecurity, Bfd: peer.Bfd,
+		TtlSecurity: peer.TtlSecurity,
 	}
 	if err := s.server.AddPeerGroup(ctx, &api.AddPeerGroupRequest{PeerGroup: group}); err != nil {
 		return err
@@ -73,13 +73,6 @@ func (s *speaker) peer(n *Neighbour) *api.Peer {
 	}
 	if n.Client {
 		p.RouteReflector = &api.RouteReflector{RouteReflectorClient: true}
-	}
-	if n.BFD != nil {
-		interval := uint32(n.BFD.Interval / time.Microsecond)
-		p.Bfd = &api.BfdPeerConfig{
-			Enabled: true, DesiredMinimumTxInterval: interval, RequiredMinimumReceive: interval,
-			DetectionMultiplier: uint32(n.BFD.Multiplier),
-		}
 	}
 	return p
 }

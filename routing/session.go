@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -20,6 +21,7 @@ type session struct {
 	state     State
 	since     time.Time        // of the state
 	lastError string           // why the last session ended
+	failed    string           // why we are about to end it
 	overLimit bool             // it had announced more prefixes than it may
 	ended     uint64           // established sessions that have ended
 	told      uint8            // families that it has told everything of, bits as in families
@@ -113,8 +115,10 @@ func (s *speaker) peerChanged(ev *apiutil.WatchEventMessage_PeerEvent, at time.T
 	was := peer.state
 	peer.state, peer.since, peer.limited = state, at, false
 	if text := disconnectText(&ev.Peer.State); text != "" && state == Idle {
-		peer.lastError = text
+		peer.lastError = cmp.Or(peer.failed, text)
+		peer.failed = ""
 	}
+	s.setWatched()
 	log := r.log.With("neighbour", peer.neighbour.Name, "address", address, "vpc", s.port.VPC, "port", s.port.Name)
 	switch {
 	case state == Established:

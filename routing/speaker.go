@@ -13,6 +13,8 @@ import (
 	"github.com/osrg/gobgp/v4/pkg/apiutil"
 	"github.com/osrg/gobgp/v4/pkg/config/oc"
 	"github.com/osrg/gobgp/v4/pkg/server"
+
+	"github.com/sluicegw/sluice/routing/bfd"
 )
 
 // bgpPort is where everybody listens (RFC 4271 section 8).
@@ -28,6 +30,7 @@ type speaker struct {
 	stopped   context.CancelFunc
 	exporter  exporter
 	reflector reflector
+	watcher   *bfd.Watcher // nil: no neighbour has BFD
 
 	// Guarded by Router.mu.
 	rib        *rib
@@ -168,7 +171,7 @@ func (s *speaker) setNeighbours(ctx context.Context, want []Neighbour) error {
 			errs = append(errs, fmt.Errorf("neighbour %s: %w", name, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.watchRouters())...)
 }
 
 // sameSession says whether two differ in nothing but policy.
@@ -234,6 +237,7 @@ func (s *speaker) endOfRIB(eor *apiutil.Path) {
 // close ends all sessions, and forgets what they told us.
 func (s *speaker) close() {
 	s.stopped()
+	s.stopWatching()
 	s.server.Stop()
 	s.router.mu.Lock()
 	defer s.router.mu.Unlock()

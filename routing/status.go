@@ -44,7 +44,7 @@ type NeighbourStatus struct {
 }
 
 // Status reads the state of everything, in the order of VPC, port, name and address. Only with counters is GoBGP asked
-// (Advertised, UpdatesIn and UpdatesOut, Hold, BFD), which takes longer the more routes there are.
+// (Advertised, UpdatesIn and UpdatesOut, Hold), which takes longer the more routes there are.
 func (r *Router) Status(ctx context.Context, counters bool) Status {
 	var out Status
 	index := make(map[*speaker]map[netip.Addr]int)
@@ -68,7 +68,7 @@ func (r *Router) Status(ctx context.Context, counters bool) Status {
 				index[s][n.Address] = len(out.Neighbours)
 			}
 			out.Neighbours = append(out.Neighbours, NeighbourStatus{Name: name, VPC: s.port.VPC, Port: s.port.Name,
-				Address: n.Address, Range: n.Range, ASN: n.ASN, Internal: n.ASN == s.asn, Problem: s.problems[name]})
+				Address: n.Address, Range: n.Range, ASN: n.ASN, Internal: n.ASN == s.asn, BFD: s.bfdState(n, n.Address), Problem: s.problems[name]})
 		}
 	}
 	r.mu.Unlock()
@@ -96,6 +96,7 @@ func (peer *session) status() NeighbourStatus {
 	if peer.overLimit && out.Problem == "" {
 		out.Problem = "it announced more prefixes than maxPrefixes allows; the session stays down until its maxPrefixes or anything else of it is changed"
 	}
+	out.BFD = s.bfdState(peer.neighbour, peer.address)
 	for reason, n := range peer.verdicts {
 		if n > 0 && !Reason(reason).accepts() {
 			out.Refused[Reason(reason).String()] = n
@@ -121,25 +122,10 @@ func (s *speaker) readCounters(ctx context.Context, all []NeighbourStatus, at ma
 		for _, a := range p.GetAfiSafis() {
 			n.Advertised += a.GetState().GetAdvertised()
 		}
-		if p.GetBfd().GetEnabled() {
-			n.BFD = bfdText(p.GetState().GetBfdState().GetSessionState())
-		}
 	})
 	if err != nil {
 		s.router.log.Debug("read bgp counters", "port", s.port.Name, "error", err)
 	}
-}
-
-func bfdText(s api.BfdSessionState) string {
-	switch s {
-	case api.BfdSessionState_BFD_SESSION_STATE_UP:
-		return "up"
-	case api.BfdSessionState_BFD_SESSION_STATE_INIT:
-		return "init"
-	case api.BfdSessionState_BFD_SESSION_STATE_ADMIN_DOWN:
-		return "admin down"
-	}
-	return "down"
 }
 
 // Route is a route that a neighbour told us, or that we tell it.

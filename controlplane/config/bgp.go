@@ -167,7 +167,7 @@ type BGPNeighbour struct {
 // BFD is how a router's life is watched.
 type BFD struct {
 	// How far apart packets are, in both directions: 10ms to 10s. The router must have
-	// the same. 0s switches BFD off.
+	// the same, or both use the longer one. 0s switches BFD off.
 	Interval time.Duration `yaml:"interval" jsonschema:"default=0s,example=300ms"`
 
 	// After so many intervals without a packet the router is dead.

@@ -14,6 +14,7 @@ import (
 	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/routing"
+	"github.com/sluicegw/sluice/routing/bfd"
 )
 
 // bgp is the gateway's half of package routing: the assembly says what is wanted and takes the routes that were learned;
@@ -232,7 +233,7 @@ func routingNeighbour(n *config.BGPNeighbour, policies map[string]*routing.Polic
 		out.ASNs = append(out.ASNs, routing.ASNRange(r))
 	}
 	if n.BFD.Interval > 0 {
-		out.BFD = &routing.BFD{Interval: n.BFD.Interval, Multiplier: uint8(n.BFD.Multiplier)}
+		out.BFD = &bfd.Session{Interval: n.BFD.Interval, Multiplier: uint8(n.BFD.Multiplier)}
 	}
 	return out
 }

@@ -165,8 +165,11 @@ type flowResult struct {
 	perFlow    int                        // packets a second
 }
 
-// run sends in both directions for a time; in the middle it does something.
-func (f *flowTest) run(t testing.TB, d time.Duration, halfway func()) flowResult {
+// beginning is how long a run goes on before something happens.
+const beginning = 500 * time.Millisecond
+
+// run sends in both directions for a time; soon after the beginning it does something.
+func (f *flowTest) run(t testing.TB, d time.Duration, act func()) flowResult {
 	t.Helper()
 	var conns [2][]*net.UDPConn
 	per := int(d.Seconds()*float64(f.pps))/f.flows + 2
@@ -201,11 +204,11 @@ func (f *flowTest) run(t testing.TB, d time.Duration, halfway func()) flowResult
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		time.Sleep(d / 2)
+		time.Sleep(min(beginning, d/2))
 		f.mu.Lock()
 		f.watch = false
 		f.mu.Unlock()
-		halfway()
+		act()
 	}()
 	begin := time.Now()
 	for sent := 0; time.Since(begin) < d; time.Sleep(time.Millisecond) {
