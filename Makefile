@@ -14,6 +14,8 @@ SETUP      := internal/testenv/setup.sh
 # Kubernetes for the test beds, built once into the user's cache folder; root's would be another.
 KUBEBOX    := tools/kubebox/build.sh
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# Tested under the race detector only: its tests wait for real routers for minutes, and once is enough.
+ONLY_RACE  := /internal/gateway$$
 # Packages whose memory is shared between threads or with the kernel.
 RACE       := ./afxdp/... ./relay/... ./internal/fib/... ./internal/neigh/... ./internal/packet/... ./internal/gateway/... ./controlplane/...
 
@@ -40,7 +42,7 @@ demo: ## two sites in network namespaces, traffic crossing, a table of checks
 test: ## install what the tests need (Kubernetes takes 5 minutes, once), then run all of them
 	@$(SETUP) test
 	box=$$($(KUBEBOX)) && export SLUICE_KUBEBOX=$$box SLUICE_REQUIRE_ROOT=1 && \
-	$(GO) test -p 1 -timeout 40m $(EXEC) ./... && \
+	$(GO) test -p 1 -timeout 40m $(EXEC) $$($(GO) list ./... | grep -v '$(ONLY_RACE)') && \
 	$(GO) test -p 1 -race -timeout 40m $(EXEC) $(RACE)
 	@$(MAKE) --no-print-directory fuzz
 
