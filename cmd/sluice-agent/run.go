@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluicegw/sluice/internal/logging"
 	"github.com/sluicegw/sluice/k8s/agent"
+	"github.com/sluicegw/sluice/k8s/command"
 	"github.com/sluicegw/sluice/k8s/join"
 	"github.com/sluicegw/sluice/k8s/manifests"
 )
@@ -69,6 +70,11 @@ func agentOptions(file string, logger *slog.Logger) (agent.Options, error) {
 		}
 	} else if o.Own, err = readKubeconfig(c.Kubeconfig); err != nil {
 		return agent.Options{}, err
+	}
+	if c.Commands != nil {
+		if o.Commands, err = command.New(*c.Commands, logger); err != nil {
+			return agent.Options{}, fmt.Errorf("%s: commands: %w", file, err)
+		}
 	}
 	if c.Parent != nil {
 		if o.Parent, err = readKubeconfig(c.Parent.Kubeconfig); err != nil {

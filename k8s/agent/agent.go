@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/sluicegw/sluice/k8s/api/v1alpha1"
+	"github.com/sluicegw/sluice/k8s/command"
 )
 
 // Options of an Agent.
@@ -48,6 +49,8 @@ type Options struct {
 	// Certificate is the file with certificate and key that Parent is reached with, to be renewed in time; empty, they are
 	// somebody else's to renew.
 	Certificate string
+	// Commands runs those of Missions; nil allows none.
+	Commands *command.Runner
 	// Version of this program.
 	Version string
 	Logger  *slog.Logger
@@ -73,11 +76,12 @@ func (o Options) Validate() error {
 
 // Agent runs one cluster's part of the tree.
 type Agent struct {
-	options Options
-	log     *slog.Logger
-	scheme  *runtime.Scheme
-	self    *identity
-	state   *clusterState
+	options  Options
+	log      *slog.Logger
+	scheme   *runtime.Scheme
+	self     *identity
+	state    *clusterState
+	commands *commands
 
 	missionBell bell          // own Missions
 	wake        chan struct{} // the heartbeat has news
@@ -105,7 +109,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a := &Agent{
 		options: o, log: o.Logger, scheme: runtime.NewScheme(),
-		self: &identity{name: o.Name, own: own},
+		self: &identity{name: o.Name, own: own}, commands: newCommands(o.Commands),
 		wake: make(chan struct{}, 1), parentBack: make(chan struct{}, 1),
 	}
 	a.state = &clusterState{self: a.self, distro: o.Distro, version: o.Version}
@@ -134,6 +138,7 @@ func polite(c *rest.Config) *rest.Config {
 func (a *Agent) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	defer group.Wait()
+	defer a.commands.close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if a.options.Parent != nil {
@@ -219,7 +224,7 @@ func (a *Agent) ownSide(ctx context.Context) error {
 		&missions{client: mgr.GetClient()},
 		&children{client: mgr.GetClient(), self: a.self},
 		&joining{client: mgr.GetClient(), fresh: mgr.GetAPIReader(), log: a.log},
-		&contents{client: mgr.GetClient(), fresh: mgr.GetAPIReader(), self: a.self, watches: &watches{cache: objects}},
+		&contents{client: mgr.GetClient(), fresh: mgr.GetAPIReader(), self: a.self, watches: &watches{cache: objects}, commands: a.commands},
 	}
 	for _, part := range parts {
 		if err := part.setUp(mgr); err != nil {

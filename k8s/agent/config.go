@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 
+	"github.com/sluicegw/sluice/k8s/command"
 	"github.com/sluicegw/sluice/k8s/join"
 )
 
@@ -29,6 +30,8 @@ type Config struct {
 	// Heartbeat is how often the parent hears of this cluster without news; default 15s. After three without, the
 	// parent calls it disconnected.
 	Heartbeat metav1.Duration `json:"heartbeat"`
+	// Commands allows Missions to run some; without it, none is run.
+	Commands *command.Config `json:"commands"`
 }
 
 // ParentConfig is how the parent is reached.
@@ -76,6 +79,11 @@ func (c Config) check() error {
 	}
 	if d := c.Heartbeat.Duration; d != 0 && (d < time.Second || d > time.Hour) {
 		problems = append(problems, fmt.Errorf("heartbeat %v: use 1s to 1h", d))
+	}
+	if c.Commands != nil {
+		if err := c.Commands.Validate(); err != nil {
+			problems = append(problems, fmt.Errorf("commands: %w", err))
+		}
 	}
 	return errors.Join(problems...)
 }

@@ -38,10 +38,11 @@ const (
 
 // contents brings what mirrored Missions carry into this cluster.
 type contents struct {
-	client  client.Client
-	fresh   client.Reader // what the cache would say too late
-	self    *identity
-	watches *watches
+	client   client.Client
+	fresh    client.Reader // what the cache would say too late
+	self     *identity
+	watches  *watches
+	commands *commands
 
 	mu       sync.Mutex
 	failures map[string]int // in a row, by Mission
@@ -66,6 +67,7 @@ func (r *contents) setUp(mgr ctrl.Manager) error {
 		For(&v1alpha1.Mission{}, builder.WithPredicates(notOnlyStatus)).
 		Watches(&v1alpha1.Mission{}, dependents).
 		WatchesRawSource(r.watches.bell.source(settleDrift)).
+		WatchesRawSource(r.commands.bell.source(0)).
 		WatchesRawSource(r.self.changed.forAll(missionNames(r.client))).
 		Complete(r)
 }
@@ -88,10 +90,10 @@ func (r *contents) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	result.State = content.Cut(result.State)
-	if err := r.write(ctx, &m, result.MissionState, result.objects); err != nil {
+	if err := r.write(ctx, &m, result.MissionState, result.objects, result.run); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if m.DeletionTimestamp != nil && len(result.objects) == 0 {
+	if m.DeletionTimestamp != nil && len(result.objects) == 0 && result.run == nil {
 		r.calm(m.Name)
 		return ctrl.Result{}, client.IgnoreNotFound(removeFinalizer(ctx, r.client, &m, v1alpha1.FinalizerContent))
 	}
@@ -103,6 +105,8 @@ type outcome struct {
 	v1alpha1.MissionState
 	applied bool                  // the objects are as the Mission wants them
 	objects []v1alpha1.ObjectName // that the Mission has in this cluster from now on
+	run     *v1alpha1.MissionRun  // likewise
+	again   time.Duration         // when a command has to be looked at again
 	retry   bool                  // something is not as wanted, and no event will tell when it can be
 	blind   bool                  // of some objects no news will come
 }
@@ -112,17 +116,17 @@ type outcome struct {
 func (r *contents) bring(ctx context.Context, m *v1alpha1.Mission) (outcome, error) {
 	noted := notedObjects(m)
 	if m.DeletionTimestamp != nil {
-		out := r.takeAway(ctx, m, noted)
+		out := r.undo(m, r.takeAway(ctx, m, noted))
 		out.Phase = v1alpha1.PhaseDeleting
 		return out, nil
 	}
 	matches, err := placement.Matches(m.Spec.Placement, r.self.cluster())
 	if err != nil {
-		return failed(err.Error(), noted), nil
+		return failed(err.Error(), noted).noting(notedRun(m)), nil
 	}
 	if !matches {
-		out := r.takeAway(ctx, m, noted)
-		if len(out.objects) == 0 {
+		out := r.undo(m, r.takeAway(ctx, m, noted))
+		if len(out.objects) == 0 && out.run == nil {
 			out.Phase, out.State = v1alpha1.PhaseNotMatched, v1alpha1.StateNotMatch
 		} else {
 			out.Phase = v1alpha1.PhaseDeleting
@@ -130,7 +134,14 @@ func (r *contents) bring(ctx context.Context, m *v1alpha1.Mission) (outcome, err
 		return out, nil
 	}
 	if m.Spec.Command != nil {
-		return failed("commands are not allowed in this cluster", noted), nil
+		if out := r.takeAway(ctx, m, noted); len(out.objects) > 0 { // it had objects before
+			out.Phase = v1alpha1.PhaseProgressing
+			return out.noting(notedRun(m)), nil
+		}
+		return r.run(ctx, m)
+	}
+	if out := r.undo(m, outcome{objects: noted}); out.run != nil { // it had a command before
+		return out, nil
 	}
 	objects, err := content.Parse(m.Spec)
 	if err != nil {
@@ -173,7 +184,7 @@ func (r *contents) put(ctx context.Context, m *v1alpha1.Mission, objects []*unst
 		if m.Status.Local != nil {
 			state = m.Status.Local.MissionState
 		}
-		if err := r.write(ctx, m, state, all); err != nil {
+		if err := r.write(ctx, m, state, all, nil); err != nil {
 			return outcome{}, err
 		}
 	}
@@ -229,6 +240,10 @@ func (r *contents) put(ctx context.Context, m *v1alpha1.Mission, objects []*unst
 // check asks the Mission's own question about its state.
 func (r *contents) check(ctx context.Context, m *v1alpha1.Mission, live []*unstructured.Unstructured, out *outcome) {
 	check := m.Spec.StateCheck
+	if len(check.Command) > 0 {
+		r.checkByCommand(m, out)
+		return
+	}
 	var object *unstructured.Unstructured
 	if check.Object == nil && len(live) > 0 {
 		object = live[0]
@@ -250,10 +265,8 @@ func (r *contents) check(ctx context.Context, m *v1alpha1.Mission, live []*unstr
 	switch {
 	case check.FieldPath != "":
 		out.State, err = content.FieldPath(check.FieldPath, object.Object)
-	case check.Expression != "":
-		out.State, ready, err = content.Expression(ctx, check.Expression, object.Object)
 	default:
-		err = errors.New("stateCheck.command: commands are not allowed in this cluster")
+		out.State, ready, err = content.Expression(ctx, check.Expression, object.Object)
 	}
 	switch {
 	case err != nil:
@@ -332,8 +345,8 @@ func (r *contents) circle(ctx context.Context, to string, way []string) []string
 }
 
 // write sets status.local, if it is news.
-func (r *contents) write(ctx context.Context, m *v1alpha1.Mission, state v1alpha1.MissionState, objects []v1alpha1.ObjectName) error {
-	next := v1alpha1.MissionLocal{MissionState: state, Objects: objects}
+func (r *contents) write(ctx context.Context, m *v1alpha1.Mission, state v1alpha1.MissionState, objects []v1alpha1.ObjectName, run *v1alpha1.MissionRun) error {
+	next := v1alpha1.MissionLocal{MissionState: state, Objects: objects, Run: run}
 	next.Path = ""
 	next.ObservedGeneration = generation(m)
 	if m.Status.Local != nil {
@@ -381,7 +394,10 @@ func (r *contents) after(m *v1alpha1.Mission, out outcome) time.Duration {
 		return jitter(min(retryFirst<<min(n, 10), retryLast))
 	}
 	r.calm(m.Name)
-	if out.blind {
+	switch {
+	case out.again > 0:
+		return out.again
+	case out.blind:
 		return jitter(lookOften)
 	}
 	return jitter(lookAgain)

@@ -239,8 +239,8 @@ func TestMissions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.Spec.Manifests = configYAML("copied", "2")
-		if err := e.admin.Update(t.Context(), m); err != nil {
+		patch := client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"manifests":%q}}`, configYAML("copied", "2")))
+		if err := e.admin.Patch(t.Context(), m, patch); err != nil {
 			t.Fatal(err)
 		}
 		soon(t, limit, "put back", func() error {
@@ -311,8 +311,7 @@ spec:
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.Status.Summary = "changed"
-		if err := a.admin.Status().Update(t.Context(), m); err != nil {
+		if err := a.admin.Status().Patch(t.Context(), m, client.RawPatch("application/merge-patch+json", []byte(`{"status":{"summary":"changed"}}`))); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)

@@ -82,19 +82,19 @@ func TestReleasePlan(t *testing.T) {
 	step("TC8 states are keyed B, B/C, B/C/D and follow the objects", func(t *testing.T) {
 		soon(t, 10*time.Second, "states", a.states("job-to-all", map[string]string{"b": "", "b/c": "", "b/c/d": ""}))
 		// What a controller of D would do: the deployment becomes available.
-		var web appsv1.Deployment
-		if err := d.admin.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: "web"}, &web); err != nil {
-			t.Fatal(err)
-		}
-		web.Status = appsv1.DeploymentStatus{
-			ObservedGeneration: web.Generation, Replicas: 1, UpdatedReplicas: 1, ReadyReplicas: 1, AvailableReplicas: 1,
-			Conditions: []appsv1.DeploymentCondition{
-				{Type: appsv1.DeploymentAvailable, Status: "True", Reason: "Test"}, {Type: appsv1.DeploymentProgressing, Status: "True", Reason: "NewReplicaSetAvailable"},
-			},
-		}
-		if err := d.admin.Status().Update(t.Context(), &web); err != nil {
-			t.Fatal(err)
-		}
+		soon(t, 10*time.Second, "D's deployment becomes available", func() error {
+			var web appsv1.Deployment
+			if err := d.admin.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: "web"}, &web); err != nil {
+				return err
+			}
+			web.Status = appsv1.DeploymentStatus{
+				ObservedGeneration: web.Generation, Replicas: 1, UpdatedReplicas: 1, ReadyReplicas: 1, AvailableReplicas: 1,
+				Conditions: []appsv1.DeploymentCondition{
+					{Type: appsv1.DeploymentAvailable, Status: "True", Reason: "Test"}, {Type: appsv1.DeploymentProgressing, Status: "True", Reason: "NewReplicaSetAvailable"},
+				},
+			}
+			return d.admin.Status().Update(t.Context(), &web)
+		})
 		soon(t, 10*time.Second, "D is ready", a.states("deployment-to-all", map[string]string{"b": "Progressing", "b/c": "Progressing", "b/c/d": "Ready"}))
 	})
 	step("TC9 changed replicas are changed in B, C and D", func(t *testing.T) {

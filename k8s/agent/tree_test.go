@@ -29,6 +29,7 @@ import (
 	"github.com/sluicegw/sluice/internal/kubetest"
 	"github.com/sluicegw/sluice/k8s/agent"
 	"github.com/sluicegw/sluice/k8s/api/v1alpha1"
+	"github.com/sluicegw/sluice/k8s/command"
 	"github.com/sluicegw/sluice/k8s/join"
 	"github.com/sluicegw/sluice/k8s/manifests"
 )
@@ -196,11 +197,12 @@ func (s *server) prepare(ctx context.Context) error {
 // site is a cluster of a tree.
 type site struct {
 	*server
-	t      *testing.T
-	name   string
-	parent *site
-	labels map[string]string
-	stop   func() // nil while no agent runs
+	t        *testing.T
+	name     string
+	parent   *site
+	labels   map[string]string
+	commands *command.Runner
+	stop     func() // nil while no agent runs
 }
 
 // root makes the top of a tree.
@@ -214,9 +216,12 @@ func root(t *testing.T, s *server) *site {
 
 // child joins a cluster to the tree, the way that an administrator of the parent
 // does it, and runs its agent.
-func (p *site) child(s *server, name string, labels map[string]string) *site {
+func (p *site) child(s *server, name string, labels map[string]string, more ...func(*site)) *site {
 	p.t.Helper()
 	c := &site{server: s, t: p.t, name: name, parent: p, labels: labels}
+	for _, f := range more {
+		f(c)
+	}
 	p.t.Cleanup(c.pause)
 	p.t.Cleanup(c.clean)
 	c.join(p)
@@ -237,7 +242,7 @@ func (c *site) meta() metav1.ObjectMeta { return metav1.ObjectMeta{Name: c.name}
 // options are those of the site's agent; towards the parent it is nobody but itself.
 func (c *site) options() agent.Options {
 	c.t.Helper()
-	o := agent.Options{Name: c.name, Labels: c.labels, Heartbeat: heartbeat, Own: c.config, Version: "test"}
+	o := agent.Options{Name: c.name, Labels: c.labels, Heartbeat: heartbeat, Own: c.config, Commands: c.commands, Version: "test"}
 	if os.Getenv("SLUICE_TEST_LOG") != "" {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("cluster", c.name)
 	}
@@ -278,8 +283,7 @@ func (c *site) pause() {
 	}
 }
 
-// clean removes what a test left behind; the namespaces of children stay, since
-// without a controller manager they never go.
+// clean removes what a test left behind.
 func (c *site) clean() {
 	ctx := context.Background()
 	var list v1alpha1.MissionList
@@ -318,6 +322,27 @@ func (c *site) clean() {
 			if err := c.admin.DeleteAllOf(ctx, kind, client.InNamespace(v1alpha1.ClusterNamespace(e.Name))); err != nil {
 				c.t.Errorf("clean up: %v", err)
 			}
+		}
+		if err := c.vacate(ctx, v1alpha1.ClusterNamespace(e.Name)); err != nil {
+			c.t.Errorf("clean up: %v", err)
+		}
+	}
+}
+
+// vacate does what a controller manager does with a namespace that is deleted.
+func (c *site) vacate(ctx context.Context, name string) error {
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if err := c.admin.Delete(ctx, ns); apierrors.IsNotFound(err) {
+			return nil
+		}
+		err := c.admin.Get(ctx, client.ObjectKeyFromObject(ns), ns)
+		if err == nil {
+			ns.Spec.Finalizers = nil
+			err = c.admin.SubResource("finalize").Update(ctx, ns)
+		}
+		if err != nil && !apierrors.IsNotFound(err) && time.Now().After(end) {
+			return err
 		}
 	}
 }

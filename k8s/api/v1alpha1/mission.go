@@ -370,4 +370,29 @@ type MissionLocal struct {
 	// +listType=atomic
 	// +optional
 	Objects []ObjectName `json:"objects,omitempty"`
+
+	// run is the command that the Mission runs, or has run, in this cluster: noted before it is run, and forgotten when it
+	// is undone.
+	//
+	// +optional
+	Run *MissionRun `json:"run,omitempty"`
+}
+
+// MissionRun is a command that was run, and how to undo it.
+type MissionRun struct {
+	// +listType=atomic
+	Command []string `json:"command"`
+	// +listType=atomic
+	// +optional
+	ReverseCommand []string `json:"reverseCommand,omitempty"`
+	// +optional
+	Background bool `json:"background,omitempty"`
+	// timeout of reverseCommand.
+	//
+	// +optional
+	Timeout metav1.Duration `json:"timeout,omitempty"`
+	// done: it has been run, with exit status 0, or its trigger said that it need not be.
+	//
+	// +optional
+	Done bool `json:"done,omitempty"`
 }
