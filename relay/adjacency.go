@@ -19,7 +19,7 @@ type adjacency struct {
 	key        neigh.Key
 	entry      *neigh.Entry
 	state      adjacencyState
-	slot       int32
+	slot       int32    // of the queue; through: the peer between
 	limit      int      // the longest packet that may follow the headers
 	inner      int      // a peer: the longest packet that may go into a message to it (narrow)
 	headers    template // only Ethernet for a routed neighbour
@@ -34,6 +34,7 @@ const (
 	noPath                            // the kernel has no route
 	noPort                            // leads out of something that is no port of ours
 	noEndpoint                        // a peer that nobody has heard of yet
+	through                           // send, inside the tunnel of another peer
 )
 
 // peerAdjacency is the way to a peer's endpoint.
@@ -62,7 +63,7 @@ func (w *worker) peerAdjacency(id uint32) *adjacency {
 		p.endpoint = endpoint
 		w.buildPeer(&p.adjacency, *endpoint)
 		w.narrow(&p.adjacency, id)
-		if ports := w.state.peers[id].flowPorts; ports.Count > 0 {
+		if ports := w.state.peers[id].flowPorts; ports.Count > 0 && p.state != through {
 			p.headers.spreadOver(ports.First, ports.Count)
 		}
 	}
@@ -73,6 +74,10 @@ func (w *worker) peerAdjacency(id uint32) *adjacency {
 func (w *worker) buildPeer(a *adjacency, e wireguard.Endpoint) {
 	if !e.Remote.IsValid() {
 		a.state, a.generation, a.entry = noEndpoint, w.generation, nil
+		return
+	}
+	if e.Via != nil {
+		w.buildThrough(a, &e)
 		return
 	}
 	dst := e.Remote.Addr().Unmap()

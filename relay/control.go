@@ -113,6 +113,8 @@ func (w *worker) toPeer(f *frame, id uint32) {
 	f.flow = packet.FlowHash(f.data(), &f.ip)
 	adj := w.peerAdjacency(id)
 	switch {
+	case adj.state == through && f.origin != fromTransit:
+		f.cut = true
 	case adj.state != ready && f.origin == fromKernel:
 		w.notReady(f, adj)
 		return
@@ -124,11 +126,11 @@ func (w *worker) toPeer(f *frame, id uint32) {
 		return
 	}
 	limit, most := adj.inner, adj.inner
-	if f.origin == fromProbe {
+	if f.origin >= fromProbe { // what the path of a message that we pass on takes, its ends find out
 		limit, most = f.ip.Len, adj.limit-wireguard.Overhead
 	}
 	switch {
-	case f.ip.Len <= most:
+	case f.ip.Len <= most, f.cut && f.origin == fromTransit:
 	case f.origin != fromKernel:
 		w.drop(f, TooBig)
 		return
@@ -146,6 +148,7 @@ var notReadyVerdicts = [...]Verdict{
 	noPath:      NeighbourUnreachable,
 	noPort:      NoPort,
 	noEndpoint:  NoEndpoint,
+	through:     RelayRefused, // through us and another one: too many
 }
 
 // echoRate is how many echo requests per second and worker one peer is answered:

@@ -18,6 +18,9 @@
 // asks open.go whether this peer may be the source of that address in that VPC;
 // deliver.go puts the packet into its attachment's format; send.go.
 //
+// paths.go sends over another path than the one in use; through.go carries messages inside the
+// tunnel of a peer between, and passes on those of others.
+//
 // What the host's own kernel says to peers, and they to it, is in kernel.go.
 //
 // Packets that control code makes for a peer, and what peers send to our tunnel

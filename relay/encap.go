@@ -27,8 +27,7 @@ func (w *worker) encap(f *frame, id uint32) {
 	if w.trace != nil {
 		w.trace.way(w, "encap", "peer "+w.trace.snapshot.Peers[id].Name, adj)
 	}
-	if adj.state != ready {
-		w.notReady(f, adj)
+	if adj.state != ready && !w.goesThrough(f, adj) {
 		return
 	}
 	if peer.wireguard == nil {

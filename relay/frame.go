@@ -15,6 +15,7 @@ const (
 	fromEngine                // the WireGuard engine made it
 	fromControl               // control code made it, for a peer
 	fromProbe                 // the same, or an answer to a peer: see PeerPacket.Probe
+	fromTransit               // a sealed message of one peer for another
 )
 
 // frame is a packet on its way through the stages: a UMEM chunk, the part of
@@ -36,7 +37,7 @@ type frame struct {
 
 	origin   origin
 	tos      uint8 // of the outermost header that was taken off
-	cut      bool  // the message around it is sent in pieces
+	cut      bool  // the message around it is sent in pieces, or through another peer
 	flooded  bool  // to a multicast group, for one of several receivers
 	critical bool  // one of the options below is marked critical
 	options  int   // Geneve options to carry on: chunk[options:options+optionsLen]

@@ -141,11 +141,11 @@ func (w *worker) forward(f *frame, hop fib.NextHop, routed bool) {
 	case !routed && unroutable(f.ip.Version, f.data()):
 		w.flood(f) // of all multicast only what is carried comes here
 	case !routed:
-		w.unreachable(f, NoRoute)
+		w.unrouted(f)
 	case hop.Kind == fib.Local:
 		w.deliver(f, hop.ID)
 	case f.origin == fromPeer:
-		w.drop(f, NotForTransit)
+		w.transit(f)
 	default:
 		w.encap(f, hop.ID)
 	}

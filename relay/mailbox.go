@@ -110,7 +110,7 @@ func (w *worker) mail() bool {
 
 // engineOffset is where what was posted starts in its frame: behind room
 // for the outer headers.
-const engineOffset = 128
+const engineOffset = 192
 
 // inject copies a datagram into a frame and sends it.
 func (w *worker) inject(f *frame, d *wireguard.Datagram) {
@@ -148,6 +148,13 @@ func (w *worker) engineOut(f *frame, to wireguard.Endpoint) {
 	switch adj.state {
 	case ready:
 		w.outer(f, &adj, 0, EngineSent)
+	case through:
+		f.cut = true // to wrap
+		w.outer(f, &adj, 0, EngineSent)
+		for i := range w.doubled.out {
+			w.doubled.out[i].to = to
+		}
+		w.sealThrough()
 	case unresolved:
 		w.parkFor(f, parkKey{neigh: adj.key}, to)
 	case noNeighbour:

@@ -18,6 +18,8 @@ import (
 type mesh struct {
 	t        testing.TB
 	gateways []*gateway // site n at n-1
+	// carries says whether the WAN carries a frame from one site to another; nil: all of them.
+	carries func(from, to int, b []byte) bool
 }
 
 // sameHost is the host's address at every site, sameGateway the gateway's.
@@ -155,7 +157,11 @@ func (m *mesh) settle() {
 			}
 			for _, b := range g.got(wanPort) {
 				quiet = 0
-				if to := m.site(int(b[14+19])); !to.queues[0][wanPort].Inject(b) {
+				to := m.site(int(b[14+19]))
+				if m.carries != nil && !m.carries(g.site, to.site, b) {
+					continue
+				}
+				if !to.queues[0][wanPort].Inject(b) {
 					m.t.Fatalf("site %d has no frame", to.site)
 				}
 			}

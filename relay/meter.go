@@ -8,9 +8,9 @@ import (
 // say. Its numbers go on for as long as every snapshot has it.
 type MeterKey struct {
 	Kind      MeterKind
-	ID        uint32    // RuleMeter, VPCLimitMeter: the VNI; PeerLimitMeter, DirectPeerMeter: the peer's id; PortLimitMeter: the ifindex
+	ID        uint32    // RuleMeter, VPCLimitMeter: the VNI; PeerLimitMeter, DirectPeerMeter, RelayLimitMeter, RelayedMeter: the peer's id; PortLimitMeter: the ifindex
 	Name      string    // RuleMeter: the rule's ID; empty: what no rule matched
-	Direction Direction // of limits, and of direct peers
+	Direction Direction // of limits, of direct peers, and of what peers exchange through us: from site is what the peer sends
 	Class     uint8     // of limits
 }
 
@@ -24,6 +24,8 @@ const (
 	PeerLimitMeter                   // packets that a limit of a peer refused
 	PortLimitMeter                   // packets that the limit of a port towards peers refused
 	DirectPeerMeter                  // packets exchanged with a direct peer
+	RelayLimitMeter                  // messages that the limit of a peer's messages through us refused
+	RelayedMeter                     // messages that a peer has sent or got through us
 )
 
 // MeterCount is what was counted: packets, and the bytes of these inner IP packets.

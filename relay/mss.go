@@ -92,7 +92,7 @@ func (w *worker) peerLimit(f *frame, id uint32) int {
 		return 0
 	}
 	adj := w.peerAdjacency(id)
-	if adj.state != ready {
+	if adj.state != ready && adj.state != through {
 		return 0
 	}
 	if w.state.peers[id].wireguard == nil {

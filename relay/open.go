@@ -19,10 +19,17 @@ func (w *worker) openAll() {
 		w.opened(f, &w.openPackets[i])
 	}
 	w.opening, w.openPackets = w.opening[:0], w.openPackets[:0]
+	if len(w.doubled.in) > 0 {
+		w.openEnclosed()
+	}
 }
 
 // locate is wireguard.Batch.Locate: the outer headers are still in front of the message, and f.ip is still theirs.
 func (w *worker) locate(i int, from *wireguard.Endpoint) {
+	if w.doubled.inside {
+		*from = w.doubled.in[i].from
+		return
+	}
 	f := w.opening[i]
 	if w.standby(f) {
 		*from = wireguard.Endpoint{} // where the peer's traffic comes from, it does not say
@@ -75,7 +82,7 @@ func (w *worker) opened(f *frame, p *wireguard.Packet) {
 		return
 	}
 	f.vpc = w.state.defaultVPC
-	if w.state.tunnel.hasDst(f.ip.Version, b) {
+	if w.state.inward.hasDst(f.ip.Version, b) {
 		w.tunnelled(f)
 		return
 	}
@@ -88,7 +95,13 @@ func (w *worker) tunnelled(f *frame) {
 	ip, b := &f.ip, f.data()
 	peer := &w.state.peers[f.peer]
 	if src := ip.Src(b); src != peer.tunnel4 && src != peer.tunnel6 {
-		w.drop(f, TunnelMismatch)
+		if !w.enclosed(f, src) {
+			w.drop(f, TunnelMismatch)
+		}
+		return
+	}
+	if w.state.passes && !w.state.tunnel.hasDst(ip.Version, b) {
+		w.passOn(f)
 		return
 	}
 	if ip.Proto != packet.ProtoUDP || ip.Fragment {

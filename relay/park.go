@@ -115,7 +115,7 @@ func (w *worker) resume(batch []parked) {
 			w.expire(f, batch[i].key)
 		case f.origin == fromEngine:
 			w.engineOut(f, batch[i].endpoint)
-		case f.origin == fromControl || f.origin == fromKernel:
+		case f.origin >= fromControl || f.origin == fromKernel:
 			w.toPeer(f, f.peer)
 		default:
 			w.route(f)
@@ -156,7 +156,7 @@ func (w *worker) remap(old, new *state) {
 		p := &w.park.list[i]
 		switch {
 		case p.origin == fromEngine:
-		case p.origin == fromControl || p.origin == fromKernel:
+		case p.origin >= fromControl || p.origin == fromKernel:
 			if int(p.peer) >= len(new.peers) || new.peers[p.peer].wireguard != old.peers[p.peer].wireguard {
 				w.drop(&p.frame, NoPeer)
 				continue

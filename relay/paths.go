@@ -51,6 +51,9 @@ func (w *worker) standby(f *frame) bool {
 
 // cameFrom is where the message came from that f was in, and the interface that it came in through: the outer headers are still in front of it.
 func (w *worker) cameFrom(f *frame) (from wireguard.Endpoint, ok bool) {
+	if w.doubled.inside {
+		return w.enclosedFrom(f)
+	}
 	if w.trace != nil || f.slot < 0 || f.start >= f.off {
 		return from, false
 	}
@@ -100,7 +103,7 @@ func (w *worker) toPeerOver(f *frame, id uint32, to wireguard.Endpoint) {
 	w.buildPeer(&adj, to)
 	w.keepAlive(&adj)
 	switch {
-	case adj.state != ready:
+	case adj.state != ready && adj.state != through:
 		w.drop(f, notReadyVerdicts[adj.state])
 		return
 	case f.ip.Len > adj.limit-wireguard.Overhead:
@@ -122,9 +125,13 @@ func (w *worker) toPeerOver(f *frame, id uint32, to wireguard.Endpoint) {
 	f.off -= wireguard.HeaderSize
 	f.end = f.off + len(p.Buf)
 	p.Buf = nil
+	f.cut = adj.state == through
 	w.sendingToPeer = true
 	w.outer(f, &adj, f.ip.TOS, Originated)
 	w.sendingToPeer = false
+	if adj.state == through {
+		w.sealThrough()
+	}
 }
 
 // sealVerdicts end what could not be sealed and does not wait.

@@ -163,7 +163,7 @@ func (w *worker) shape(f *frame, peer *peerState, adj *adjacency, sealing int) b
 		w.drop(f, RateLimited)
 		return false
 	}
-	port := w.queues[adj.slot].port
+	port := w.queueOf(adj).port
 	if port < 0 {
 		return true
 	}

@@ -21,6 +21,9 @@ func (w *worker) sealAll() {
 	}
 	w.sendingToPeer = false
 	w.sealing, w.sealPackets = w.sealing[:0], w.sealPackets[:0]
+	if len(w.doubled.out) > 0 {
+		w.sealThrough()
+	}
 }
 
 func (w *worker) sealed(f *frame, p *wireguard.Packet) {
@@ -45,8 +48,11 @@ func (w *worker) sealed(f *frame, p *wireguard.Packet) {
 	f.end = f.off + len(p.Buf)
 	v := ToPeer
 	if f.origin > fromPeer {
-		if v = Originated; f.origin == fromKernel {
+		switch v = Originated; f.origin {
+		case fromKernel:
 			v = KernelSent
+		case fromTransit:
+			v = PassedOn
 		}
 	} else {
 		w.vpcCount(f).toPeer(f.ip.Len)

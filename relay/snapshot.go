@@ -180,6 +180,12 @@ type Peer struct {
 	// FlowPorts are the outer source ports of data for it, chosen by flow: a
 	// power of two of them, or none.
 	FlowPorts wireguard.FlowPorts
+	// RelayTo are peers that it may exchange sealed messages with through us, by index; one of the two says
+	// so. RelayLimit is how much of them it may send, as packets inside its tunnel.
+	RelayTo    []uint32
+	RelayLimit Limit
+	// Through are the peers through whose tunnels its messages to us may come.
+	Through []uint32
 	// Limits of all VPCs together, as inner IP packets.
 	Limits Limits
 	// VPCs lists those whose VNI differs there; any other has the same at both ends.

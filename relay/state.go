@@ -20,6 +20,8 @@ type state struct {
 	peers       []peerState
 	local       addrSet // outer addresses that are ours
 	tunnel      addrSet // ours inside the tunnels
+	inward      addrSet // the same, and those of peers that others reach through us
+	passes      bool    // there are such peers
 	tunnel4     netip.Addr
 	tunnel6     netip.Addr
 	tun         uint32                // ifindex of the port to the host's kernel, 0: none
@@ -43,6 +45,7 @@ type state struct {
 	longACL     bool // some access list is worth a cache
 	large       bool // some VPC has largeTable routes
 	notice      packet.Notice
+	relayed     relayed
 }
 
 type portState struct {
@@ -135,6 +138,7 @@ func compile(s *Snapshot) (*state, error) {
 	c.ports()
 	c.tunnels()
 	c.peers()
+	c.relayed()
 	c.vpcs()
 	c.deliveries()
 	c.routes()

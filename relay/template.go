@@ -46,6 +46,9 @@ func (t *template) tunnel(src, dst netip.Addr, srcPort, dstPort uint16) {
 	}
 }
 
+// sourcePort changes that of the packet b, which has these headers and no UDP checksum.
+func (t *template) sourcePort(b []byte, port uint16) { binary.BigEndian.PutUint16(b[t.udp:], port) }
+
 // overlay adds the header of an overlay.
 func (t *template) overlay(kind AttachmentKind, vni uint32) {
 	var header []byte

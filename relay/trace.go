@@ -161,7 +161,11 @@ func (w *worker) traceFromPeer(in TraceInput) error {
 		return nil
 	}
 	f.end = f.off + f.ip.Len
-	w.inner(f)
+	if in.VNI == 0 && w.state.inward.hasDst(f.ip.Version, f.data()) {
+		w.tunnelled(f)
+	} else {
+		w.inner(f)
+	}
 	w.routeAll()
 	w.sealAll()
 	w.flush()
@@ -267,6 +271,8 @@ func (t *trace) way(w *worker, stage, to string, a *adjacency) {
 		t.note(stage, "%s: the kernel has no route to %v", to, a.key.Dst)
 	case noPort:
 		t.note(stage, "%s: %v is reached through an interface that is no port", to, a.key.Dst)
+	case through:
+		t.note(stage, "%s: through the tunnel of peer %s; up to %d bytes fit behind the headers in there", to, t.snapshot.Peers[a.slot].Name, a.limit)
 	case noEndpoint:
 		t.note(stage, "%s: its address is not known", to)
 	}

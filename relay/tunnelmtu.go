@@ -33,6 +33,9 @@ func (w *worker) narrow(a *adjacency, id uint32) {
 	if mtus := *w.mtus; int(id) < len(mtus) && mtus[id] > 0 {
 		a.inner = min(a.inner, mtus[id])
 	}
+	if a.state == through {
+		a.inner = min(a.inner, w.peers[a.slot].inner-a.headers.overhead()-wireguard.Overhead)
+	}
 }
 
 // minMTU6 is what every IPv6 link carries (RFC 8200 section 5): no source makes
@@ -61,6 +64,10 @@ const maxMessagePieces = 4
 // sendPieces sends a message with its outer headers in fragments of the outer
 // packet. The first is the message's own frame; the others the relay has made.
 func (w *worker) sendPieces(f *frame, adj *adjacency, v Verdict) {
+	if adj.state == through {
+		w.wrap(f, adj, v)
+		return
+	}
 	h, b := &adj.headers, f.data()
 	most := adj.inner + wireguard.Overhead + h.overhead()
 	if len(b)-h.ip <= most { // it has waited, and the path is wider now

@@ -25,6 +25,7 @@ const (
 	MessageHeard
 	ToKernel
 	KernelSent
+	PassedOn
 
 	// The frame as it came in.
 	MultiBuffer
@@ -82,6 +83,9 @@ const (
 	OutsideAddress
 	TunnelMismatch
 	NotForTransit
+	RelayRefused
+	RelayNoMessage
+	RelayLimited
 	GatewayOnly
 	TTLExpired
 	NoRoute
@@ -127,6 +131,7 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	MessageHeard: {"message_heard", "a message of a peer's to the gateway itself, about who is active for what"},
 	ToKernel:     {"to_kernel", "from a peer to our tunnel address, handed to the host's kernel (wireguard.tun)"},
 	KernelSent:   {"kernel_sent", "from the host's kernel to a peer's tunnel address, sealed and sent (wireguard.tun)"},
+	PassedOn:     {"passed_on", "sealed message of a peer to another one, passed on to it (peers[].relayTo)"},
 
 	MultiBuffer:   {"multi_buffer", "of several descriptors, and either longer than 16 KiB or the worker had no buffer left for it"},
 	ShortFrame:    {"short_frame", "shorter than its Ethernet header"},
@@ -181,6 +186,9 @@ var verdicts = [NumVerdicts]struct{ name, why string }{
 	OutsideAddress:   {"outside_address", "from or, at this site, to an address that translated hosts have at the other sites only"},
 	TunnelMismatch:   {"tunnel_mismatch", "tunnel addresses are not those of the peer and of us"},
 	NotForTransit:    {"not_for_transit", "came from a peer and would go to a peer"},
+	RelayRefused:     {"relay_refused", "sealed message of a peer to another one, which may not pass through us (peers[].relayTo), or not so: through a second peer"},
+	RelayNoMessage:   {"relay_no_message", "from a peer to the tunnel address of another one that it may exchange sealed messages with through us, and no such message"},
+	RelayLimited:     {"relay_limited", "sealed message of a peer to another one, beyond what it may send through us (peers[].relayLimit)"},
 	GatewayOnly:      {"gateway_only", "to an address of the gateway itself, which does not speak that protocol"},
 	TTLExpired:       {"ttl_expired", "TTL or hop limit ran out here"},
 	NoRoute:          {"no_route", "the VPC has no route to the destination"},
@@ -223,7 +231,7 @@ func (v Verdict) Explain() string {
 }
 
 // Good says that the packet went where it should; all others are drops.
-func (v Verdict) Good() bool { return v >= ToPeer && v <= KernelSent }
+func (v Verdict) Good() bool { return v >= ToPeer && v <= PassedOn }
 
 // Verdicts returns all verdicts that are counted, in the order above.
 func Verdicts() []Verdict {

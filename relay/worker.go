@@ -89,8 +89,9 @@ type worker struct {
 	trace         *trace // nil: live
 
 	tally
-	polls  []unix.PollFd
-	errors errorLimit // last: it is large and rarely touched
+	polls   []unix.PollFd
+	doubled doubled    // see through.go
+	errors  errorLimit // last: it is large and rarely touched
 }
 
 // newWorker makes a worker of r.
@@ -109,7 +110,7 @@ func newWorker(index int, o Options, r *Relay) (*worker, error) {
 		opening: make([]*frame, 0, batchSize), openPackets: make([]wireguard.Packet, 0, batchSize),
 		sealing: make([]*frame, 0, batchSize), sealPackets: make([]wireguard.Packet, 0, batchSize),
 		neighbours: make([]adjacency, neighbourSlots), errors: newErrorLimit(o.ErrorRate),
-		park: newPark(total, o.ParkPerKey, int64(o.ParkTime)),
+		park: newPark(total, o.ParkPerKey, int64(o.ParkTime)), doubled: newDoubled(),
 	}
 	w.batch.Locate = w.locate
 	if len(o.CPUs) > 0 {

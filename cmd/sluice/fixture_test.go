@@ -38,6 +38,8 @@ func (f fixture) peers() []*sluicev1.Peer {
 				Rtt: durationpb.New(12345678), MinRtt: durationpb.New(11000000), Jitter: durationpb.New(700000), Lost: 1, Probes: 64}},
 			{Name: "radio", Endpoint: "[2001:db8::2]:51820", Priority: 10, Lossy: true, Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_UP,
 				Rtt: durationpb.New(54321000), MinRtt: durationpb.New(50000000), Jitter: durationpb.New(9000000), Lost: 9, Probes: 64}},
+			{Name: "hub", Endpoint: "100.64.0.2:51820", Via: "narvik-1", Priority: 20, Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_UP,
+				Rtt: durationpb.New(31000000), MinRtt: durationpb.New(30000000), Jitter: durationpb.New(500000), Probes: 64}},
 			{Name: "cable", Endpoint: "192.0.2.2:51820", Port: "wan1", Priority: 10, PortDown: true, Liveness: &sluicev1.Liveness{State: sluicev1.LiveState_LIVE_STATE_UNKNOWN}},
 		},
 		Vpcs: []*sluicev1.PeerVPC{
@@ -49,6 +51,7 @@ func (f fixture) peers() []*sluicev1.Peer {
 		Endpoint: "[2001:db8::7]:51820", ConfiguredEndpoint: "[2001:db8::7]:51820",
 		State: sluicev1.PeerState_PEER_STATE_CONNECTING, PersistentKeepalive: durationpb.New(0),
 		Mtu: 1440, MtuLimit: 1440, MtuState: sluicev1.MTUState_MTU_STATE_NOT_ANSWERED,
+		Relayed: &sluicev1.Relayed{With: []string{"alta-1", "bodo-1"}, SentPackets: 1200, SentBytes: 1536000, ReceivedPackets: 1100, ReceivedBytes: 99000},
 	}}
 }
 

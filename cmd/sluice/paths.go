@@ -12,7 +12,8 @@ import (
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 )
 
-// writePeerTables writes a line for each peer and, where a peer has several paths, one for each path.
+// writePeerTables writes a line for each peer, where a peer has several paths one for each path, and one for each peer that exchanges
+// messages with others through us.
 func writePeerTables(w io.Writer, peers []*sluicev1.Peer, now time.Time) error {
 	if err := peerTable(peers, now).write(w); err != nil {
 		return err
@@ -25,17 +26,41 @@ func writePeerTables(w io.Writer, peers []*sluicev1.Peer, now time.Time) error {
 				used = "yes"
 			}
 			l := path.GetLiveness()
-			paths.add(p.GetName(), path.GetName(), pathState(path), used, path.GetEndpoint(), dash(path.GetPort()), fmt.Sprint(path.GetPriority()),
+			paths.add(p.GetName(), path.GetName(), pathState(path), used, path.GetEndpoint(), throughText(path), fmt.Sprint(path.GetPriority()),
 				roundTrip(l.GetRtt()), roundTrip(l.GetJitter()), fmt.Sprintf("%d of %d", l.GetLost(), l.GetProbes()))
 		}
 	}
-	if len(paths.rows) == 0 {
-		return nil
+	relayed := newTable("PEER", "RELAYED WITH", ">SENT", ">RECEIVED")
+	for _, p := range peers {
+		if r := p.GetRelayed(); r != nil {
+			relayed.add(p.GetName(), strings.Join(r.GetWith(), " "), traffic(r.GetSentPackets(), r.GetSentBytes()), traffic(r.GetReceivedPackets(), r.GetReceivedBytes()))
+		}
 	}
-	if _, err := io.WriteString(w, "\n"); err != nil {
-		return err
+	for _, t := range []*table{paths, relayed} {
+		if len(t.rows) == 0 {
+			continue
+		}
+		if _, err := io.WriteString(w, "\n"); err != nil {
+			return err
+		}
+		if err := t.write(w); err != nil {
+			return err
+		}
 	}
-	return paths.write(w)
+	return nil
+}
+
+// throughText is what a path leads through: a port of ours, or another peer.
+func throughText(p *sluicev1.Path) string {
+	if p.GetVia() != "" {
+		return "peer " + p.GetVia()
+	}
+	return dash(p.GetPort())
+}
+
+// relayedText is what a peer exchanges with others through us.
+func relayedText(r *sluicev1.Relayed) string {
+	return fmt.Sprintf("%s: sent %s, received %s", strings.Join(r.GetWith(), " "), traffic(r.GetSentPackets(), r.GetSentBytes()), traffic(r.GetReceivedPackets(), r.GetReceivedBytes()))
 }
 
 func roundTrip(d *durationpb.Duration) string {
@@ -59,8 +84,8 @@ func pathState(p *sluicev1.Path) string {
 // pathText is everything about a path, in a line.
 func pathText(p *sluicev1.Path) string {
 	parts := []string{p.GetEndpoint()}
-	if p.GetPort() != "" {
-		parts = append(parts, "through "+p.GetPort())
+	if p.GetPort() != "" || p.GetVia() != "" {
+		parts = append(parts, "through "+throughText(p))
 	}
 	parts = append(parts, fmt.Sprintf("priority %d", p.GetPriority()))
 	if p.GetUsed() {

@@ -82,6 +82,9 @@ func writePeers(w io.Writer, peers []*sluicev1.Peer, now time.Time) error {
 			for _, path := range p.GetPaths() {
 				line("path "+path.GetName(), pathText(path))
 			}
+			if r := p.GetRelayed(); r != nil {
+				line("relayed with", relayedText(r))
+			}
 			line("mtu", mtuStateText(p))
 			line("keepalive", keepaliveText(p))
 			line("tunnel addresses", dash(strings.Join(p.GetTunnelAddresses(), " ")))

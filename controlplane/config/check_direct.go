@@ -68,6 +68,8 @@ func (c *checker) checkDirect(p *Peer, path string, endpoints map[Endpoint]strin
 		{"tunnelAddresses", len(p.TunnelAddresses) > 0},
 		{"mtu", p.MTU != 0},
 		{"paths", len(p.Paths) > 0},
+		{"relayTo", len(p.RelayTo) > 0},
+		{"relayLimit", p.RelayLimit != Limit{}},
 	} {
 		if key.set {
 			c.add(path+"."+key.name, "has no meaning with encryption none: remove it, or remove encryption to encrypt the traffic with %s", p.Name)

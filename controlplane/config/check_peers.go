@@ -58,6 +58,8 @@ func (c *checker) checkPeers() {
 		if p.Cluster != "" {
 			c.needsTunnel(p, path, "is required: members of a cluster tell what they are active for inside the tunnel")
 		}
+		c.checkRelayTo(p, path)
+		c.checkLimit(path+".relayLimit", &p.RelayLimit)
 	}
 }
 

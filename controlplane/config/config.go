@@ -392,6 +392,15 @@ type Peer struct {
 	// docs/paths.md.
 	Paths []Path `yaml:"paths,omitempty" jsonschema:"maxItems=15"`
 
+	// Peers that this one may exchange sealed messages with through us, because they
+	// cannot reach each other: each has a path `via` this gateway. It is enough to list
+	// one at the other. We cannot read what they say. By default nothing is passed on.
+	RelayTo []string `yaml:"relayTo,omitempty" jsonschema:"example=bergen-1"`
+
+	// How much this peer may send to others through us (`relayTo`, here or there), as
+	// packets inside its tunnel. Without `rate` and `packetRate` it is 100M.
+	RelayLimit Limit `yaml:"relayLimit,omitempty"`
+
 	// How long a path must have been better than the one in use before it takes its
 	// place, while that works. One that fails is left at once. 0s to 1h.
 	PathHold time.Duration `yaml:"pathHold" jsonschema:"default=10s"`

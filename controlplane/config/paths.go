@@ -18,6 +18,12 @@ type Path struct {
 	// metric. By default the kernel's best route decides.
 	Port string `yaml:"port,omitempty" jsonschema:"example=wan0"`
 
+	// Name of another peer that both we and this peer reach, through whose tunnels the
+	// messages travel, in place of `endpoint`: for two gateways behind NATs. They stay
+	// sealed between the two ends. That gateway must allow it (`relayTo`), and the peer
+	// needs such a path too.
+	Via string `yaml:"via,omitempty" jsonschema:"example=hub-1"`
+
 	// Which path is preferred of those that work: the smallest. Of equal ones the
 	// fastest is, by round trip, jitter and loss.
 	Priority int `yaml:"priority" jsonschema:"minimum=0,maximum=65535,default=10"`
@@ -48,7 +54,7 @@ func (c *checker) checkPaths(peer int, endpoints map[Endpoint]string) {
 		endpoint Endpoint
 		port     string
 	}
-	names, ways := map[string]string{}, map[way]string{}
+	names, ways, vias := map[string]string{}, map[way]string{}, map[string]string{}
 	for i := range p.Paths {
 		w, at := &p.Paths[i], element(path+".paths", i)
 		if w.Name != "" && c.name(at+".name", w.Name) {
@@ -58,8 +64,16 @@ func (c *checker) checkPaths(peer int, endpoints map[Endpoint]string) {
 			names[w.Name] = at
 		}
 		c.checkPortName(at+".port", w.Port)
+		if w.Via != "" {
+			c.checkVia(p, w, at)
+			if first, ok := vias[w.Via]; ok {
+				c.add(at+".via", "there is a path via %s already, %s", w.Via, c.ref(first))
+			}
+			vias[w.Via] = at
+			continue
+		}
 		if w.Endpoint.IsZero() {
-			c.add(at+".endpoint", "is required: it is where the path leads")
+			c.add(at+".endpoint", "is required: it is where the path leads, unless that is via another peer")
 			continue
 		}
 		this := way{w.Endpoint, w.Port}

@@ -144,9 +144,7 @@ func (g *Gateway) peerStatus(p *peerView) *sluicev1.Peer {
 	status := p.wireguard.Status()
 	s.PublicKey, s.HasPresharedKey, s.PersistentKeepalive = p.cfg.PublicKey.String(), status.PresharedKey, durationpb.New(status.PersistentKeepalive)
 	s.RxBytes, s.RxPackets, s.TxBytes, s.TxPackets = status.RxBytes, status.RxPackets, status.TxBytes, status.TxPackets
-	if status.Endpoint.Remote.IsValid() {
-		s.Endpoint = status.Endpoint.Remote.String()
-	}
+	s.Endpoint = g.view.Load().endpointText(status.Endpoint)
 	if !status.LastHandshake.IsZero() {
 		s.LastHandshake = timestamppb.New(status.LastHandshake)
 	}
@@ -162,6 +160,7 @@ func (g *Gateway) peerStatus(p *peerView) *sluicev1.Peer {
 	}
 	g.livenessStatus(s, p.id)
 	g.pathsStatus(s, p)
+	g.relayStatus(s, p)
 	g.pathStatus(s, p.id)
 	return s
 }
@@ -276,9 +275,7 @@ func (v *view) remoteHop(vpc *relay.VPC, id uint32, neighbours *neigh.Table) *sl
 		} else {
 			status := p.wireguard.Status()
 			out.Usable = status.Session
-			if status.Endpoint.Remote.IsValid() {
-				out.Address = status.Endpoint.Remote.String()
-			}
+			out.Address = v.endpointText(status.Endpoint)
 		}
 		for _, c := range p.cfg.VPCs {
 			if c.Name == vpc.Name {

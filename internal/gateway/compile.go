@@ -191,6 +191,7 @@ func (c *compiler) peerTable() {
 		if peer.Encryption == config.EncryptionNone {
 			entry.Direct = c.direct(peer, ref.id)
 		}
+		c.between(peer, &entry)
 		for _, v := range peer.VPCs {
 			c.members[v.Name] = append(c.members[v.Name], member{id: ref.id, use: max(ref.use, ref.claims[v.Name]), prefixes: v.Prefixes,
 				allowed: v.AllowedPrefixes, direct: peer.Encryption == config.EncryptionNone})

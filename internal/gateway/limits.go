@@ -46,6 +46,9 @@ func (g *Gateway) limits(v *view) []*sluicev1.Limit {
 	}
 	for i := range s.Peers {
 		both("peer "+s.Peers[i].Name, relay.MeterKey{Kind: relay.PeerLimitMeter, ID: uint32(i)}, s.Peers[i].Limits)
+		if len(v.relaysWith(s.Peers[i].Name)) > 0 {
+			add("relay of "+s.Peers[i].Name, relay.MeterKey{Kind: relay.RelayLimitMeter, ID: uint32(i), Direction: relay.DirectionFromSite}, s.Peers[i].RelayLimit)
+		}
 	}
 	return out
 }

@@ -53,6 +53,8 @@ var (
 	pathRTTDesc       = desc("path_rtt_seconds", "Round trip over the path, smoothed; 0 before the first answer.", "peer", "path")
 	pathJitterDesc    = desc("path_rtt_jitter_seconds", "Jitter of the round trip as in RFC 3550.", "peer", "path")
 	pathLossDesc      = desc("path_probe_loss_ratio", "Share of the last 64 probes that were not answered.", "peer", "path")
+	relayedDesc       = desc("relayed_packets_total", "Sealed messages that the peer has sent to others through us, and got.", "peer", "direction")
+	relayedBytesDesc  = desc("relayed_bytes_total", "Bytes of those, as packets inside its tunnel.", "peer", "direction")
 	peerSessionDesc   = desc("peer_session_age_seconds", "Age of the session; 0 without one.", "peer")
 
 	bgpUpDesc       = desc("bgp_neighbour_up", "1 when the session with the router is established.", "neighbour", "address", "vpc")
@@ -73,7 +75,7 @@ var (
 func (metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{infoDesc, healthDesc, revisionDesc, xdpDesc, relayDesc, batchDesc, turnDesc,
 		vpcPacketsDesc, vpcBytesDesc, vpcDroppedDesc, peerPacketsDesc, peerBytesDesc, peerUpDesc, peerEncryptedDesc, peerHandshakeDesc, peerLiveDesc, peerRTTDesc, peerJitterDesc, peerLossDesc, peerMTUDesc, peerSessionDesc,
-		pathLiveDesc, pathUsedDesc, pathRTTDesc, pathJitterDesc, pathLossDesc,
+		pathLiveDesc, pathUsedDesc, pathRTTDesc, pathJitterDesc, pathLossDesc, relayedDesc, relayedBytesDesc,
 		bgpUpDesc, bgpEndedDesc, bgpReceivedDesc, bgpBestDesc, bgpRefusedDesc, bgpStaleDesc,
 		portUpDesc, portPacketsDesc, portBytesDesc, umemDesc} {
 		out <- d
@@ -142,6 +144,12 @@ func (c collection) status(s *sluicev1.StatusResponse) {
 		for _, path := range p.GetPaths() {
 			c.liveness(path.GetLiveness(), pathLiveDescs, p.GetName(), path.GetName())
 			c.gauge(pathUsedDesc, one(path.GetUsed()), p.GetName(), path.GetName())
+		}
+		if r := p.GetRelayed(); r != nil {
+			c.counter(relayedDesc, r.GetSentPackets(), p.GetName(), "sent")
+			c.counter(relayedDesc, r.GetReceivedPackets(), p.GetName(), "received")
+			c.counter(relayedBytesDesc, r.GetSentBytes(), p.GetName(), "sent")
+			c.counter(relayedBytesDesc, r.GetReceivedBytes(), p.GetName(), "received")
 		}
 		c.gauge(peerMTUDesc, float64(p.GetMtu()), p.GetName())
 		c.gauge(peerSessionDesc, p.GetSessionAge().AsDuration().Seconds(), p.GetName())

@@ -54,6 +54,9 @@ func (g *Gateway) probePeers() {
 // pathTo says what is known of a way to a peer. Any goroutine may call it.
 func (g *Gateway) pathTo(w *wireguard.Peer, to wireguard.Endpoint) pathmtu.Path {
 	status := w.Status()
+	if to.Via != nil {
+		return g.pathThrough(status, to)
+	}
 	path := pathmtu.Path{Remote: to.Remote, Sent: status.TxPackets}
 	path.Used = to.SameWay(&status.Endpoint)
 	if !path.Remote.IsValid() {

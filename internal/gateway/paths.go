@@ -29,6 +29,12 @@ func (g *Gateway) pathsOf(p *peer, links *neigh.Links) []liveness.Path {
 			}
 			way.Endpoint.Ifindex, way.Down = link.Ifindex, !link.Up
 		}
+		if c.Via != "" {
+			if way.Endpoint = g.endpointVia(p, c.Via); way.Endpoint.Via != nil {
+				out = append(out, way)
+			}
+			continue
+		}
 		addrs := p.names[c.Endpoint.Host]
 		if literal, ok := c.Endpoint.AddrPort(); ok {
 			addrs = []netip.Addr{literal.Addr()}
@@ -68,7 +74,7 @@ func (p *peer) addresses() []netip.Addr {
 		out = append(out, a)
 	}
 	for i := range p.paths {
-		if a := p.paths[i].Endpoint.Remote.Addr(); !slices.Contains(out, a) {
+		if a := p.paths[i].Endpoint.Remote.Addr(); p.paths[i].Endpoint.Via == nil && !slices.Contains(out, a) {
 			out = append(out, a)
 		}
 	}
@@ -97,6 +103,7 @@ func (g *Gateway) pathsStatus(out *sluicev1.Peer, p *peerView) {
 	for _, s := range g.alive.Paths(p.id) {
 		way := &sluicev1.Path{Name: s.Name, Endpoint: s.Endpoint.Remote.String(), Priority: uint32(s.Priority),
 			Used: s.Used, Lossy: s.Lossy, PortDown: s.Down, Liveness: livenessMessage(s.Status)}
+		way.Via = g.view.Load().nameOf(s.Endpoint.Via)
 		if s.Endpoint.Ifindex != 0 {
 			if link := g.kernel.Links().LinkByIndex(s.Endpoint.Ifindex); link != nil {
 				way.Port = link.Name

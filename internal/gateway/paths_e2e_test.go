@@ -84,20 +84,23 @@ func (s *site) waitPaths(t testing.TB, used string) {
 	})
 }
 
-// flood counts packets of a stream of 10000 per second.
+// flood counts packets of a stream: one every so often, by default 10000 per second.
 type flood struct {
 	from, to *site
+	every    time.Duration
 	mu       sync.Mutex
 	got      map[uint32]bool
 }
 
 // loss of a stream: how many packets, and how many of them in a row. Where more programs run than there are processors, packets are lost
 // here and there because nobody takes them from a ring; an outage is a row.
-type loss struct{ packets, row int }
+type loss struct {
+	packets, row int
+	every        time.Duration
+}
 
 func (l loss) String() string {
-	const each = 100 * time.Microsecond
-	return fmt.Sprintf("%v of traffic, %v in a row", time.Duration(l.packets)*each, time.Duration(l.row)*each)
+	return fmt.Sprintf("%v of traffic, %v in a row", time.Duration(l.packets)*l.every, time.Duration(l.row)*l.every)
 }
 
 func (f *flood) listen(t testing.TB) {
@@ -146,10 +149,13 @@ func (f *flood) run(t testing.TB, d time.Duration) (lost loss) {
 		t.Error(err)
 		return lost
 	}
+	if lost.every = f.every; f.every == 0 {
+		lost.every = 100 * time.Microsecond
+	}
 	message, sent := make([]byte, 100), 0
 	begin := time.Now()
 	for time.Since(begin) < d {
-		for due := int(time.Since(begin) / (100 * time.Microsecond)); sent < due; sent++ {
+		for due := int(time.Since(begin) / lost.every); sent < due; sent++ {
 			binary.BigEndian.PutUint32(message, uint32(sent))
 			_, _ = flows[sent%len(flows)].Write(message) // refused: no route, counted as lost
 		}

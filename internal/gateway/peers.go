@@ -185,8 +185,8 @@ func (p *peer) address() netip.Addr {
 	if p.wireguard == nil {
 		return p.endpoint.Addr()
 	}
-	if last := p.wireguard.Endpoint().Remote; last.IsValid() {
-		return last.Addr().Unmap().WithZone("")
+	if last := p.wireguard.Endpoint(); last.Remote.IsValid() && last.Via == nil {
+		return last.Remote.Addr().Unmap().WithZone("")
 	}
 	return p.endpoint.Addr().Unmap().WithZone("")
 }

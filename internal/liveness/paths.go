@@ -273,6 +273,8 @@ func preferred(a, b *target, now int64) bool {
 		return ca < cb
 	case a.path.Priority != b.path.Priority:
 		return a.path.Priority < b.path.Priority
+	case (a.path.Endpoint.Via == nil) != (b.path.Endpoint.Via == nil):
+		return a.path.Endpoint.Via == nil // the direct way
 	case ca > lossy:
 		return false
 	}

@@ -64,6 +64,7 @@ var advice = map[string]string{
 	"message_heard": nothing,
 	"to_kernel":     nothing,
 	"kernel_sent":   nothing,
+	"passed_on":     nothing,
 
 	// Workers: the frame.
 	"multi_buffer":   "Lower the port's MTU to at most what Sluice takes, or, when it comes in bursts, add workers.",
@@ -122,6 +123,9 @@ var advice = map[string]string{
 	"outside_address":    "A host of this site uses the address meant for other sites: give it the one from here.",
 	"tunnel_mismatch":    "Compare `wireguard.tunnelAddresses` here with the peer's idea of them, and the other way round.",
 	"not_for_transit":    "Sites talk directly, never through a third: correct the routes of the peer that sent it.",
+	"relay_refused":      "If both peers are to reach each other through this gateway, name the one in `peers[].relayTo` of the other (docs/paths.md). Otherwise the sender has a path `via` here that it should not have.",
+	"relay_no_message":   "Nothing but WireGuard messages goes from a peer to another one's tunnel address: the sender's host routes something else there.",
+	"relay_limited":      "Raise `peers[].relayLimit` of the sender, or give both a direct path.",
 	"gateway_only":       "Nothing: the gateway's addresses inside VPCs answer ping and nothing else.",
 	"ttl_expired":        "A traceroute: nothing. Many: a routing loop; compare `sluice routes` at both sites.",
 	"no_route":           "Add the prefix to a peer or an attachment, or correct the sender; `sluice routes --vpc VPC ADDRESS` tells.",

@@ -29,14 +29,19 @@ type Endpoint struct {
 	// Ifindex is the interface to leave through, or that a message came in through;
 	// 0: the routing table chooses, or nobody has asked.
 	Ifindex uint32
+	// Via is the peer through whose tunnel messages travel, Remote being an address inside
+	// it; nil: they travel as they are.
+	Via *Peer
 }
 
 // SameWay says whether both are the same way to the same place. Which address of ours is at its end does not matter.
-func (e *Endpoint) SameWay(o *Endpoint) bool { return e.Remote == o.Remote && e.Ifindex == o.Ifindex }
+func (e *Endpoint) SameWay(o *Endpoint) bool {
+	return e.Remote == o.Remote && e.Ifindex == o.Ifindex && e.Via == o.Via
+}
 
 // Takes says whether what came from o came by the way e, which may leave the interface to the routing table.
 func (e *Endpoint) Takes(o *Endpoint) bool {
-	return e.Remote == o.Remote && (e.Ifindex == 0 || e.Ifindex == o.Ifindex)
+	return e.Remote == o.Remote && (e.Ifindex == 0 || e.Ifindex == o.Ifindex) && e.Via == o.Via
 }
 
 // Datagram is a message for the outer network.

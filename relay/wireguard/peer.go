@@ -278,8 +278,8 @@ func (p *Peer) forget() {
 // moveTo notes where an authentic message came from.
 func (p *Peer) moveTo(from *Endpoint) {
 	old := p.endpoint.Load()
-	if *old == *from || !from.Remote.IsValid() {
-		return
+	if *old == *from || !from.Remote.IsValid() || from.Via != nil {
+		return // through whom a peer can be reached the configuration says, and nobody learns it
 	}
 	e := *from // the caller's Packet is reused
 	if paths := p.paths.Load(); paths != nil {
@@ -302,6 +302,6 @@ func (p *Peer) forgetLocal() {
 	old := p.endpoint.Load()
 	if old.Local.IsValid() {
 		// If the peer moves at this moment, its new place wins.
-		p.endpoint.CompareAndSwap(old, &Endpoint{Remote: old.Remote, Ifindex: old.Ifindex})
+		p.endpoint.CompareAndSwap(old, &Endpoint{Remote: old.Remote, Ifindex: old.Ifindex, Via: old.Via})
 	}
 }

@@ -1641,7 +1641,9 @@ type Peer struct {
 	// What the probes inside its tunnel have found; of several paths, those over the one in use.
 	Liveness *Liveness `protobuf:"bytes,24,opt,name=liveness,proto3" json:"liveness,omitempty"`
 	// The ways to it, if there are several.
-	Paths         []*Path `protobuf:"bytes,30,rep,name=paths,proto3" json:"paths,omitempty"`
+	Paths []*Path `protobuf:"bytes,30,rep,name=paths,proto3" json:"paths,omitempty"`
+	// What it exchanges with others through us; absent if it may not.
+	Relayed       *Relayed `protobuf:"bytes,31,opt,name=relayed,proto3" json:"relayed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1823,11 +1825,98 @@ func (x *Peer) GetPaths() []*Path {
 	return nil
 }
 
+func (x *Peer) GetRelayed() *Relayed {
+	if x != nil {
+		return x.Relayed
+	}
+	return nil
+}
+
+// Relayed is the sealed messages that a peer exchanges with others through us.
+type Relayed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The names of the others.
+	With []string `protobuf:"bytes,1,rep,name=with,proto3" json:"with,omitempty"`
+	// Messages that it has sent to them, as packets inside its tunnel, and that were passed on.
+	SentPackets uint64 `protobuf:"varint,2,opt,name=sent_packets,json=sentPackets,proto3" json:"sent_packets,omitempty"`
+	SentBytes   uint64 `protobuf:"varint,3,opt,name=sent_bytes,json=sentBytes,proto3" json:"sent_bytes,omitempty"`
+	// Those that were passed on to it.
+	ReceivedPackets uint64 `protobuf:"varint,4,opt,name=received_packets,json=receivedPackets,proto3" json:"received_packets,omitempty"`
+	ReceivedBytes   uint64 `protobuf:"varint,5,opt,name=received_bytes,json=receivedBytes,proto3" json:"received_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Relayed) Reset() {
+	*x = Relayed{}
+	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Relayed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Relayed) ProtoMessage() {}
+
+func (x *Relayed) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Relayed.ProtoReflect.Descriptor instead.
+func (*Relayed) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Relayed) GetWith() []string {
+	if x != nil {
+		return x.With
+	}
+	return nil
+}
+
+func (x *Relayed) GetSentPackets() uint64 {
+	if x != nil {
+		return x.SentPackets
+	}
+	return 0
+}
+
+func (x *Relayed) GetSentBytes() uint64 {
+	if x != nil {
+		return x.SentBytes
+	}
+	return 0
+}
+
+func (x *Relayed) GetReceivedPackets() uint64 {
+	if x != nil {
+		return x.ReceivedPackets
+	}
+	return 0
+}
+
+func (x *Relayed) GetReceivedBytes() uint64 {
+	if x != nil {
+		return x.ReceivedBytes
+	}
+	return 0
+}
+
 // Path is one of several ways to a peer.
 type Path struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Outer address and port of the peer.
+	// Outer address and port of the peer; of a path via another one, those inside its tunnels.
 	Endpoint string `protobuf:"bytes,2,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
 	// The port it leaves through; empty: as the kernel's routes say.
 	Port string `protobuf:"bytes,3,opt,name=port,proto3" json:"port,omitempty"`
@@ -1840,14 +1929,16 @@ type Path struct {
 	// It loses so much that any other is preferred.
 	Lossy bool `protobuf:"varint,7,opt,name=lossy,proto3" json:"lossy,omitempty"`
 	// Our port is down.
-	PortDown      bool `protobuf:"varint,8,opt,name=port_down,json=portDown,proto3" json:"port_down,omitempty"`
+	PortDown bool `protobuf:"varint,8,opt,name=port_down,json=portDown,proto3" json:"port_down,omitempty"`
+	// The peer through whose tunnels it leads; empty: it leads there directly.
+	Via           string `protobuf:"bytes,9,opt,name=via,proto3" json:"via,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Path) Reset() {
 	*x = Path{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +1950,7 @@ func (x *Path) String() string {
 func (*Path) ProtoMessage() {}
 
 func (x *Path) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[11]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +1963,7 @@ func (x *Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Path.ProtoReflect.Descriptor instead.
 func (*Path) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{11}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Path) GetName() string {
@@ -1931,6 +2022,13 @@ func (x *Path) GetPortDown() bool {
 	return false
 }
 
+func (x *Path) GetVia() string {
+	if x != nil {
+		return x.Via
+	}
+	return ""
+}
+
 // Liveness is what probes inside a peer's tunnel have found.
 type Liveness struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1955,7 +2053,7 @@ type Liveness struct {
 
 func (x *Liveness) Reset() {
 	*x = Liveness{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2065,7 @@ func (x *Liveness) String() string {
 func (*Liveness) ProtoMessage() {}
 
 func (x *Liveness) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[12]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2078,7 @@ func (x *Liveness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Liveness.ProtoReflect.Descriptor instead.
 func (*Liveness) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{12}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Liveness) GetState() LiveState {
@@ -2046,7 +2144,7 @@ type PeerVPC struct {
 
 func (x *PeerVPC) Reset() {
 	*x = PeerVPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2156,7 @@ func (x *PeerVPC) String() string {
 func (*PeerVPC) ProtoMessage() {}
 
 func (x *PeerVPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[13]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2169,7 @@ func (x *PeerVPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerVPC.ProtoReflect.Descriptor instead.
 func (*PeerVPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{13}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PeerVPC) GetVpc() string {
@@ -2103,7 +2201,7 @@ type VPCsRequest struct {
 
 func (x *VPCsRequest) Reset() {
 	*x = VPCsRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2213,7 @@ func (x *VPCsRequest) String() string {
 func (*VPCsRequest) ProtoMessage() {}
 
 func (x *VPCsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[14]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2226,7 @@ func (x *VPCsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPCsRequest.ProtoReflect.Descriptor instead.
 func (*VPCsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{14}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
 }
 
 type VPCsResponse struct {
@@ -2140,7 +2238,7 @@ type VPCsResponse struct {
 
 func (x *VPCsResponse) Reset() {
 	*x = VPCsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2250,7 @@ func (x *VPCsResponse) String() string {
 func (*VPCsResponse) ProtoMessage() {}
 
 func (x *VPCsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[15]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2263,7 @@ func (x *VPCsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPCsResponse.ProtoReflect.Descriptor instead.
 func (*VPCsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{15}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *VPCsResponse) GetVpcs() []*VPC {
@@ -2201,7 +2299,7 @@ type VPC struct {
 
 func (x *VPC) Reset() {
 	*x = VPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +2311,7 @@ func (x *VPC) String() string {
 func (*VPC) ProtoMessage() {}
 
 func (x *VPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[16]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +2324,7 @@ func (x *VPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VPC.ProtoReflect.Descriptor instead.
 func (*VPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{16}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VPC) GetName() string {
@@ -2336,7 +2434,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2348,7 +2446,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[17]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2361,7 +2459,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{17}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Attachment) GetType() string {
@@ -2404,7 +2502,7 @@ type RoutesRequest struct {
 
 func (x *RoutesRequest) Reset() {
 	*x = RoutesRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2416,7 +2514,7 @@ func (x *RoutesRequest) String() string {
 func (*RoutesRequest) ProtoMessage() {}
 
 func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[18]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2429,7 +2527,7 @@ func (x *RoutesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesRequest.ProtoReflect.Descriptor instead.
 func (*RoutesRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RoutesRequest) GetVpc() string {
@@ -2455,7 +2553,7 @@ type RoutesResponse struct {
 
 func (x *RoutesResponse) Reset() {
 	*x = RoutesResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2467,7 +2565,7 @@ func (x *RoutesResponse) String() string {
 func (*RoutesResponse) ProtoMessage() {}
 
 func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[19]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2480,7 +2578,7 @@ func (x *RoutesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutesResponse.ProtoReflect.Descriptor instead.
 func (*RoutesResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RoutesResponse) GetRoutes() []*Route {
@@ -2511,7 +2609,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2621,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[20]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2634,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Route) GetVpc() string {
@@ -2616,7 +2714,7 @@ type NextHop struct {
 
 func (x *NextHop) Reset() {
 	*x = NextHop{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2628,7 +2726,7 @@ func (x *NextHop) String() string {
 func (*NextHop) ProtoMessage() {}
 
 func (x *NextHop) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[21]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2641,7 +2739,7 @@ func (x *NextHop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextHop.ProtoReflect.Descriptor instead.
 func (*NextHop) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *NextHop) GetPeer() string {
@@ -2696,7 +2794,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +2806,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[22]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +2819,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *HostsRequest) GetVpc() string {
@@ -2743,7 +2841,7 @@ type BGPRequest struct {
 
 func (x *BGPRequest) Reset() {
 	*x = BGPRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +2853,7 @@ func (x *BGPRequest) String() string {
 func (*BGPRequest) ProtoMessage() {}
 
 func (x *BGPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[23]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +2866,7 @@ func (x *BGPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPRequest.ProtoReflect.Descriptor instead.
 func (*BGPRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *BGPRequest) GetNeighbour() string {
@@ -2803,7 +2901,7 @@ type BGPResponse struct {
 
 func (x *BGPResponse) Reset() {
 	*x = BGPResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2815,7 +2913,7 @@ func (x *BGPResponse) String() string {
 func (*BGPResponse) ProtoMessage() {}
 
 func (x *BGPResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[24]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2828,7 +2926,7 @@ func (x *BGPResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPResponse.ProtoReflect.Descriptor instead.
 func (*BGPResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *BGPResponse) GetAsn() uint32 {
@@ -2916,7 +3014,7 @@ type BGPNeighbour struct {
 
 func (x *BGPNeighbour) Reset() {
 	*x = BGPNeighbour{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2928,7 +3026,7 @@ func (x *BGPNeighbour) String() string {
 func (*BGPNeighbour) ProtoMessage() {}
 
 func (x *BGPNeighbour) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[25]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2941,7 +3039,7 @@ func (x *BGPNeighbour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPNeighbour.ProtoReflect.Descriptor instead.
 func (*BGPNeighbour) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *BGPNeighbour) GetName() string {
@@ -3128,7 +3226,7 @@ type BGPRoute struct {
 
 func (x *BGPRoute) Reset() {
 	*x = BGPRoute{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3140,7 +3238,7 @@ func (x *BGPRoute) String() string {
 func (*BGPRoute) ProtoMessage() {}
 
 func (x *BGPRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[26]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3153,7 +3251,7 @@ func (x *BGPRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BGPRoute.ProtoReflect.Descriptor instead.
 func (*BGPRoute) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *BGPRoute) GetVpc() string {
@@ -3264,7 +3362,7 @@ type ACLRequest struct {
 
 func (x *ACLRequest) Reset() {
 	*x = ACLRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3276,7 +3374,7 @@ func (x *ACLRequest) String() string {
 func (*ACLRequest) ProtoMessage() {}
 
 func (x *ACLRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[27]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3289,7 +3387,7 @@ func (x *ACLRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRequest.ProtoReflect.Descriptor instead.
 func (*ACLRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ACLRequest) GetVpc() string {
@@ -3308,7 +3406,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3320,7 +3418,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[28]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3333,7 +3431,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -3374,7 +3472,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3386,7 +3484,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[29]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3399,7 +3497,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Host) GetVpc() string {
@@ -3496,7 +3594,7 @@ type ACLResponse struct {
 
 func (x *ACLResponse) Reset() {
 	*x = ACLResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3508,7 +3606,7 @@ func (x *ACLResponse) String() string {
 func (*ACLResponse) ProtoMessage() {}
 
 func (x *ACLResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[30]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3521,7 +3619,7 @@ func (x *ACLResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLResponse.ProtoReflect.Descriptor instead.
 func (*ACLResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ACLResponse) GetAcls() []*ACL {
@@ -3550,7 +3648,7 @@ type ACL struct {
 
 func (x *ACL) Reset() {
 	*x = ACL{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3562,7 +3660,7 @@ func (x *ACL) String() string {
 func (*ACL) ProtoMessage() {}
 
 func (x *ACL) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[31]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3575,7 +3673,7 @@ func (x *ACL) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACL.ProtoReflect.Descriptor instead.
 func (*ACL) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ACL) GetVpc() string {
@@ -3640,7 +3738,7 @@ type ACLRule struct {
 
 func (x *ACLRule) Reset() {
 	*x = ACLRule{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3652,7 +3750,7 @@ func (x *ACLRule) String() string {
 func (*ACLRule) ProtoMessage() {}
 
 func (x *ACLRule) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[32]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3665,7 +3763,7 @@ func (x *ACLRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ACLRule.ProtoReflect.Descriptor instead.
 func (*ACLRule) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ACLRule) GetName() string {
@@ -3713,7 +3811,7 @@ type CountersRequest struct {
 
 func (x *CountersRequest) Reset() {
 	*x = CountersRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3725,7 +3823,7 @@ func (x *CountersRequest) String() string {
 func (*CountersRequest) ProtoMessage() {}
 
 func (x *CountersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[33]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3738,7 +3836,7 @@ func (x *CountersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
 func (*CountersRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{33}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CountersRequest) GetComponent() string {
@@ -3759,7 +3857,7 @@ type CountersResponse struct {
 
 func (x *CountersResponse) Reset() {
 	*x = CountersResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3771,7 +3869,7 @@ func (x *CountersResponse) String() string {
 func (*CountersResponse) ProtoMessage() {}
 
 func (x *CountersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[34]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3784,7 +3882,7 @@ func (x *CountersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersResponse.ProtoReflect.Descriptor instead.
 func (*CountersResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{34}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CountersResponse) GetTime() *timestamppb.Timestamp {
@@ -3824,7 +3922,7 @@ type Counter struct {
 
 func (x *Counter) Reset() {
 	*x = Counter{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3836,7 +3934,7 @@ func (x *Counter) String() string {
 func (*Counter) ProtoMessage() {}
 
 func (x *Counter) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[35]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3849,7 +3947,7 @@ func (x *Counter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counter.ProtoReflect.Descriptor instead.
 func (*Counter) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{35}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Counter) GetComponent() string {
@@ -3936,7 +4034,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3948,7 +4046,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[36]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3961,7 +4059,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{36}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CaptureRequest) GetStages() []CaptureStage {
@@ -4038,7 +4136,7 @@ type CaptureResponse struct {
 
 func (x *CaptureResponse) Reset() {
 	*x = CaptureResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4050,7 +4148,7 @@ func (x *CaptureResponse) String() string {
 func (*CaptureResponse) ProtoMessage() {}
 
 func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[37]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4063,7 +4161,7 @@ func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureResponse.ProtoReflect.Descriptor instead.
 func (*CaptureResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{37}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CaptureResponse) GetPackets() []*CapturedPacket {
@@ -4105,7 +4203,7 @@ type CapturedPacket struct {
 
 func (x *CapturedPacket) Reset() {
 	*x = CapturedPacket{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4117,7 +4215,7 @@ func (x *CapturedPacket) String() string {
 func (*CapturedPacket) ProtoMessage() {}
 
 func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[38]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4130,7 +4228,7 @@ func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapturedPacket.ProtoReflect.Descriptor instead.
 func (*CapturedPacket) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{38}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CapturedPacket) GetTime() *timestamppb.Timestamp {
@@ -4234,7 +4332,7 @@ type TraceRequest struct {
 
 func (x *TraceRequest) Reset() {
 	*x = TraceRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4246,7 +4344,7 @@ func (x *TraceRequest) String() string {
 func (*TraceRequest) ProtoMessage() {}
 
 func (x *TraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[39]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4259,7 +4357,7 @@ func (x *TraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
 func (*TraceRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{39}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TraceRequest) GetPacket() []byte {
@@ -4360,7 +4458,7 @@ type TraceResponse struct {
 
 func (x *TraceResponse) Reset() {
 	*x = TraceResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4372,7 +4470,7 @@ func (x *TraceResponse) String() string {
 func (*TraceResponse) ProtoMessage() {}
 
 func (x *TraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[40]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4385,7 +4483,7 @@ func (x *TraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceResponse.ProtoReflect.Descriptor instead.
 func (*TraceResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{40}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TraceResponse) GetSteps() []*TraceStep {
@@ -4419,7 +4517,7 @@ type TraceStep struct {
 
 func (x *TraceStep) Reset() {
 	*x = TraceStep{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4431,7 +4529,7 @@ func (x *TraceStep) String() string {
 func (*TraceStep) ProtoMessage() {}
 
 func (x *TraceStep) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[41]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4444,7 +4542,7 @@ func (x *TraceStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceStep.ProtoReflect.Descriptor instead.
 func (*TraceStep) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{41}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TraceStep) GetStage() string {
@@ -4471,7 +4569,7 @@ type TracedFrame struct {
 
 func (x *TracedFrame) Reset() {
 	*x = TracedFrame{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4483,7 +4581,7 @@ func (x *TracedFrame) String() string {
 func (*TracedFrame) ProtoMessage() {}
 
 func (x *TracedFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[42]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4496,7 +4594,7 @@ func (x *TracedFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TracedFrame.ProtoReflect.Descriptor instead.
 func (*TracedFrame) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{42}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TracedFrame) GetPort() string {
@@ -4521,7 +4619,7 @@ type ClusterRequest struct {
 
 func (x *ClusterRequest) Reset() {
 	*x = ClusterRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4533,7 +4631,7 @@ func (x *ClusterRequest) String() string {
 func (*ClusterRequest) ProtoMessage() {}
 
 func (x *ClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[43]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4546,7 +4644,7 @@ func (x *ClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterRequest.ProtoReflect.Descriptor instead.
 func (*ClusterRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{43}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{44}
 }
 
 type ClusterResponse struct {
@@ -4573,7 +4671,7 @@ type ClusterResponse struct {
 
 func (x *ClusterResponse) Reset() {
 	*x = ClusterResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4585,7 +4683,7 @@ func (x *ClusterResponse) String() string {
 func (*ClusterResponse) ProtoMessage() {}
 
 func (x *ClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[44]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4598,7 +4696,7 @@ func (x *ClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterResponse.ProtoReflect.Descriptor instead.
 func (*ClusterResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{44}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ClusterResponse) GetEnabled() bool {
@@ -4685,7 +4783,7 @@ type ClusterVPC struct {
 
 func (x *ClusterVPC) Reset() {
 	*x = ClusterVPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4697,7 +4795,7 @@ func (x *ClusterVPC) String() string {
 func (*ClusterVPC) ProtoMessage() {}
 
 func (x *ClusterVPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[45]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4710,7 +4808,7 @@ func (x *ClusterVPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterVPC.ProtoReflect.Descriptor instead.
 func (*ClusterVPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{45}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ClusterVPC) GetVpc() string {
@@ -4805,7 +4903,7 @@ type ClusterMember struct {
 
 func (x *ClusterMember) Reset() {
 	*x = ClusterMember{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4817,7 +4915,7 @@ func (x *ClusterMember) String() string {
 func (*ClusterMember) ProtoMessage() {}
 
 func (x *ClusterMember) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[46]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4830,7 +4928,7 @@ func (x *ClusterMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterMember.ProtoReflect.Descriptor instead.
 func (*ClusterMember) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{46}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ClusterMember) GetName() string {
@@ -4875,7 +4973,7 @@ type MemberVPC struct {
 
 func (x *MemberVPC) Reset() {
 	*x = MemberVPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4887,7 +4985,7 @@ func (x *MemberVPC) String() string {
 func (*MemberVPC) ProtoMessage() {}
 
 func (x *MemberVPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[47]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4900,7 +4998,7 @@ func (x *MemberVPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberVPC.ProtoReflect.Descriptor instead.
 func (*MemberVPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{47}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *MemberVPC) GetVpc() string {
@@ -4948,7 +5046,7 @@ type RemoteVPC struct {
 
 func (x *RemoteVPC) Reset() {
 	*x = RemoteVPC{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4960,7 +5058,7 @@ func (x *RemoteVPC) String() string {
 func (*RemoteVPC) ProtoMessage() {}
 
 func (x *RemoteVPC) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[48]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4973,7 +5071,7 @@ func (x *RemoteVPC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoteVPC.ProtoReflect.Descriptor instead.
 func (*RemoteVPC) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{48}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RemoteVPC) GetCluster() string {
@@ -5020,7 +5118,7 @@ type MoveVPCRequest struct {
 
 func (x *MoveVPCRequest) Reset() {
 	*x = MoveVPCRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5032,7 +5130,7 @@ func (x *MoveVPCRequest) String() string {
 func (*MoveVPCRequest) ProtoMessage() {}
 
 func (x *MoveVPCRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[49]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5045,7 +5143,7 @@ func (x *MoveVPCRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveVPCRequest.ProtoReflect.Descriptor instead.
 func (*MoveVPCRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{49}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *MoveVPCRequest) GetVpc() string {
@@ -5063,7 +5161,7 @@ type MoveVPCResponse struct {
 
 func (x *MoveVPCResponse) Reset() {
 	*x = MoveVPCResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5075,7 +5173,7 @@ func (x *MoveVPCResponse) String() string {
 func (*MoveVPCResponse) ProtoMessage() {}
 
 func (x *MoveVPCResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[50]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5088,7 +5186,7 @@ func (x *MoveVPCResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveVPCResponse.ProtoReflect.Descriptor instead.
 func (*MoveVPCResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{50}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{51}
 }
 
 // Problem is one thing that is wrong with a configuration.
@@ -5107,7 +5205,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[51]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5119,7 +5217,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[51]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5132,7 +5230,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{51}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Problem) GetLine() uint32 {
@@ -5177,7 +5275,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[52]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5189,7 +5287,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[52]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5202,7 +5300,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{52}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ApplyRequest) GetConfig() []byte {
@@ -5240,7 +5338,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[53]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5252,7 +5350,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[53]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5265,7 +5363,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{53}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ApplyResponse) GetProblems() []*Problem {
@@ -5297,7 +5395,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[54]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5309,7 +5407,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[54]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5322,7 +5420,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{54}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{55}
 }
 
 type ReloadResponse struct {
@@ -5339,7 +5437,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[55]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5351,7 +5449,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[55]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5364,7 +5462,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{55}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ReloadResponse) GetProblems() []*Problem {
@@ -5396,7 +5494,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[56]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5408,7 +5506,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[56]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5421,7 +5519,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{56}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{57}
 }
 
 type DrainResponse struct {
@@ -5432,7 +5530,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[57]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5444,7 +5542,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[57]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5457,7 +5555,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{57}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{58}
 }
 
 type UndrainRequest struct {
@@ -5468,7 +5566,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[58]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5480,7 +5578,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[58]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5493,7 +5591,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{58}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{59}
 }
 
 type UndrainResponse struct {
@@ -5504,7 +5602,7 @@ type UndrainResponse struct {
 
 func (x *UndrainResponse) Reset() {
 	*x = UndrainResponse{}
-	mi := &file_sluice_v1_sluice_proto_msgTypes[59]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5516,7 +5614,7 @@ func (x *UndrainResponse) String() string {
 func (*UndrainResponse) ProtoMessage() {}
 
 func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_sluice_proto_msgTypes[59]
+	mi := &file_sluice_v1_sluice_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5529,7 +5627,7 @@ func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainResponse.ProtoReflect.Descriptor instead.
 func (*UndrainResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{59}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{60}
 }
 
 var File_sluice_v1_sluice_proto protoreflect.FileDescriptor
@@ -5626,7 +5724,7 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\fPeersRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"6\n" +
 	"\rPeersResponse\x12%\n" +
-	"\x05peers\x18\x01 \x03(\v2\x0f.sluice.v1.PeerR\x05peers\"\xc5\x06\n" +
+	"\x05peers\x18\x01 \x03(\v2\x0f.sluice.v1.PeerR\x05peers\"\xf3\x06\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -5653,7 +5751,15 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\tmtu_limit\x18\x12 \x01(\rR\bmtuLimit\x120\n" +
 	"\tmtu_state\x18\x13 \x01(\x0e2\x13.sluice.v1.MTUStateR\bmtuState\x12/\n" +
 	"\bliveness\x18\x18 \x01(\v2\x13.sluice.v1.LivenessR\bliveness\x12%\n" +
-	"\x05paths\x18\x1e \x03(\v2\x0f.sluice.v1.PathR\x05paths\"\xde\x01\n" +
+	"\x05paths\x18\x1e \x03(\v2\x0f.sluice.v1.PathR\x05paths\x12,\n" +
+	"\arelayed\x18\x1f \x01(\v2\x12.sluice.v1.RelayedR\arelayed\"\xb1\x01\n" +
+	"\aRelayed\x12\x12\n" +
+	"\x04with\x18\x01 \x03(\tR\x04with\x12!\n" +
+	"\fsent_packets\x18\x02 \x01(\x04R\vsentPackets\x12\x1d\n" +
+	"\n" +
+	"sent_bytes\x18\x03 \x01(\x04R\tsentBytes\x12)\n" +
+	"\x10received_packets\x18\x04 \x01(\x04R\x0freceivedPackets\x12%\n" +
+	"\x0ereceived_bytes\x18\x05 \x01(\x04R\rreceivedBytes\"\xf0\x01\n" +
 	"\x04Path\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x12\x12\n" +
@@ -5662,7 +5768,8 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\bliveness\x18\x05 \x01(\v2\x13.sluice.v1.LivenessR\bliveness\x12\x12\n" +
 	"\x04used\x18\x06 \x01(\bR\x04used\x12\x14\n" +
 	"\x05lossy\x18\a \x01(\bR\x05lossy\x12\x1b\n" +
-	"\tport_down\x18\b \x01(\bR\bportDown\"\x94\x02\n" +
+	"\tport_down\x18\b \x01(\bR\bportDown\x12\x10\n" +
+	"\x03via\x18\t \x01(\tR\x03via\"\x94\x02\n" +
 	"\bLiveness\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.sluice.v1.LiveStateR\x05state\x12+\n" +
 	"\x03rtt\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x122\n" +
@@ -6050,7 +6157,7 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
-var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
 	(DrainPhase)(0),               // 1: sluice.v1.DrainPhase
@@ -6073,62 +6180,63 @@ var file_sluice_v1_sluice_proto_goTypes = []any{
 	(*PeersRequest)(nil),          // 18: sluice.v1.PeersRequest
 	(*PeersResponse)(nil),         // 19: sluice.v1.PeersResponse
 	(*Peer)(nil),                  // 20: sluice.v1.Peer
-	(*Path)(nil),                  // 21: sluice.v1.Path
-	(*Liveness)(nil),              // 22: sluice.v1.Liveness
-	(*PeerVPC)(nil),               // 23: sluice.v1.PeerVPC
-	(*VPCsRequest)(nil),           // 24: sluice.v1.VPCsRequest
-	(*VPCsResponse)(nil),          // 25: sluice.v1.VPCsResponse
-	(*VPC)(nil),                   // 26: sluice.v1.VPC
-	(*Attachment)(nil),            // 27: sluice.v1.Attachment
-	(*RoutesRequest)(nil),         // 28: sluice.v1.RoutesRequest
-	(*RoutesResponse)(nil),        // 29: sluice.v1.RoutesResponse
-	(*Route)(nil),                 // 30: sluice.v1.Route
-	(*NextHop)(nil),               // 31: sluice.v1.NextHop
-	(*HostsRequest)(nil),          // 32: sluice.v1.HostsRequest
-	(*BGPRequest)(nil),            // 33: sluice.v1.BGPRequest
-	(*BGPResponse)(nil),           // 34: sluice.v1.BGPResponse
-	(*BGPNeighbour)(nil),          // 35: sluice.v1.BGPNeighbour
-	(*BGPRoute)(nil),              // 36: sluice.v1.BGPRoute
-	(*ACLRequest)(nil),            // 37: sluice.v1.ACLRequest
-	(*HostsResponse)(nil),         // 38: sluice.v1.HostsResponse
-	(*Host)(nil),                  // 39: sluice.v1.Host
-	(*ACLResponse)(nil),           // 40: sluice.v1.ACLResponse
-	(*ACL)(nil),                   // 41: sluice.v1.ACL
-	(*ACLRule)(nil),               // 42: sluice.v1.ACLRule
-	(*CountersRequest)(nil),       // 43: sluice.v1.CountersRequest
-	(*CountersResponse)(nil),      // 44: sluice.v1.CountersResponse
-	(*Counter)(nil),               // 45: sluice.v1.Counter
-	(*CaptureRequest)(nil),        // 46: sluice.v1.CaptureRequest
-	(*CaptureResponse)(nil),       // 47: sluice.v1.CaptureResponse
-	(*CapturedPacket)(nil),        // 48: sluice.v1.CapturedPacket
-	(*TraceRequest)(nil),          // 49: sluice.v1.TraceRequest
-	(*TraceResponse)(nil),         // 50: sluice.v1.TraceResponse
-	(*TraceStep)(nil),             // 51: sluice.v1.TraceStep
-	(*TracedFrame)(nil),           // 52: sluice.v1.TracedFrame
-	(*ClusterRequest)(nil),        // 53: sluice.v1.ClusterRequest
-	(*ClusterResponse)(nil),       // 54: sluice.v1.ClusterResponse
-	(*ClusterVPC)(nil),            // 55: sluice.v1.ClusterVPC
-	(*ClusterMember)(nil),         // 56: sluice.v1.ClusterMember
-	(*MemberVPC)(nil),             // 57: sluice.v1.MemberVPC
-	(*RemoteVPC)(nil),             // 58: sluice.v1.RemoteVPC
-	(*MoveVPCRequest)(nil),        // 59: sluice.v1.MoveVPCRequest
-	(*MoveVPCResponse)(nil),       // 60: sluice.v1.MoveVPCResponse
-	(*Problem)(nil),               // 61: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 62: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 63: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 64: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 65: sluice.v1.ReloadResponse
-	(*DrainRequest)(nil),          // 66: sluice.v1.DrainRequest
-	(*DrainResponse)(nil),         // 67: sluice.v1.DrainResponse
-	(*UndrainRequest)(nil),        // 68: sluice.v1.UndrainRequest
-	(*UndrainResponse)(nil),       // 69: sluice.v1.UndrainResponse
-	nil,                           // 70: sluice.v1.BGPNeighbour.RefusedEntry
-	(*timestamppb.Timestamp)(nil), // 71: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 72: google.protobuf.Duration
+	(*Relayed)(nil),               // 21: sluice.v1.Relayed
+	(*Path)(nil),                  // 22: sluice.v1.Path
+	(*Liveness)(nil),              // 23: sluice.v1.Liveness
+	(*PeerVPC)(nil),               // 24: sluice.v1.PeerVPC
+	(*VPCsRequest)(nil),           // 25: sluice.v1.VPCsRequest
+	(*VPCsResponse)(nil),          // 26: sluice.v1.VPCsResponse
+	(*VPC)(nil),                   // 27: sluice.v1.VPC
+	(*Attachment)(nil),            // 28: sluice.v1.Attachment
+	(*RoutesRequest)(nil),         // 29: sluice.v1.RoutesRequest
+	(*RoutesResponse)(nil),        // 30: sluice.v1.RoutesResponse
+	(*Route)(nil),                 // 31: sluice.v1.Route
+	(*NextHop)(nil),               // 32: sluice.v1.NextHop
+	(*HostsRequest)(nil),          // 33: sluice.v1.HostsRequest
+	(*BGPRequest)(nil),            // 34: sluice.v1.BGPRequest
+	(*BGPResponse)(nil),           // 35: sluice.v1.BGPResponse
+	(*BGPNeighbour)(nil),          // 36: sluice.v1.BGPNeighbour
+	(*BGPRoute)(nil),              // 37: sluice.v1.BGPRoute
+	(*ACLRequest)(nil),            // 38: sluice.v1.ACLRequest
+	(*HostsResponse)(nil),         // 39: sluice.v1.HostsResponse
+	(*Host)(nil),                  // 40: sluice.v1.Host
+	(*ACLResponse)(nil),           // 41: sluice.v1.ACLResponse
+	(*ACL)(nil),                   // 42: sluice.v1.ACL
+	(*ACLRule)(nil),               // 43: sluice.v1.ACLRule
+	(*CountersRequest)(nil),       // 44: sluice.v1.CountersRequest
+	(*CountersResponse)(nil),      // 45: sluice.v1.CountersResponse
+	(*Counter)(nil),               // 46: sluice.v1.Counter
+	(*CaptureRequest)(nil),        // 47: sluice.v1.CaptureRequest
+	(*CaptureResponse)(nil),       // 48: sluice.v1.CaptureResponse
+	(*CapturedPacket)(nil),        // 49: sluice.v1.CapturedPacket
+	(*TraceRequest)(nil),          // 50: sluice.v1.TraceRequest
+	(*TraceResponse)(nil),         // 51: sluice.v1.TraceResponse
+	(*TraceStep)(nil),             // 52: sluice.v1.TraceStep
+	(*TracedFrame)(nil),           // 53: sluice.v1.TracedFrame
+	(*ClusterRequest)(nil),        // 54: sluice.v1.ClusterRequest
+	(*ClusterResponse)(nil),       // 55: sluice.v1.ClusterResponse
+	(*ClusterVPC)(nil),            // 56: sluice.v1.ClusterVPC
+	(*ClusterMember)(nil),         // 57: sluice.v1.ClusterMember
+	(*MemberVPC)(nil),             // 58: sluice.v1.MemberVPC
+	(*RemoteVPC)(nil),             // 59: sluice.v1.RemoteVPC
+	(*MoveVPCRequest)(nil),        // 60: sluice.v1.MoveVPCRequest
+	(*MoveVPCResponse)(nil),       // 61: sluice.v1.MoveVPCResponse
+	(*Problem)(nil),               // 62: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 63: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 64: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 65: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 66: sluice.v1.ReloadResponse
+	(*DrainRequest)(nil),          // 67: sluice.v1.DrainRequest
+	(*DrainResponse)(nil),         // 68: sluice.v1.DrainResponse
+	(*UndrainRequest)(nil),        // 69: sluice.v1.UndrainRequest
+	(*UndrainResponse)(nil),       // 70: sluice.v1.UndrainResponse
+	nil,                           // 71: sluice.v1.BGPNeighbour.RefusedEntry
+	(*timestamppb.Timestamp)(nil), // 72: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 73: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	71, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	72, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	72, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	73, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
 	17, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
 	20, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
@@ -6137,101 +6245,102 @@ var file_sluice_v1_sluice_proto_depIdxs = []int32{
 	13, // 7: sluice.v1.StatusResponse.tun:type_name -> sluice.v1.TunPort
 	12, // 8: sluice.v1.StatusResponse.drain:type_name -> sluice.v1.Drain
 	1,  // 9: sluice.v1.Drain.phase:type_name -> sluice.v1.DrainPhase
-	72, // 10: sluice.v1.Drain.since:type_name -> google.protobuf.Duration
-	72, // 11: sluice.v1.Drain.quiet:type_name -> google.protobuf.Duration
+	73, // 10: sluice.v1.Drain.since:type_name -> google.protobuf.Duration
+	73, // 11: sluice.v1.Drain.quiet:type_name -> google.protobuf.Duration
 	15, // 12: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
-	71, // 13: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	71, // 14: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	72, // 13: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	72, // 14: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
 	20, // 15: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
 	2,  // 16: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	71, // 17: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	72, // 18: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	72, // 19: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
-	23, // 20: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
+	72, // 17: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	73, // 18: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	73, // 19: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	24, // 20: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
 	3,  // 21: sluice.v1.Peer.mtu_state:type_name -> sluice.v1.MTUState
-	22, // 22: sluice.v1.Peer.liveness:type_name -> sluice.v1.Liveness
-	21, // 23: sluice.v1.Peer.paths:type_name -> sluice.v1.Path
-	22, // 24: sluice.v1.Path.liveness:type_name -> sluice.v1.Liveness
-	4,  // 25: sluice.v1.Liveness.state:type_name -> sluice.v1.LiveState
-	72, // 26: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
-	72, // 27: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
-	72, // 28: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
-	26, // 29: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
-	27, // 30: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
-	30, // 31: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
-	5,  // 32: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
-	31, // 33: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
-	35, // 34: sluice.v1.BGPResponse.neighbours:type_name -> sluice.v1.BGPNeighbour
-	36, // 35: sluice.v1.BGPResponse.received:type_name -> sluice.v1.BGPRoute
-	36, // 36: sluice.v1.BGPResponse.announced:type_name -> sluice.v1.BGPRoute
-	72, // 37: sluice.v1.BGPNeighbour.since:type_name -> google.protobuf.Duration
-	70, // 38: sluice.v1.BGPNeighbour.refused:type_name -> sluice.v1.BGPNeighbour.RefusedEntry
-	72, // 39: sluice.v1.BGPNeighbour.hold_time:type_name -> google.protobuf.Duration
-	39, // 40: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
-	6,  // 41: sluice.v1.Host.state:type_name -> sluice.v1.HostState
-	7,  // 42: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
-	72, // 43: sluice.v1.Host.since:type_name -> google.protobuf.Duration
-	72, // 44: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
-	41, // 45: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
-	42, // 46: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
-	71, // 47: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
-	45, // 48: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
-	8,  // 49: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
-	9,  // 50: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
-	72, // 51: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
-	48, // 52: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
-	71, // 53: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
-	9,  // 54: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
-	51, // 55: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
-	52, // 56: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
-	72, // 57: sluice.v1.ClusterResponse.lease:type_name -> google.protobuf.Duration
-	55, // 58: sluice.v1.ClusterResponse.vpcs:type_name -> sluice.v1.ClusterVPC
-	56, // 59: sluice.v1.ClusterResponse.members:type_name -> sluice.v1.ClusterMember
-	58, // 60: sluice.v1.ClusterResponse.remote:type_name -> sluice.v1.RemoteVPC
-	72, // 61: sluice.v1.ClusterVPC.since:type_name -> google.protobuf.Duration
-	72, // 62: sluice.v1.ClusterMember.heard:type_name -> google.protobuf.Duration
-	57, // 63: sluice.v1.ClusterMember.vpcs:type_name -> sluice.v1.MemberVPC
-	61, // 64: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	16, // 65: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	61, // 66: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	16, // 67: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	10, // 68: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	18, // 69: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	24, // 70: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	28, // 71: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	32, // 72: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
-	33, // 73: sluice.v1.GatewayService.BGP:input_type -> sluice.v1.BGPRequest
-	53, // 74: sluice.v1.GatewayService.Cluster:input_type -> sluice.v1.ClusterRequest
-	37, // 75: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
-	43, // 76: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	46, // 77: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
-	49, // 78: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
-	59, // 79: sluice.v1.GatewayService.MoveVPC:input_type -> sluice.v1.MoveVPCRequest
-	62, // 80: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	64, // 81: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	66, // 82: sluice.v1.GatewayService.Drain:input_type -> sluice.v1.DrainRequest
-	68, // 83: sluice.v1.GatewayService.Undrain:input_type -> sluice.v1.UndrainRequest
-	11, // 84: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	19, // 85: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	25, // 86: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	29, // 87: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	38, // 88: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
-	34, // 89: sluice.v1.GatewayService.BGP:output_type -> sluice.v1.BGPResponse
-	54, // 90: sluice.v1.GatewayService.Cluster:output_type -> sluice.v1.ClusterResponse
-	40, // 91: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
-	44, // 92: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	47, // 93: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
-	50, // 94: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
-	60, // 95: sluice.v1.GatewayService.MoveVPC:output_type -> sluice.v1.MoveVPCResponse
-	63, // 96: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	65, // 97: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	67, // 98: sluice.v1.GatewayService.Drain:output_type -> sluice.v1.DrainResponse
-	69, // 99: sluice.v1.GatewayService.Undrain:output_type -> sluice.v1.UndrainResponse
-	84, // [84:100] is the sub-list for method output_type
-	68, // [68:84] is the sub-list for method input_type
-	68, // [68:68] is the sub-list for extension type_name
-	68, // [68:68] is the sub-list for extension extendee
-	0,  // [0:68] is the sub-list for field type_name
+	23, // 22: sluice.v1.Peer.liveness:type_name -> sluice.v1.Liveness
+	22, // 23: sluice.v1.Peer.paths:type_name -> sluice.v1.Path
+	21, // 24: sluice.v1.Peer.relayed:type_name -> sluice.v1.Relayed
+	23, // 25: sluice.v1.Path.liveness:type_name -> sluice.v1.Liveness
+	4,  // 26: sluice.v1.Liveness.state:type_name -> sluice.v1.LiveState
+	73, // 27: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
+	73, // 28: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
+	73, // 29: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
+	27, // 30: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
+	28, // 31: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
+	31, // 32: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
+	5,  // 33: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
+	32, // 34: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
+	36, // 35: sluice.v1.BGPResponse.neighbours:type_name -> sluice.v1.BGPNeighbour
+	37, // 36: sluice.v1.BGPResponse.received:type_name -> sluice.v1.BGPRoute
+	37, // 37: sluice.v1.BGPResponse.announced:type_name -> sluice.v1.BGPRoute
+	73, // 38: sluice.v1.BGPNeighbour.since:type_name -> google.protobuf.Duration
+	71, // 39: sluice.v1.BGPNeighbour.refused:type_name -> sluice.v1.BGPNeighbour.RefusedEntry
+	73, // 40: sluice.v1.BGPNeighbour.hold_time:type_name -> google.protobuf.Duration
+	40, // 41: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
+	6,  // 42: sluice.v1.Host.state:type_name -> sluice.v1.HostState
+	7,  // 43: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
+	73, // 44: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	73, // 45: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	42, // 46: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
+	43, // 47: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
+	72, // 48: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	46, // 49: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
+	8,  // 50: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
+	9,  // 51: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
+	73, // 52: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
+	49, // 53: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
+	72, // 54: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
+	9,  // 55: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
+	52, // 56: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
+	53, // 57: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
+	73, // 58: sluice.v1.ClusterResponse.lease:type_name -> google.protobuf.Duration
+	56, // 59: sluice.v1.ClusterResponse.vpcs:type_name -> sluice.v1.ClusterVPC
+	57, // 60: sluice.v1.ClusterResponse.members:type_name -> sluice.v1.ClusterMember
+	59, // 61: sluice.v1.ClusterResponse.remote:type_name -> sluice.v1.RemoteVPC
+	73, // 62: sluice.v1.ClusterVPC.since:type_name -> google.protobuf.Duration
+	73, // 63: sluice.v1.ClusterMember.heard:type_name -> google.protobuf.Duration
+	58, // 64: sluice.v1.ClusterMember.vpcs:type_name -> sluice.v1.MemberVPC
+	62, // 65: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	16, // 66: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	62, // 67: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	16, // 68: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	10, // 69: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	18, // 70: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	25, // 71: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	29, // 72: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	33, // 73: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	34, // 74: sluice.v1.GatewayService.BGP:input_type -> sluice.v1.BGPRequest
+	54, // 75: sluice.v1.GatewayService.Cluster:input_type -> sluice.v1.ClusterRequest
+	38, // 76: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
+	44, // 77: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	47, // 78: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
+	50, // 79: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
+	60, // 80: sluice.v1.GatewayService.MoveVPC:input_type -> sluice.v1.MoveVPCRequest
+	63, // 81: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	65, // 82: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	67, // 83: sluice.v1.GatewayService.Drain:input_type -> sluice.v1.DrainRequest
+	69, // 84: sluice.v1.GatewayService.Undrain:input_type -> sluice.v1.UndrainRequest
+	11, // 85: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	19, // 86: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	26, // 87: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	30, // 88: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	39, // 89: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	35, // 90: sluice.v1.GatewayService.BGP:output_type -> sluice.v1.BGPResponse
+	55, // 91: sluice.v1.GatewayService.Cluster:output_type -> sluice.v1.ClusterResponse
+	41, // 92: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
+	45, // 93: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	48, // 94: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
+	51, // 95: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
+	61, // 96: sluice.v1.GatewayService.MoveVPC:output_type -> sluice.v1.MoveVPCResponse
+	64, // 97: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	66, // 98: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	68, // 99: sluice.v1.GatewayService.Drain:output_type -> sluice.v1.DrainResponse
+	70, // 100: sluice.v1.GatewayService.Undrain:output_type -> sluice.v1.UndrainResponse
+	85, // [85:101] is the sub-list for method output_type
+	69, // [69:85] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -6239,14 +6348,14 @@ func file_sluice_v1_sluice_proto_init() {
 	if File_sluice_v1_sluice_proto != nil {
 		return
 	}
-	file_sluice_v1_sluice_proto_msgTypes[35].OneofWrappers = []any{}
+	file_sluice_v1_sluice_proto_msgTypes[36].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
 			NumEnums:      10,
-			NumMessages:   61,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
