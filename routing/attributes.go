@@ -70,6 +70,7 @@ func readAttributes(attrs []bgp.PathAttributeInterface, internal bool) (*Attribu
 			}
 		case *bgp.PathAttributeExtendedCommunities:
 			a.EVPN = readTargets(v.Value)
+			a.EVPN.readFabric(v.Value)
 		case *bgp.PathAttributeLargeCommunities:
 			for _, c := range v.Values {
 				a.Communities = append(a.Communities, Community{Large: true, Parts: [3]uint32{c.ASN, c.LocalData1, c.LocalData2}})
@@ -91,7 +92,7 @@ var families = []family{{bgp.RF_IPv4_UC, false}, {bgp.RF_IPv6_UC, true}}
 
 // families of the port's sessions.
 func (p *Port) families() []bgp.Family {
-	if p.EVPN {
+	if p.EVPN || len(p.Fabric) > 0 {
 		return []bgp.Family{bgp.RF_EVPN}
 	}
 	return []bgp.Family{bgp.RF_IPv4_UC, bgp.RF_IPv6_UC}

@@ -27,6 +27,9 @@ type Port struct {
 	// EVPN: the neighbours are gateways, in the tunnels, and what passes are EVPN routes of all VPCs (RFC 9136). VPC is
 	// empty, and Addresses are our tunnel addresses.
 	EVPN bool
+	// Fabric are the VPCs whose overlay is behind the port: the neighbours are its VTEPs or route reflectors, what passes are
+	// EVPN routes too (fabric.go), and VPC is empty.
+	Fabric []FabricVPC
 	// ASN is ours on this port; 0: Config.ASN.
 	ASN uint32
 	// Ifindex tells an interface from another that had the same name before.

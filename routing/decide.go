@@ -24,12 +24,15 @@ func (d *destination) choose(most int) []NextHop {
 		candidates = lowestMED(candidates)
 		candidates = least(candidates, func(p *path) int64 { return truth(p.session.internal) })
 		slices.SortFunc(candidates, func(a, b *path) int {
-			return cmp.Or(a.session.id.Compare(b.session.id), a.session.address.Compare(b.session.address), a.id.compare(b.id))
+			return cmp.Or(a.vtep().Compare(b.vtep()), a.session.id.Compare(b.session.id), a.session.address.Compare(b.session.address), a.id.compare(b.id))
 		})
 	}
 	var hops []NextHop
 	for _, p := range candidates {
-		hop := NextHop{p.session.speaker.port.Name, p.attrs.NextHop}
+		hop := NextHop{Port: p.session.speaker.port.Name, Addr: p.attrs.NextHop}
+		if hop.setPlace(p.attrs.EVPN); hop.Host {
+			most = 1
+		}
 		if p.session.speaker.port.EVPN {
 			hop.Port = ""
 		}
@@ -49,13 +52,15 @@ func (d *destination) choose(most int) []NextHop {
 var criteria = []func(*path) int64{
 	func(p *path) int64 { return truth(p.stale) },                     // what a dead session left is the last resort (RFC 9494 section 4.3)
 	func(p *path) int64 { return truth(p.session.speaker.port.EVPN) }, // what the site has itself, no gateway takes from it
+	func(p *path) int64 { return truth(p.id.kind != HostRoute) },      // where a host is says more than where its prefix is
+	func(p *path) int64 { return -p.mobility() },                      // it has moved (RFC 7432 section 15)
 	func(p *path) int64 { return -int64(p.attrs.LocalPref) },
 	func(p *path) int64 { return int64(p.attrs.PathLen) },
 	func(p *path) int64 { return int64(p.attrs.Origin) },
 }
 
 func (a pathID) compare(b pathID) int {
-	return cmp.Or(bytes.Compare(a.rd[:], b.rd[:]), cmp.Compare(a.tag, b.tag), cmp.Compare(a.add, b.add))
+	return cmp.Or(bytes.Compare(a.rd[:], b.rd[:]), cmp.Compare(a.tag, b.tag), cmp.Compare(a.kind, b.kind), bytes.Compare(a.mac[:], b.mac[:]), cmp.Compare(a.add, b.add))
 }
 
 func truth(b bool) int64 {

@@ -43,7 +43,7 @@ func TestTheBestPathsAreChosenInTheOrderOfTheRFC(t *testing.T) {
 		d := &destination{paths: c.paths}
 		var want []NextHop
 		for _, s := range c.want {
-			want = append(want, NextHop{"p0", s.address})
+			want = append(want, NextHop{Port: "p0", Addr: s.address})
 		}
 		if got := d.choose(c.most); !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", c.name, got, want)

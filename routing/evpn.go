@@ -72,10 +72,11 @@ type EVPNAttributes struct {
 	Targets []VPNID
 	// Recursive: it leads to an Ethernet segment or a gateway address, for others to resolve (RFC 9136 section 3.2).
 	Recursive bool
+	FabricAttributes
 }
 
 func (a *EVPNAttributes) equal(b *EVPNAttributes) bool {
-	return a == b || a != nil && b != nil && a.VNI == b.VNI && a.Recursive == b.Recursive && slices.Equal(a.Targets, b.Targets)
+	return a == b || a != nil && b != nil && a.VNI == b.VNI && a.Recursive == b.Recursive && a.FabricAttributes == b.FabricAttributes && slices.Equal(a.Targets, b.Targets)
 }
 
 // routeTargetType is the subtype of a route target (RFC 4360 section 4).
@@ -101,24 +102,37 @@ func (a *Attributes) readNLRI(nlri bgp.NLRI) {
 	if a.EVPN == nil {
 		a.EVPN = new(EVPNAttributes)
 	}
+	a.EVPN.readRoute(n)
 	if r, ok := n.RouteTypeData.(*bgp.EVPNIPPrefixRoute); ok {
 		a.EVPN.VNI = r.Label
 		a.EVPN.Recursive = r.GWIPAddress.IsValid() && !r.GWIPAddress.IsUnspecified() || slices.ContainsFunc(r.ESI.Value, func(b byte) bool { return b != 0 })
 	}
 }
 
-// evpnKey is keyOf for EVPN: of its routes only those to prefixes matter.
+// evpnKey is keyOf for EVPN: of its routes those to prefixes matter, hosts and VTEPs.
 func evpnKey(n *bgp.EVPNNLRI, id uint32) (pathKey, bool) {
-	r, ok := n.RouteTypeData.(*bgp.EVPNIPPrefixRoute)
-	if !ok || r.RD == nil {
+	key := pathKey{id: pathID{add: id}}
+	switch r := n.RouteTypeData.(type) {
+	case *bgp.EVPNIPPrefixRoute:
+		key.prefix, key.id.tag = netip.PrefixFrom(r.IPPrefix, int(r.IPPrefixLength)).Masked(), r.ETag
+	case *bgp.EVPNMacIPAdvertisementRoute:
+		if r.MacAddressLength != 48 || len(r.MacAddress) != 6 || !r.IPAddress.IsValid() {
+			return pathKey{}, false // a MAC address alone is of no use to who sends to IP addresses
+		}
+		key.prefix, key.id.tag = netip.PrefixFrom(r.IPAddress, r.IPAddress.BitLen()), r.ETag
+		key.id.kind, key.id.mac = HostRoute, [6]byte(r.MacAddress)
+	case *bgp.EVPNMulticastEthernetTagRoute:
+		key.prefix, key.id.tag, key.id.kind = netip.PrefixFrom(r.IPAddress, r.IPAddress.BitLen()), r.ETag, VTEPRoute
+	}
+	if !key.prefix.IsValid() || n.RD() == nil {
 		return pathKey{}, false
 	}
-	rd, err := r.RD.Serialize()
-	if err != nil || len(rd) != 8 {
+	b, err := n.RD().Serialize()
+	if err != nil || len(b) != 8 {
 		return pathKey{}, false
 	}
-	p := netip.PrefixFrom(r.IPPrefix, int(r.IPPrefixLength)).Masked()
-	return pathKey{p, pathID{add: id, tag: r.ETag, rd: [8]byte(rd)}}, p.IsValid()
+	key.id.rd = [8]byte(b)
+	return key, true
 }
 
 // gateways are all of them, by what routes name.
@@ -213,10 +227,9 @@ func deadOf(config []Gateway) map[string]bool {
 
 // placeAll moves every EVPN route of a session to the table of the VPC that it belongs to now.
 func (peer *session) placeAll() {
-	r := peer.speaker.router
 	for key, table := range peer.paths {
 		p := table.destinations[key.prefix].of(peer, key.id)
-		if now := r.tableOf(p.received); now != table {
+		if now := peer.speaker.tableOf(key, p.received); now != table {
 			stale := p.stale
 			table.drop(peer, key.prefix, key.id)
 			now.put(peer, key.prefix, key.id, p.received)

@@ -91,7 +91,7 @@ func TestGatewaysTellEachOtherTheirPrefixes(t *testing.T) {
 	b.wants(t, "10.1.0.0/16", "10.1.2.0/24", "fd10:1::/32")
 	a.wants(t, "10.2.0.0/16")
 	for p, hops := range b.hops {
-		if !slices.Equal(hops, []NextHop{{"", loopback(1)}}) {
+		if !slices.Equal(hops, []NextHop{{Port: "", Addr: loopback(1)}}) {
 			t.Errorf("%s leads to %v", p, hops)
 		}
 	}
@@ -150,7 +150,7 @@ func TestWhatRoutersAnnounceGoesFromSiteToSite(t *testing.T) {
 	}
 	converge("10.1.7.0/24", "fd10:1:7::/48")
 	ends[1].wantVerdict(t, "10.99.0.0/16", "refused: peer gw1 may not announce it")
-	if hops := ends[1].hops[netip.MustParsePrefix("10.1.7.0/24")]; !slices.Equal(hops, []NextHop{{"", loopback(1)}}) {
+	if hops := ends[1].hops[netip.MustParsePrefix("10.1.7.0/24")]; !slices.Equal(hops, []NextHop{{Port: "", Addr: loopback(1)}}) {
 		t.Errorf("the gateway's route leads to %v", hops)
 	}
 	// What a site has by itself, no gateway takes from it, and is not told to others as the gateway's.
@@ -248,7 +248,7 @@ func TestTwoGatewaysOfOneSiteShareItsTraffic(t *testing.T) {
 	c.allow(t, "gw2", func(g *Gateway) { g.VPCs[0].Allowed = prefixes("10.1.0.0/16") })
 	a.announce(t, "10.1.0.0/16")
 	b.announce(t, "10.1.0.0/16", "10.1.5.0/24")
-	both := []NextHop{{"", loopback(1)}, {"", loopback(2)}}
+	both := []NextHop{{Addr: loopback(1)}, {Addr: loopback(2)}}
 	want := func(hops ...NextHop) {
 		t.Helper()
 		eventually(t, "next hops", func() error {
@@ -403,7 +403,7 @@ func TestAReflectorTellsGatewaysOfEachOther(t *testing.T) {
 	}
 	ends[3].wants(t, "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16", "fd10:1::/32", "fd10:2::/32", "fd10:3::/32")
 	// The next hop is who has it, through either reflector, and counts once.
-	if hops := ends[3].hops[netip.MustParsePrefix("10.3.0.0/16")]; !slices.Equal(hops, []NextHop{{"", loopback(3)}}) {
+	if hops := ends[3].hops[netip.MustParsePrefix("10.3.0.0/16")]; !slices.Equal(hops, []NextHop{{Port: "", Addr: loopback(3)}}) {
 		t.Errorf("10.3.0.0/16 leads to %v", hops)
 	}
 	// What a gateway may announce is asked of the one that the next hop names.

@@ -43,6 +43,9 @@ const toldAll = 1<<2 - 1
 
 // tells notes an End-of-RIB marker. Under Router.mu.
 func (peer *session) tells(eor *apiutil.Path) {
+	if len(peer.speaker.port.Fabric) > 0 { // it has one family
+		peer.told = toldAll
+	}
 	for i, f := range families {
 		if f.id == eor.Family {
 			peer.told |= 1 << i

@@ -18,7 +18,7 @@ const limitInterval = time.Minute
 
 // counted is which of a session's counts a path is in: as MaxPrefixes is, one for each address family.
 func (s *speaker) counted(prefix netip.Prefix) int {
-	return int(truth(!s.port.EVPN && prefix.Addr().Is6()))
+	return int(truth(!s.port.EVPN && len(s.port.Fabric) == 0 && prefix.Addr().Is6()))
 }
 
 // full says whether a session may not have another path to such a prefix. Under Router.mu.

@@ -23,6 +23,7 @@ const exportBatch = 500
 type exportKey struct {
 	vpc    string
 	prefix netip.Prefix
+	kind   RouteKind // of EVPN: but for prefixes a host, or a VTEP
 }
 
 // exportAs is how it announces it: to routers with a next hop, to gateways as a route of a VPC, which stays the same
@@ -30,10 +31,18 @@ type exportKey struct {
 type exportAs struct {
 	hop  netip.Addr
 	evpn *VPCEVPN
+	// Of a fabric.
+	kind   RouteKind
+	vtep   netip.Addr
+	mac    [6]byte
+	tunnel Tunnel
 }
 
 func (as exportAs) path(p netip.Prefix) (*apiutil.Path, error) {
-	if as.evpn != nil {
+	switch {
+	case as.vtep.IsValid():
+		return as.fabricAnnouncement(p)
+	case as.evpn != nil:
 		return evpnAnnouncement(p, as.evpn)
 	}
 	return announcement(p, as.hop), nil
@@ -41,7 +50,8 @@ func (as exportAs) path(p netip.Prefix) (*apiutil.Path, error) {
 
 // instead says whether announcing a prefix as so replaces announcing it as old, without a withdrawal.
 func (as exportAs) instead(old exportAs) bool {
-	return as.evpn == nil && old.evpn == nil || as.evpn != nil && old.evpn != nil && as.evpn.Distinguisher == old.evpn.Distinguisher
+	return as.evpn == nil && old.evpn == nil || as.evpn != nil && old.evpn != nil && as.evpn.Distinguisher == old.evpn.Distinguisher &&
+		(as.kind != HostRoute || as.mac == old.mac)
 }
 
 func setOf(prefixes []netip.Prefix) map[netip.Prefix]struct{} {
@@ -75,6 +85,9 @@ func (r *rib) exportTo(s *speaker, prefix netip.Prefix) (exportAs, bool) {
 		_, always := r.announce[prefix]
 		return exportAs{evpn: r.evpn}, r.evpn != nil && (always || from == ofSite && !r.hides(prefix))
 	}
+	if len(s.fabric) > 0 {
+		return s.fabricExport(r, prefix, from)
+	}
 	hop4, hop6 := nextHops(s.port.Addresses)
 	as := exportAs{hop: hop6}
 	if prefix.Addr().Is4() {
@@ -90,7 +103,9 @@ func (r *rib) hides(prefix netip.Prefix) bool {
 }
 
 // tells says whether a speaker announces prefixes of a VPC.
-func (s *speaker) tells(vpc string) bool { return s.port.EVPN || s.port.VPC == vpc }
+func (s *speaker) tells(vpc string) bool {
+	return s.port.EVPN || s.fabricVPC(vpc) != nil || len(s.fabric) == 0 && s.port.VPC == vpc
+}
 
 // exports are all that the speaker announces. Under Router.mu.
 func (s *speaker) exports() map[exportKey]exportAs {
@@ -101,9 +116,10 @@ func (s *speaker) exports() map[exportKey]exportAs {
 		}
 		add := func(p netip.Prefix) {
 			if as, ok := table.exportTo(s, p); ok {
-				out[exportKey{vpc, p}] = as
+				out[exportKey{vpc: vpc, prefix: p}] = as
 			}
 		}
+		s.fabricOwn(table, out)
 		for p := range table.export {
 			add(p)
 		}
@@ -147,7 +163,7 @@ func (r *Router) Pass() error {
 	r.mu.Lock()
 	for vpc, table := range r.ribs {
 		for p := range table.passed {
-			keys = append(keys, exportKey{vpc, p})
+			keys = append(keys, exportKey{vpc: vpc, prefix: p})
 		}
 		clear(table.passed)
 	}

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"bytes"
 	"cmp"
 	"net/netip"
 	"slices"
@@ -12,6 +13,10 @@ import (
 type NextHop struct {
 	Port string
 	Addr netip.Addr
+	// MAC: Addr is a VTEP of the overlay behind the port, and packets go to this MAC address there. Zero: a router.
+	MAC [6]byte
+	// Host: MAC is that of the one host that the route leads to.
+	Host bool
 }
 
 // Change is a prefix whose next hops are others now; without any it is gone.
@@ -68,7 +73,7 @@ const (
 
 func originOf(hops []NextHop) origin {
 	switch {
-	case len(hops) == 0:
+	case len(hops) == 0 || hops[0].Host: // others know of the prefix that hosts are in
 		return nobody
 	case hops[0].Port == "":
 		return ofGateways
@@ -81,6 +86,9 @@ type pathID struct {
 	add uint32  // add-path's, 0 without
 	tag uint32  // EVPN's Ethernet tag
 	rd  [8]byte // EVPN's route distinguisher
+	// EVPN's kinds of route, and the MAC address of a host.
+	kind RouteKind
+	mac  [6]byte
 }
 
 // path is one way to a prefix.
@@ -194,6 +202,9 @@ func (r *rib) verdict(prefix netip.Prefix, p *path) (*Attributes, Verdict) {
 	if p.session.speaker.port.EVPN {
 		return r.gatewayVerdict(prefix, p)
 	}
+	if len(p.session.speaker.port.Fabric) > 0 {
+		return r.fabricVerdict(prefix, p)
+	}
 	if whose, overlaps := r.overlap(prefix); overlaps {
 		return nil, Verdict{Reason: Overlaps, Whose: whose}
 	}
@@ -268,5 +279,5 @@ func (r *rib) take() []Change {
 func (r *rib) tells(side origin) bool { return side == ofGateways || side == ofSite && r.evpn != nil }
 
 func compareHops(a, b NextHop) int {
-	return cmp.Or(cmp.Compare(a.Port, b.Port), a.Addr.Compare(b.Addr))
+	return cmp.Or(cmp.Compare(a.Port, b.Port), a.Addr.Compare(b.Addr), bytes.Compare(a.MAC[:], b.MAC[:]))
 }

@@ -34,13 +34,14 @@ type Router struct {
 	speakers map[string]*speaker // by port
 	problems map[string]string   // by port: why it has no speaker
 	ribs     map[string]*rib     // by VPC; what gateways announce for none is under no name
+	vteps    map[string]*rib     // by VPC: the VTEPs that fabrics have in it
 	gateways *gateways
 	woken    bool // OnChange was called since the last Take
 }
 
 // New makes a Router that does nothing yet.
 func New(o Options) *Router {
-	r := &Router{log: o.Logger, onChange: o.OnChange, speakers: make(map[string]*speaker), problems: make(map[string]string), ribs: make(map[string]*rib)}
+	r := &Router{log: o.Logger, onChange: o.OnChange, speakers: make(map[string]*speaker), problems: make(map[string]string), ribs: make(map[string]*rib), vteps: make(map[string]*rib)}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -128,6 +129,7 @@ func (r *Router) setPort(ctx context.Context, c *Config, p *Port) error {
 		s.port.Addresses = p.Addresses
 		r.judge(func(path *path) bool { return path.session.speaker == s })
 	}
+	s.setFabric(p.Fabric)
 	r.mu.Unlock()
 	err := s.setNeighbours(ctx, p.Neighbours)
 	if failed := s.exporter.setRoutes(s); failed != nil {
@@ -200,7 +202,7 @@ func sameReserved(a, b *bart.Table[string]) bool {
 
 // judge judges the paths again that selected says so of. Under mu.
 func (r *Router) judge(selected func(*path) bool) {
-	for _, table := range r.ribs {
+	for table := range r.tables() {
 		table.judgeAll(selected)
 	}
 	r.wake()

@@ -144,7 +144,7 @@ func TestRoutesOfBothFamiliesAreLearnedAndWithdrawn(t *testing.T) {
 	gateway.wants(t, "10.1.0.0/16", "10.1.2.0/24", "fd10:1::/48")
 	router.wants(t, "10.2.0.0/16", "fd10:2::/48")
 	for p, hops := range gateway.hops {
-		want := NextHop{"p0", netip.MustParseAddr("192.0.2.2")}
+		want := NextHop{Port: "p0", Addr: netip.MustParseAddr("192.0.2.2")}
 		if p.Addr().Is6() {
 			want.Addr = netip.MustParseAddr("2001:db8::2")
 		}

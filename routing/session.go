@@ -26,7 +26,7 @@ type session struct {
 	ended     uint64           // established sessions that have ended
 	told      uint8            // families that it has told everything of, bits as in families
 	limited   bool             // and is being ended for that
-	paths     map[pathKey]*rib // of a gateway, the table that each is in; nil: all are in the speaker's
+	paths     map[pathKey]*rib // of EVPN, the table that each is in; nil: all are in the speaker's
 	counts    [2]int           // of its paths, by speaker.counted
 	verdicts  [reasonCount]int // how many of its routes have each
 	best      int              // how many of its routes are in use
@@ -73,7 +73,7 @@ func (s *speaker) session(address netip.Addr) *session {
 		return nil
 	}
 	made := &session{speaker: s, neighbour: n, address: address, asn: n.ASN, since: time.Now()}
-	if s.port.EVPN {
+	if s.port.EVPN || len(s.port.Fabric) > 0 {
 		made.paths = make(map[pathKey]*rib)
 	}
 	s.sessions[address] = made
@@ -171,7 +171,7 @@ func (s *speaker) pathsChanged(paths []*apiutil.Path) {
 
 func (s *speaker) pathChanged(p *apiutil.Path) {
 	key, ok := keyOf(p.Nlri, p.RemoteID)
-	if !ok {
+	if !ok || s.port.EVPN && key.id.kind != PrefixRoute {
 		return
 	}
 	peer := s.session(p.PeerAddress.Unmap())
@@ -190,10 +190,8 @@ func (s *speaker) pathChanged(p *apiutil.Path) {
 		return
 	}
 	peer.asn, peer.id, peer.internal = p.PeerASN, p.PeerID, p.PeerASN == s.asn
-	attrs, table := peer.seen.read(p.Attrs, p.Nlri, peer.internal), s.rib
-	if s.port.EVPN {
-		table = s.router.tableOf(attrs)
-	}
+	attrs := peer.seen.read(p.Attrs, p.Nlri, peer.internal)
+	table := s.tableOf(key, attrs)
 	if before != nil && before != table {
 		before.drop(peer, key.prefix, key.id)
 	}
@@ -231,6 +229,17 @@ func (peer *session) each(f func(*rib, *destination, *path)) {
 			}
 		}
 	}
+}
+
+// tableOf returns the table that a route belongs to.
+func (s *speaker) tableOf(key pathKey, a *Attributes) *rib {
+	switch {
+	case s.port.EVPN:
+		return s.router.tableOf(a)
+	case len(s.port.Fabric) > 0:
+		return s.fabricTable(key, a)
+	}
+	return s.rib
 }
 
 // forget removes a session with all that it told us.

@@ -229,7 +229,7 @@ func TestIPv4IsAnnouncedWithAnIPv6NextHop(t *testing.T) {
 	router.set(t)
 	gateway.wants(t, "10.1.0.0/16", "fd10::/48")
 	for p, hops := range gateway.hops {
-		if !slices.Equal(hops, []NextHop{{"p0", netip.MustParseAddr("2001:db8::2")}}) {
+		if !slices.Equal(hops, []NextHop{{Port: "p0", Addr: netip.MustParseAddr("2001:db8::2")}}) {
 			t.Errorf("%s: %v", p, hops)
 		}
 	}

@@ -34,6 +34,7 @@ type speaker struct {
 
 	// Guarded by Router.mu.
 	rib        *rib
+	fabric     []fabricVPC // of port.Fabric
 	neighbours map[string]*Neighbour
 	problems   map[string]string // by name of the neighbour
 	sessions   map[netip.Addr]*session
@@ -44,6 +45,7 @@ func startSpeaker(ctx context.Context, r *Router, asn uint32, routerID netip.Add
 	s := &speaker{router: r, asn: asn, routerID: routerID, port: port, rib: rib,
 		neighbours: make(map[string]*Neighbour), problems: make(map[string]string), sessions: make(map[netip.Addr]*session)}
 	s.port.Neighbours = nil
+	s.fabric = indexFabric(port.Fabric)
 	var level slog.LevelVar
 	s.server = server.NewBgpServer(server.LoggerOption(slog.New(warnings{r.log.With("vpc", port.VPC, "port", port.Name).Handler()}), &level))
 	go s.server.Serve()
@@ -108,6 +110,9 @@ func (s *speaker) refuseAll(ctx context.Context) error {
 func (s *speaker) same(asn uint32, routerID netip.Addr, p *Port) bool {
 	a, b := s.port, *p
 	a.Neighbours, b.Neighbours = nil, nil
+	if len(a.Fabric) > 0 && len(b.Fabric) > 0 { // setFabric sees to it
+		a.Fabric, b.Fabric = nil, nil
+	}
 	if !a.EVPN { // in the tunnels, sessions are bound to them
 		a.Addresses, b.Addresses = nil, nil
 	}

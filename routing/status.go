@@ -28,6 +28,7 @@ type NeighbourStatus struct {
 	ASN       uint32
 	RouterID  netip.Addr
 	Internal  bool
+	Fabric    bool // it tells of overlays (Port.Fabric)
 	State     State
 	Since     time.Time
 	LastError string
@@ -68,7 +69,7 @@ func (r *Router) Status(ctx context.Context, counters bool) Status {
 				index[s][n.Address] = len(out.Neighbours)
 			}
 			out.Neighbours = append(out.Neighbours, NeighbourStatus{Name: name, VPC: s.port.VPC, Port: s.port.Name,
-				Address: n.Address, Range: n.Range, ASN: n.ASN, Internal: n.ASN == s.asn, BFD: s.bfdState(n, n.Address), Problem: s.problems[name]})
+				Address: n.Address, Range: n.Range, ASN: n.ASN, Internal: n.ASN == s.asn, Fabric: len(s.fabric) > 0, BFD: s.bfdState(n, n.Address), Problem: s.problems[name]})
 		}
 	}
 	r.mu.Unlock()
@@ -88,7 +89,7 @@ func (peer *session) status() NeighbourStatus {
 	s := peer.speaker
 	out := NeighbourStatus{
 		Name: peer.neighbour.Name, VPC: s.port.VPC, Port: s.port.Name, Address: peer.address, Range: peer.neighbour.Range,
-		ASN: peer.asn, RouterID: peer.id, Internal: peer.internal, State: peer.state, Since: peer.since,
+		ASN: peer.asn, RouterID: peer.id, Internal: peer.internal, Fabric: len(s.fabric) > 0, State: peer.state, Since: peer.since,
 		LastError: peer.lastError, Ended: peer.ended, Problem: s.problems[peer.neighbour.Name],
 		Received: peer.counts[0] + peer.counts[1], Accepted: peer.verdicts[RuleAccepts] + peer.verdicts[Allowed], Best: peer.best, Stale: peer.stale,
 		Refused: make(map[string]int),
@@ -143,7 +144,7 @@ type Route struct {
 func (r *Router) Routes() []Route {
 	r.mu.Lock()
 	var out []Route
-	for _, table := range r.ribs {
+	for table := range r.tables() {
 		for prefix, d := range table.destinations {
 			for _, p := range d.paths {
 				route := Route{VPC: table.vpc, Port: p.session.speaker.port.Name, Neighbour: p.session.neighbour.Name,
@@ -185,7 +186,10 @@ func (peer *session) announced(exports map[exportKey]exportAs) (out []Route) {
 		a := Attributes{NextHop: as.hop, LocalPref: defaultLocalPref}
 		if as.evpn != nil {
 			a.NextHop = peer.speaker.port.address(peer.address)
-			a.EVPN = &EVPNAttributes{VNI: as.evpn.VNI, Targets: as.evpn.Targets}
+			a.EVPN = &EVPNAttributes{VNI: as.evpn.VNI, Targets: as.evpn.Targets, FabricAttributes: FabricAttributes{Kind: as.kind, MAC: as.mac}}
+			if as.vtep.IsValid() {
+				a.NextHop = as.vtep
+			}
 		}
 		if !peer.internal {
 			a.Path, a.PathLen = []uint32{peer.speaker.asn}, 1

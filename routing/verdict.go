@@ -32,11 +32,16 @@ const (
 	Recursive          // it names an Ethernet segment or gateway address to resolve
 	NotAllowed         // the gateway may not announce it
 	GatewayDead        // nothing can be sent to the gateway now
+	NotVTEP            // the next hop is no VTEP of the overlay
+	OtherTunnel        // it asks for another encapsulation than the overlay's
+	BadMAC             // there is no MAC address that packets could go to
+	Ours               // it is our own address, from another gateway of the site
 	reasonCount        // how many there are
 )
 
 var reasonNames = [reasonCount]string{"accepted", "allowed", "rule", "no_rule", "no_policy", "not_unicast", "overlap", "configured", "next_hop",
-	"not_its_own", "no_vpc", "vni", "recursive", "not_allowed", "dead"}
+	"not_its_own", "no_vpc", "vni", "recursive", "not_allowed", "dead",
+	"vtep", "encapsulation", "mac", "ours"}
 
 // String is a word for metrics.
 func (r Reason) String() string {
@@ -71,21 +76,37 @@ func (v Verdict) String() string {
 	case BadNextHop:
 		return "refused: its next hop is missing, ours or nobody's"
 	case Allowed:
-		return "accepted: peer " + v.Whose + " may announce it"
+		return "accepted: " + v.who() + " may announce it"
 	case NotItsOwn:
 		return "refused: its next hop is peer " + v.Whose
 	case NoVPC:
-		return "refused: no route target of a VPC that we share with peer " + v.Whose
+		return "refused: no route target of a VPC that we share with " + v.who()
 	case WrongVNI:
-		return "refused: not the VNI that peer " + v.Whose + " is configured to have for the VPC"
+		return "refused: not the VNI that " + v.who() + " is configured to have for the VPC"
 	case Recursive:
 		return "refused: it has an Ethernet segment or gateway address to resolve"
 	case NotAllowed:
-		return "refused: peer " + v.Whose + " may not announce it"
+		return "refused: " + v.who() + " may not announce it"
 	case GatewayDead:
 		return "not used: peer " + v.Whose + " answers no probes"
+	case NotVTEP:
+		return "refused: its next hop is no VTEP of the attachment"
+	case OtherTunnel:
+		return "refused: it asks for another encapsulation than that of the attachment"
+	case BadMAC:
+		return "refused: it has no MAC address that packets can go to"
+	case Ours:
+		return "not used: it is an address of this gateway, which another gateway has too"
 	}
 	return "unknown"
+}
+
+// who announces it: a gateway, or somebody in the fabric of the site.
+func (v Verdict) who() string {
+	if v.Whose == "" {
+		return "the neighbour"
+	}
+	return "peer " + v.Whose
 }
 
 // noRouter says that an address can be no router's. Link-local ones can.
