@@ -106,7 +106,8 @@ func (w *worker) tell(f *frame, o overlay, s *hosts.Sighting) (learned bool, unt
 		return true, 0
 	}
 	s.Segment = d.segment
-	if e := w.known.Lookup(s.Key); e != nil && !e.Silent && e.Place == s.Place {
+	e := w.known.Lookup(s.Key)
+	if e != nil && !e.Silent && e.Place == s.Place {
 		e.Saw(w.now)
 		return true, w.now + seenEvery
 	}
@@ -120,7 +121,9 @@ func (w *worker) tell(f *frame, o overlay, s *hosts.Sighting) (learned bool, unt
 		w.untold++
 		return true, 0
 	}
-	w.told++
+	if w.told++; e != nil && e.Told { // it is only counted
+		return true, w.now + notLearned
+	}
 	return true, w.now + toldEvery
 }
 

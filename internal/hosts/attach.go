@@ -49,6 +49,7 @@ func (l *Learner) replace(attachments []Attachment) {
 	for _, s := range l.segments {
 		s.setVTEPs(l.now)
 	}
+	l.placeAll()
 	for vni, v := range l.vpcs {
 		if !slices.ContainsFunc(attachments, func(a Attachment) bool { return a.VNI == vni }) && v.known+v.waiting == 0 {
 			delete(l.vpcs, vni)
@@ -58,13 +59,13 @@ func (l *Learner) replace(attachments []Attachment) {
 
 // holds says whether an address may be a VTEP of the attachment.
 func (s *segment) holds(vtep netip.Addr) bool {
-	return len(s.VTEPs) == 0 || slices.Contains(s.VTEPs, vtep) || slices.Contains(s.Known, vtep)
+	return len(s.VTEPs) == 0 || slices.Contains(s.VTEPs, vtep) || slices.Contains(s.Known, vtep) || slices.Contains(s.Told, vtep)
 }
 
 // setVTEPs takes in what the configuration says of VTEPs. Those that must go hold no hosts any more.
 func (s *segment) setVTEPs(now int64) {
 	s.fixed = len(s.VTEPs) > 0
-	configured := append(slices.Clone(s.VTEPs), s.Known...)
+	configured := slices.Concat(s.VTEPs, s.Known, s.Told)
 	for a, v := range s.vteps {
 		if v.kept = slices.Contains(configured, a); !v.kept && s.fixed {
 			s.dropVTEP(v)

@@ -38,7 +38,7 @@ func (l *Learner) question(k Key) {
 	r := l.records[k]
 	if r != nil {
 		switch {
-		case r.state != known || r.inquiry != nil && !idle(r.inquiry):
+		case r.told || r.state != known || r.inquiry != nil && !idle(r.inquiry):
 		case l.now-r.entry.seenAt.Load() < quietAfter: // it was asked for before its answer was known to all
 		case r.inquiry != nil: // now somebody wants it
 			l.end(r)

@@ -19,6 +19,10 @@ func (l *Learner) sighting(s *Sighting) {
 		return
 	}
 	switch {
+	case r != nil && r.told:
+		if r.Place != s.Place {
+			l.counters.Overruled++
+		}
 	case r == nil:
 		if l.room(v) {
 			l.counters.Learned++
@@ -103,7 +107,7 @@ func (l *Learner) sweep() {
 			l.sweepVTEPs()
 		}
 		r := l.all[l.cursor]
-		if r.state == known && r.inquiry == nil && l.now-r.entry.seenAt.Load() >= int64(r.segment.Timeout) {
+		if r.state == known && !r.told && r.inquiry == nil && l.now-r.entry.seenAt.Load() >= int64(r.segment.Timeout) {
 			l.inquire(r, idleSteps)
 		}
 	}

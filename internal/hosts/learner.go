@@ -79,6 +79,8 @@ type Attachment struct {
 	VTEPs []netip.Addr
 	// Known are VTEPs to ask beside those.
 	Known []netip.Addr
+	// Told are VTEPs that a control plane names; with VTEPs, they are among those.
+	Told []netip.Addr
 	// Listen: what hosts send tells where they are. Otherwise only answers to questions do.
 	Listen bool
 	// MaxHosts bounds the hosts of the VPC, the same for all its attachments.
@@ -98,6 +100,7 @@ type Learner struct {
 	segments  map[Segment]*segment
 	vpcs      map[uint32]*vpc
 	records   map[Key]*record
+	told      map[Key]Place        // by the control plane
 	all       []*record            // the same, in the order of the sweep
 	busy      map[*record]struct{} // with something due at record.next
 	cursor    int
@@ -115,7 +118,7 @@ func New(o Options) *Learner {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Learner{o: o, inbox: newInbox(), segments: make(map[Segment]*segment), vpcs: make(map[uint32]*vpc),
-		records: make(map[Key]*record), busy: make(map[*record]struct{}), changes: make(map[Key]*Entry), trouble: make(map[*record]int64)}
+		records: make(map[Key]*record), told: make(map[Key]Place), busy: make(map[*record]struct{}), changes: make(map[Key]*Entry), trouble: make(map[*record]int64)}
 	l.table.Store(new(Table))
 	return l
 }

@@ -51,6 +51,7 @@ type record struct {
 	index   int    // in Learner.all
 	since   int64  // it is known in this place
 	answer  bool   // known by an answer and not by what it sent
+	told    bool   // known by the control plane: nothing else counts
 
 	moves     uint64
 	window    int64 // begin of the window that inWindow counts moves in
@@ -114,7 +115,7 @@ func (l *Learner) settle(r *record, p Place, to *vtep, answer bool) {
 	r.state, r.Place, r.vtep, r.since, r.answer = known, p, to, l.now, answer
 	to.records[r] = struct{}{}
 	l.end(r)
-	e := &Entry{Key: r.Key, Place: p}
+	e := &Entry{Key: r.Key, Place: p, Told: r.told}
 	e.Saw(l.now)
 	l.set(r, e)
 }
@@ -189,12 +190,19 @@ func (l *Learner) room(v *vtep) bool {
 	const sample = 32
 	looked := 0
 	for r := range c.biggest.records {
+		if r.told {
+			continue
+		}
 		if oldest == nil || r.entry.seenAt.Load() < oldest.entry.seenAt.Load() {
 			oldest = r
 		}
 		if looked++; looked == sample {
 			break
 		}
+	}
+	if oldest == nil {
+		l.counters.Full++
+		return false
 	}
 	l.forget(oldest)
 	l.counters.Evicted++

@@ -17,6 +17,7 @@ type Counters struct {
 	Full       uint64 // no room for more hosts
 	Refused    uint64 // claims too soon after one that was refuted
 	Held       uint64 // claims of a host that moves too often
+	Overruled  uint64 // claims of a host that the control plane says is elsewhere
 	Lost       uint64 // told faster than they could be looked at
 	Learned    uint64 // hosts that became known by what they sent
 	Resolved   uint64 // hosts that became known by an answer
@@ -51,7 +52,7 @@ type Host struct {
 	Place
 	VPC       string
 	State     string        // "known", "asking", "silent"
-	How       string        // "learned" from what it sent, or "resolved" by asking; empty when not known
+	How       string        // "learned" from what it sent, "resolved" by asking, or "evpn", as told; empty when not known
 	Since     time.Duration // it is known in this place
 	Seen      time.Duration // since it last sent something
 	Moves     uint64
@@ -72,8 +73,13 @@ func (l *Learner) Hosts(vpc string) []Host {
 			Moves: r.moves, Conflicts: r.conflicts, Held: now < r.held}
 		if r.state == known {
 			h.Since, h.Seen = time.Duration(now-r.since), time.Duration(max(now-r.entry.seenAt.Load(), 0))
-			if h.How = "learned"; r.answer {
+			switch {
+			case r.told:
+				h.How = "evpn"
+			case r.answer:
 				h.How = "resolved"
+			default:
+				h.How = "learned"
 			}
 		}
 		out = append(out, h)

@@ -36,6 +36,8 @@ type Entry struct {
 	Place
 	// Silent: nobody answers for the address; Place is empty.
 	Silent bool
+	// Told: the control plane says so; what is seen elsewhere does not count.
+	Told bool
 }
 
 // Saw marks that the host was seen in its place just now.
@@ -46,7 +48,7 @@ func (e *Entry) Saw(now int64) {
 
 // Quiet says, once in a while, that somebody sends to a host that has not been seen lately: time to Ask for it.
 func (e *Entry) Quiet(now int64) bool {
-	if now < e.checkAt.Load() {
+	if e.Told || now < e.checkAt.Load() {
 		return false
 	}
 	e.checkAt.Store(now + askAgain)
