@@ -249,9 +249,11 @@ type VXLAN struct {
 	MTU    int
 	Bridge *Link
 	Addrs  []netip.Prefix
+	// NoLearning: somebody else says where MACs are.
+	NoLearning bool
 }
 
-// NewVXLAN makes a VXLAN device that is up and learns where MACs are.
+// NewVXLAN makes a VXLAN device that is up and, unless told otherwise, learns where MACs are.
 func (h *Host) NewVXLAN(v VXLAN) *Link {
 	l := &Link{Host: h, Name: v.Name}
 	h.helper()
@@ -260,7 +262,7 @@ func (h *Host) NewVXLAN(v VXLAN) *Link {
 		attrs.Name, attrs.MTU = v.Name, v.MTU
 		device := &netlink.Vxlan{
 			LinkAttrs: attrs, VxlanId: int(v.VNI), Port: 4789,
-			SrcAddr: net.IP(v.Local.AsSlice()), Learning: true,
+			SrcAddr: net.IP(v.Local.AsSlice()), Learning: !v.NoLearning,
 			// RFC 6935 allows zero sums over IPv6, and gateways send them.
 			UDP6ZeroCSumTx: v.Local.Is6(), UDP6ZeroCSumRx: v.Local.Is6(),
 		}
