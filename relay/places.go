@@ -81,6 +81,9 @@ func (w *worker) learnedAdjacency(f *frame, id uint32) (*adjacency, [6]byte) {
 		}
 		p.hi, p.lo, p.where, p.table = hi, lo, where, w.known
 	}
+	if w.trace != nil {
+		w.trace.host(p.entry)
+	}
 	if p.entry.Quiet(w.now) {
 		w.ask(p.entry.Key)
 	}

@@ -3,9 +3,11 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/sluicegw/sluice/afxdp"
 	"github.com/sluicegw/sluice/internal/fib"
+	"github.com/sluicegw/sluice/internal/hosts"
 	"github.com/sluicegw/sluice/internal/neigh"
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
@@ -197,6 +199,15 @@ func (w *worker) traceSeal() {
 func (t *trace) verdict(v Verdict) {
 	t.Verdicts = append(t.Verdicts, v)
 	t.note("verdict", "%s: %s", v, v.Explain())
+}
+
+// host notes where a host is, and how that is known.
+func (t *trace) host(e *hosts.Entry) {
+	how := "as was found out"
+	if e.Told {
+		how = "as the fabric tells by EVPN"
+	}
+	t.note("deliver", "host %v is behind VTEP %v with MAC address %v, %s", e.Addr, e.VTEP, net.HardwareAddr(e.MAC[:]), how)
 }
 
 // sent notes the verdicts of what is sent from a queue.

@@ -33,9 +33,11 @@ func (r *Relay) UpdateRoutes(changes []RouteChange, more []Delivery) (*Snapshot,
 	}
 	next.deliveries = slices.Clip(old.deliveries)
 	for i, d := range more {
-		if c.place(len(old.deliveries)+i, d); next.deliveries[len(old.deliveries)+i].kind != Routed {
-			c.problem("delivery %d: not behind a routed attachment", len(old.deliveries)+i)
+		if d.Learned {
+			c.problem("delivery %d: hosts that are to be learned come with a new snapshot", len(old.deliveries)+i)
+			break
 		}
+		c.place(len(old.deliveries)+i, d)
 	}
 	for i := range changes {
 		c.changeRoutes(&changes[i])

@@ -61,7 +61,10 @@ func TestRoutesComeAndGoWithoutANewSnapshot(t *testing.T) {
 			t.Errorf("%s was taken", name)
 		}
 	}
-	if _, err := p.a.relay.UpdateRoutes(nil, []Delivery{{VNI: red.vni(1), Attachment: 0, VTEP: via}}); err == nil {
-		t.Error("a delivery of an overlay was taken")
+	if _, err := p.a.relay.UpdateRoutes(nil, []Delivery{{VNI: red.vni(1), Attachment: 0, Learned: true}}); err == nil {
+		t.Error("a delivery whose hosts are to be learned was taken")
+	}
+	if _, err := p.a.relay.UpdateRoutes(nil, []Delivery{{VNI: red.vni(1), Attachment: 0, VTEP: via}}); err != nil {
+		t.Errorf("a delivery behind a VTEP: %v", err)
 	}
 }

@@ -109,8 +109,19 @@ func bgpRouteTable(routes []*sluicev1.BGPRoute) *table {
 		if len(r.GetRouteTargets()) > 0 {
 			communities = append(communities, fmt.Sprint("vni:", r.GetVni()))
 		}
+		if r.GetMac() != "" {
+			communities = append(communities, "mac:"+r.GetMac())
+		}
+		if r.GetSequence() != 0 {
+			communities = append(communities, fmt.Sprint("moves:", r.GetSequence()))
+		}
+		prefix := r.GetPrefix()
+		switch r.GetKind() {
+		case sluicev1.BGPRouteKind_BGP_ROUTE_KIND_HOST, sluicev1.BGPRouteKind_BGP_ROUTE_KIND_VTEP:
+			prefix += " " + api.Word(r.GetKind())
+		}
 		path := strings.Trim(fmt.Sprint(r.GetAsPath()), "[]")
-		t.add(mark, dash(r.GetVpc()), r.GetPrefix(), r.GetNeighbour(), dash(r.GetNextHop()), fmt.Sprint(r.GetLocalPref()), fmt.Sprint(r.GetMed()),
+		t.add(mark, dash(r.GetVpc()), prefix, r.GetNeighbour(), dash(r.GetNextHop()), fmt.Sprint(r.GetLocalPref()), fmt.Sprint(r.GetMed()),
 			dash(path), dash(strings.Join(communities, " ")), verdict)
 	}
 	return t

@@ -17,7 +17,8 @@ func newHosts() *cobra.Command {
 		Use:   "hosts",
 		Short: "List which node holds which host of the overlays",
 		Long: `List the hosts of the overlays: those that the configuration places, and those
-that were found out from what they sent (learned) or by asking (resolved).`,
+that the site's fabric tells of (evpn), and those that were found out from what
+they sent (learned) or by asking (resolved).`,
 		GroupID: groupRead,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

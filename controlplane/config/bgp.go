@@ -103,7 +103,7 @@ const (
 )
 
 // BGPNeighbour is a router behind a port with a `routed` attachment; its routes are
-// those of that attachment's VPC.
+// those of that attachment's VPC. Or it is one of an overlay's fabric (`evpn`).
 type BGPNeighbour struct {
 	// Name of the neighbour, for people.
 	Name string `yaml:"name" jsonschema:"required,example=tor-1"`
@@ -121,6 +121,15 @@ type BGPNeighbour struct {
 
 	// In place of `asn`, when `address` is a prefix: AS numbers that the routers may have, as numbers or ranges.
 	ASNs []ASNRange `yaml:"asns,omitempty" jsonschema:"example=65100-65199"`
+
+	// The neighbour is a leaf, spine or route reflector of the VXLAN or Geneve fabric
+	// behind the port and speaks EVPN: it tells where hosts are (type 2), which VTEPs
+	// there are (type 3) and which prefixes are behind which (type 5), in all VPCs that
+	// have an overlay attachment on the port. What it may tell is bounded by the
+	// attachment: its `prefixes` for hosts, `allowedPrefixes` too for prefixes, and
+	// `vteps`, `hosts` and `trustedVTEPs` for next hops. It is told of us as a VTEP, of
+	// `gatewayAddresses`, and of the prefixes that peers have.
+	EVPN bool `yaml:"evpn,omitempty"`
 
 	// The policy for what the router announces. Without one nothing passes.
 	Import string `yaml:"import,omitempty"`

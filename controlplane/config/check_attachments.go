@@ -20,6 +20,7 @@ func (c *checker) checkAttachment(vpc, j int, overlays map[overlay]string, route
 	case VXLAN, Geneve:
 		c.checkOverlay(vpc, a, path, overlays)
 	}
+	c.checkFabric(vpc, j, path)
 }
 
 func (c *checker) checkPortName(path, port string) {

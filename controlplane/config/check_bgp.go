@@ -19,7 +19,7 @@ const (
 
 // hasNeighbour says whether routes are learned behind a port.
 func (c *checker) hasNeighbour(port string) bool {
-	return slices.ContainsFunc(c.BGP.Neighbours, func(n BGPNeighbour) bool { return n.Port == port })
+	return slices.ContainsFunc(c.BGP.Neighbours, func(n BGPNeighbour) bool { return n.Port == port && !n.EVPN })
 }
 
 func (c *checker) checkBGP() {
@@ -129,7 +129,9 @@ func (c *checker) known(path, what, list, name string, names []string, n int) {
 // checkNeighbour checks one neighbour; messages name it.
 func (c *checker) checkNeighbour(path string, n *BGPNeighbour, policies []string) {
 	c.checkPortName(path+".port", n.Port)
-	if _, ok := c.ports[n.Port]; ok && !c.isRouted(n.Port) {
+	if n.EVPN {
+		c.checkFabricNeighbour(path, n)
+	} else if _, ok := c.ports[n.Port]; ok && !c.isRouted(n.Port) {
 		c.add(path+".port", "neighbour %s: no VPC has a routed attachment on port %s: its routes belong to that VPC", n.Name, n.Port)
 	}
 	c.checkNeighbourAddress(path, n)

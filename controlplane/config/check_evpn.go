@@ -13,6 +13,9 @@ func (c *checker) checkEVPN() {
 		c.add("bgp.evpn.holdTime", "must be %s to %s in whole seconds, not %s", minHold, maxHold, h)
 	}
 	if !c.SpeaksEVPN() {
+		if slices.ContainsFunc(c.BGP.Neighbours, func(n BGPNeighbour) bool { return n.EVPN }) {
+			c.checkDistinguishers()
+		}
 		return
 	}
 	if c.BGP.EVPN.ASN == 0 && !c.has("bgp.evpn.asn") && !c.has("bgp.asn") {

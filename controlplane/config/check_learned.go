@@ -9,6 +9,7 @@ import (
 func (c *checker) checkLearned(vpc int, a *Attachment, path string) {
 	if len(a.Prefixes) == 0 {
 		switch {
+		case len(a.AllowedPrefixes) > 0: // by EVPN
 		case len(a.VTEPs) > 0:
 			c.add(path+".vteps", "tells where to look for hosts: give this attachment the prefixes that they are in")
 		case a.Learn != "":

@@ -265,6 +265,11 @@ type Attachment struct {
 	// node. Not for `routed`.
 	VTEPs []netip.Addr `yaml:"vteps,omitempty"`
 
+	// Prefixes that the site's fabric may announce by EVPN beside the addresses of hosts
+	// in `prefixes`: these and what is inside them (a neighbour with `evpn` on this port).
+	// Not for `routed`.
+	AllowedPrefixes []netip.Prefix `yaml:"allowedPrefixes,omitempty"`
+
 	// Outer sources that an overlay takes packets from, as prefixes. What is in
 	// `vteps`, `hosts` and `subnets` is trusted with them. By default any. Not for
 	// `routed`.

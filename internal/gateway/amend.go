@@ -138,5 +138,5 @@ func (a *amendment) keepNumbers(n *routeNumbers, now time.Time, done bool) {
 // byBGP says whether a route is one that BGP has told of.
 func (p *plan) byBGP(r *fib.Route) bool {
 	hop := r.NextHops[0]
-	return hop.Kind == fib.Local && p.deliveries[hop.ID].via.IsValid()
+	return hop.Kind == fib.Local && (p.deliveries[hop.ID].via.IsValid() || p.deliveries[hop.ID].fabric)
 }

@@ -69,7 +69,7 @@ func (g *Gateway) update() error {
 		g.numbers.assign(before, time.Now(), g.relay.RouteCounter)
 		return err
 	}
-	g.learner.SetAttachments(p.learned)
+	g.tellLearner(p)
 	g.watchPeers()
 	g.setCluster()
 	g.probePeers()

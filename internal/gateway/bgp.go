@@ -31,14 +31,14 @@ type bgp struct {
 	withheld  map[string]bool           // as told last
 }
 
-// learnedRoutes yields the prefixes of a VPC that BGP has told of, by its name; nil: there are none.
+// learnedRoutes yields the prefixes of a VPC that BGP has told of, by its name, and hosts of fabrics; nil: there are none.
 type learnedRoutes func(vpc string) iter.Seq2[netip.Prefix, []routing.NextHop]
 
 func (l learnedRoutes) of(vpc string) iter.Seq2[netip.Prefix, []routing.NextHop] {
 	if l == nil {
 		return func(func(netip.Prefix, []routing.NextHop) bool) {}
 	}
-	return l(vpc)
+	return withoutHosts(l(vpc))
 }
 
 func (g *Gateway) newBGP() {
@@ -101,7 +101,8 @@ func (g *Gateway) followExports() {
 func (g *Gateway) takeRoutes() {
 	began := time.Now()
 	defer func() { g.bgp.pace.stepped(began, time.Now()) }()
-	all := g.bgp.router.Take()
+	all := g.takeHosts(g.bgp.router.Take())
+	g.takeVTEPs()
 	if len(all) == 0 {
 		return
 	}
@@ -146,6 +147,7 @@ func routingConfig(cfg *config.Config, links *neigh.Links, passwords map[string]
 		}
 		out.VPCs = append(out.VPCs, routingVPC(cfg, vpc, withheld))
 	}
+	fabricPorts(cfg, links, &out, ports)
 	for i := range cfg.BGP.Neighbours {
 		n := &cfg.BGP.Neighbours[i]
 		if at, ok := ports[n.Port]; ok {
@@ -228,6 +230,9 @@ func routingNeighbour(n *config.BGPNeighbour, policies map[string]*routing.Polic
 		out.Address = one
 	} else {
 		out.Range = n.Address.Prefix
+	}
+	if n.EVPN {
+		out.Export = everything
 	}
 	for _, r := range n.ASNs {
 		out.ASNs = append(out.ASNs, routing.ASNRange(r))

@@ -82,6 +82,12 @@ func neighbourMessage(n *routing.NeighbourStatus, now time.Time) *sluicev1.BGPNe
 	return out
 }
 
+var routeKinds = map[routing.RouteKind]sluicev1.BGPRouteKind{
+	routing.PrefixRoute: sluicev1.BGPRouteKind_BGP_ROUTE_KIND_PREFIX,
+	routing.HostRoute:   sluicev1.BGPRouteKind_BGP_ROUTE_KIND_HOST,
+	routing.VTEPRoute:   sluicev1.BGPRouteKind_BGP_ROUTE_KIND_VTEP,
+}
+
 func routeMessage(r *routing.Route) *sluicev1.BGPRoute {
 	out := &sluicev1.BGPRoute{
 		Vpc: r.VPC, Prefix: r.Prefix.String(), Neighbour: r.Neighbour, Address: r.Address.String(),
@@ -92,7 +98,10 @@ func routeMessage(r *routing.Route) *sluicev1.BGPRoute {
 		out.NextHop = r.Attributes.NextHop.String()
 	}
 	if e := r.Attributes.EVPN; e != nil {
-		out.Vni = e.VNI
+		out.Vni, out.Kind, out.Sequence = e.VNI, routeKinds[e.Kind], e.Sequence
+		if e.MAC != [6]byte{} {
+			out.Mac = config.MAC(e.MAC).String()
+		}
 		for _, t := range e.Targets {
 			out.RouteTargets = append(out.RouteTargets, config.VPNID(t).String())
 		}
@@ -118,10 +127,13 @@ func bgpProblems(s routing.Status) (problems []string) {
 		case n.State == routing.Established || n.Range.IsValid():
 		case n.LastError != "":
 			problems = append(problems, fmt.Sprintf("%s: no session: %s", who, n.LastError))
-		case n.VPC == "":
+		case n.VPC == "" && !n.Fabric:
 			problems = append(problems, fmt.Sprintf("peer %s: no BGP session; check that it has bgp.enabled for us, and the AS number of the gateways", n.Name))
 		default:
 			problems = append(problems, who+": no session; check that the router runs and has our address, AS number and password")
+		}
+		if problem := fabricProblem(n); problem != "" {
+			problems = append(problems, problem)
 		}
 		if problem := evpnProblem(n); problem != "" {
 			problems = append(problems, problem)

@@ -37,6 +37,8 @@ type plan struct {
 	amended int // deliveries that were added since everything was compiled
 	// gateways are the peers that routes from BGP may lead to, by tunnel address.
 	gateways map[netip.Addr]remoteGateway
+	// fabrics are the attachments whose hosts fabrics may tell.
+	fabrics map[fabricPort]hosts.Segment
 }
 
 type deliveryInfo struct {
@@ -48,6 +50,7 @@ type deliveryInfo struct {
 	udp        uint16
 	via        netip.Addr // the router that BGP told of
 	learned    bool       // vtep and mac are each host's own
+	fabric     bool       // EVPN told of vtep and mac
 }
 
 // compile is a pure function from what is wanted and what is there to what the workers and the XDP program are told.

@@ -19,7 +19,6 @@ func evpnPort(cfg *config.Config, links *neigh.Links) (routing.Port, bool) {
 		return routing.Port{}, false
 	}
 	port := routing.Port{Name: link.Name, Ifindex: link.Ifindex, Device: true, EVPN: true, ASN: cfg.BGP.EVPN.ASN, Addresses: cfg.WireGuard.TunnelAddresses}
-	everything := &routing.Policy{Name: "evpn", Rules: []routing.Rule{{}}}
 	for i := range cfg.Peers {
 		p := &cfg.Peers[i]
 		if _, theirs, ok := cfg.TunnelPair(p); ok && p.BGP.Enabled {
@@ -32,6 +31,9 @@ func evpnPort(cfg *config.Config, links *neigh.Links) (routing.Port, bool) {
 	}
 	return port, true
 }
+
+// everything is the export policy of EVPN sessions, where the receiver asks what may be announced.
+var everything = &routing.Policy{Name: "evpn", Rules: []routing.Rule{{}}}
 
 // evpnRetry is how long we wait between calls: a peer that starts is to have its routes at once, and there are not so
 // many peers that a call each second would matter.
@@ -65,10 +67,14 @@ func evpnGateways(cfg *config.Config, dead map[string]bool) []routing.Gateway {
 // vpcEVPN is how peers are told of a VPC. What is translated they know by its other address, and all of it is there for
 // as long as the translation is.
 func vpcEVPN(cfg *config.Config, vpc *config.VPC, static []netip.Prefix) routing.VPCEVPN {
-	if !cfg.SpeaksEVPN() {
+	if !cfg.SpeaksEVPN() && !slices.ContainsFunc(vpc.Attachments, func(a config.Attachment) bool { return cfg.InFabric(&a) }) {
 		return routing.VPCEVPN{}
 	}
-	out := routing.VPCEVPN{VNI: vpc.VNI, Distinguisher: routing.VPNID(vpc.Distinguisher(cfg.BGP.RouterID)), Targets: vpnIDs(vpc.Targets(cfg.BGP.EVPN.ASN))}
+	asn := cfg.BGP.EVPN.ASN
+	if asn == 0 { // no gateway is told
+		asn = cfg.BGP.ASN
+	}
+	out := routing.VPCEVPN{VNI: vpc.VNI, Distinguisher: routing.VPNID(vpc.Distinguisher(cfg.BGP.RouterID)), Targets: vpnIDs(vpc.Targets(asn))}
 	for _, t := range vpc.Translate {
 		out.Announce = append(out.Announce, t.As)
 		out.Hidden = append(out.Hidden, t.Prefix)
@@ -204,6 +210,9 @@ func (c *compiler) amendRemote(vpc string, table *siteTable, change routing.Chan
 
 // evpnProblem says in words what a peer announces and may not.
 func evpnProblem(n *routing.NeighbourStatus) string {
+	if n.Fabric {
+		return ""
+	}
 	total := 0
 	for _, reason := range []routing.Reason{routing.NotAllowed, routing.NotItsOwn, routing.NoVPC, routing.WrongVNI, routing.Recursive} {
 		total += n.Refused[reason.String()]

@@ -56,6 +56,7 @@ type Gateway struct {
 	alive   *liveness.Prober
 	bgp     bgp
 	ha      ha
+	fabric  fabric // owned by Run's goroutine
 	prober  *pathmtu.Prober
 	umems   []*afxdp.UMEM // by worker
 

@@ -54,6 +54,7 @@ var (
 	}
 	hostSources = map[string]sluicev1.HostSource{
 		"learned": sluicev1.HostSource_HOST_SOURCE_LEARNED, "resolved": sluicev1.HostSource_HOST_SOURCE_RESOLVED,
+		"evpn": sluicev1.HostSource_HOST_SOURCE_EVPN,
 	}
 )
 
@@ -97,6 +98,7 @@ func (g *Gateway) hostCounters() ([]*sluicev1.Counter, error) {
 		events("full", c.Full, "of these, not learned: the VPC has maxHosts already"),
 		events("refused", c.Refused, "claims of a host's address that came right after one which the host had refuted"),
 		events("held", c.Held, "claims of the address of a host that moves too often"),
+		events("overruled", c.Overruled, "claims of the address of a host that the fabric (EVPN) says is elsewhere"),
 		events("lost", c.Lost, "sightings and questions of workers that there was no room for"),
 		events("learned", c.Learned, "hosts that became known by what they sent"),
 		events("resolved", c.Resolved, "hosts that became known by an answer"),

@@ -32,6 +32,7 @@ func (c *compiler) learn(vpc *config.VPC, a *config.Attachment, out *relay.VPC, 
 			l.Known = append(l.Known, h.VTEP)
 		}
 	}
+	c.fabricSegment(vpc, a, l.Segment)
 	c.plan.learned = append(c.plan.learned, l)
 	if l.Listen && !slices.Contains(c.plan.xdp.Learn, vpc.VNI) {
 		c.plan.xdp.Learn = append(c.plan.xdp.Learn, vpc.VNI)

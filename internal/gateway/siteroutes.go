@@ -86,6 +86,13 @@ func (c *compiler) router(vni uint32, out *relay.VPC, known map[routing.NextHop]
 	if link == nil {
 		return fib.NextHop{}, false
 	}
+	if router.MAC != [6]byte{} {
+		hop, ok := c.behindVTEP(vni, out, router, link)
+		if ok {
+			known[router] = hop
+		}
+		return hop, ok
+	}
 	for i, a := range out.Attachments {
 		if a.Kind != relay.Routed || a.Ifindex != link.Ifindex {
 			continue

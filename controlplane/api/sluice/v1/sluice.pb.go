@@ -398,6 +398,62 @@ func (RouteKind) EnumDescriptor() ([]byte, []int) {
 	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{5}
 }
 
+// BGPRouteKind tells EVPN routes apart.
+type BGPRouteKind int32
+
+const (
+	BGPRouteKind_BGP_ROUTE_KIND_UNSPECIFIED BGPRouteKind = 0
+	// A prefix: type 5, or no EVPN at all.
+	BGPRouteKind_BGP_ROUTE_KIND_PREFIX BGPRouteKind = 1
+	// A host: type 2.
+	BGPRouteKind_BGP_ROUTE_KIND_HOST BGPRouteKind = 2
+	// A VTEP that has the VPC: type 3.
+	BGPRouteKind_BGP_ROUTE_KIND_VTEP BGPRouteKind = 3
+)
+
+// Enum value maps for BGPRouteKind.
+var (
+	BGPRouteKind_name = map[int32]string{
+		0: "BGP_ROUTE_KIND_UNSPECIFIED",
+		1: "BGP_ROUTE_KIND_PREFIX",
+		2: "BGP_ROUTE_KIND_HOST",
+		3: "BGP_ROUTE_KIND_VTEP",
+	}
+	BGPRouteKind_value = map[string]int32{
+		"BGP_ROUTE_KIND_UNSPECIFIED": 0,
+		"BGP_ROUTE_KIND_PREFIX":      1,
+		"BGP_ROUTE_KIND_HOST":        2,
+		"BGP_ROUTE_KIND_VTEP":        3,
+	}
+)
+
+func (x BGPRouteKind) Enum() *BGPRouteKind {
+	p := new(BGPRouteKind)
+	*p = x
+	return p
+}
+
+func (x BGPRouteKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BGPRouteKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_v1_sluice_proto_enumTypes[6].Descriptor()
+}
+
+func (BGPRouteKind) Type() protoreflect.EnumType {
+	return &file_sluice_v1_sluice_proto_enumTypes[6]
+}
+
+func (x BGPRouteKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BGPRouteKind.Descriptor instead.
+func (BGPRouteKind) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
+}
+
 // HostState says whether packets can be sent to a host.
 type HostState int32
 
@@ -438,11 +494,11 @@ func (x HostState) String() string {
 }
 
 func (HostState) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[6].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[7].Descriptor()
 }
 
 func (HostState) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[6]
+	return &file_sluice_v1_sluice_proto_enumTypes[7]
 }
 
 func (x HostState) Number() protoreflect.EnumNumber {
@@ -451,7 +507,7 @@ func (x HostState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HostState.Descriptor instead.
 func (HostState) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{6}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{7}
 }
 
 // HostSource says how a host's place is known.
@@ -465,6 +521,8 @@ const (
 	HostSource_HOST_SOURCE_LEARNED HostSource = 2
 	// By an answer to ARP or neighbour discovery.
 	HostSource_HOST_SOURCE_RESOLVED HostSource = 3
+	// The fabric's EVPN says so.
+	HostSource_HOST_SOURCE_EVPN HostSource = 4
 )
 
 // Enum value maps for HostSource.
@@ -474,12 +532,14 @@ var (
 		1: "HOST_SOURCE_STATIC",
 		2: "HOST_SOURCE_LEARNED",
 		3: "HOST_SOURCE_RESOLVED",
+		4: "HOST_SOURCE_EVPN",
 	}
 	HostSource_value = map[string]int32{
 		"HOST_SOURCE_UNSPECIFIED": 0,
 		"HOST_SOURCE_STATIC":      1,
 		"HOST_SOURCE_LEARNED":     2,
 		"HOST_SOURCE_RESOLVED":    3,
+		"HOST_SOURCE_EVPN":        4,
 	}
 )
 
@@ -494,11 +554,11 @@ func (x HostSource) String() string {
 }
 
 func (HostSource) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[7].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[8].Descriptor()
 }
 
 func (HostSource) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[7]
+	return &file_sluice_v1_sluice_proto_enumTypes[8]
 }
 
 func (x HostSource) Number() protoreflect.EnumNumber {
@@ -507,7 +567,7 @@ func (x HostSource) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HostSource.Descriptor instead.
 func (HostSource) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{7}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{8}
 }
 
 // CounterUnit is what a counter counts.
@@ -551,11 +611,11 @@ func (x CounterUnit) String() string {
 }
 
 func (CounterUnit) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[8].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[9].Descriptor()
 }
 
 func (CounterUnit) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[8]
+	return &file_sluice_v1_sluice_proto_enumTypes[9]
 }
 
 func (x CounterUnit) Number() protoreflect.EnumNumber {
@@ -564,7 +624,7 @@ func (x CounterUnit) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CounterUnit.Descriptor instead.
 func (CounterUnit) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{8}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{9}
 }
 
 // CaptureStage is a place on a packet's way.
@@ -619,11 +679,11 @@ func (x CaptureStage) String() string {
 }
 
 func (CaptureStage) Descriptor() protoreflect.EnumDescriptor {
-	return file_sluice_v1_sluice_proto_enumTypes[9].Descriptor()
+	return file_sluice_v1_sluice_proto_enumTypes[10].Descriptor()
 }
 
 func (CaptureStage) Type() protoreflect.EnumType {
-	return &file_sluice_v1_sluice_proto_enumTypes[9]
+	return &file_sluice_v1_sluice_proto_enumTypes[10]
 }
 
 func (x CaptureStage) Number() protoreflect.EnumNumber {
@@ -632,7 +692,7 @@ func (x CaptureStage) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CaptureStage.Descriptor instead.
 func (CaptureStage) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{9}
+	return file_sluice_v1_sluice_proto_rawDescGZIP(), []int{10}
 }
 
 type StatusRequest struct {
@@ -3219,7 +3279,13 @@ type BGPRoute struct {
 	// Of a route between gateways: the VNI that its sender has for the VPC.
 	Vni uint32 `protobuf:"varint,13,opt,name=vni,proto3" json:"vni,omitempty"`
 	// And what marks its VPC.
-	RouteTargets  []string `protobuf:"bytes,14,rep,name=route_targets,json=routeTargets,proto3" json:"route_targets,omitempty"`
+	RouteTargets []string `protobuf:"bytes,14,rep,name=route_targets,json=routeTargets,proto3" json:"route_targets,omitempty"`
+	// What an EVPN route of a fabric leads to.
+	Kind BGPRouteKind `protobuf:"varint,15,opt,name=kind,proto3,enum=sluice.v1.BGPRouteKind" json:"kind,omitempty"`
+	// And the MAC address that packets go to behind the next hop, a VTEP.
+	Mac string `protobuf:"bytes,16,opt,name=mac,proto3" json:"mac,omitempty"`
+	// How often a host has moved.
+	Sequence      uint32 `protobuf:"varint,17,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3350,6 +3416,27 @@ func (x *BGPRoute) GetRouteTargets() []string {
 		return x.RouteTargets
 	}
 	return nil
+}
+
+func (x *BGPRoute) GetKind() BGPRouteKind {
+	if x != nil {
+		return x.Kind
+	}
+	return BGPRouteKind_BGP_ROUTE_KIND_UNSPECIFIED
+}
+
+func (x *BGPRoute) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
+}
+
+func (x *BGPRoute) GetSequence() uint32 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
 }
 
 type ACLRequest struct {
@@ -5874,7 +5961,7 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x03bfd\x18\x16 \x01(\tR\x03bfd\x1a:\n" +
 	"\fRefusedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xee\x02\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xc9\x03\n" +
 	"\bBGPRoute\x12\x10\n" +
 	"\x03vpc\x18\x01 \x01(\tR\x03vpc\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x1c\n" +
@@ -5891,7 +5978,10 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\x05stale\x18\v \x01(\bR\x05stale\x12\x18\n" +
 	"\averdict\x18\f \x01(\tR\averdict\x12\x10\n" +
 	"\x03vni\x18\r \x01(\rR\x03vni\x12#\n" +
-	"\rroute_targets\x18\x0e \x03(\tR\frouteTargets\"\x1e\n" +
+	"\rroute_targets\x18\x0e \x03(\tR\frouteTargets\x12+\n" +
+	"\x04kind\x18\x0f \x01(\x0e2\x17.sluice.v1.BGPRouteKindR\x04kind\x12\x10\n" +
+	"\x03mac\x18\x10 \x01(\tR\x03mac\x12\x1a\n" +
+	"\bsequence\x18\x11 \x01(\rR\bsequence\"\x1e\n" +
 	"\n" +
 	"ACLRequest\x12\x10\n" +
 	"\x03vpc\x18\x01 \x01(\tR\x03vpc\"6\n" +
@@ -6100,18 +6190,24 @@ const file_sluice_v1_sluice_proto_rawDesc = "" +
 	"\tRouteKind\x12\x1a\n" +
 	"\x16ROUTE_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ROUTE_KIND_LOCAL\x10\x01\x12\x15\n" +
-	"\x11ROUTE_KIND_REMOTE\x10\x02*k\n" +
+	"\x11ROUTE_KIND_REMOTE\x10\x02*{\n" +
+	"\fBGPRouteKind\x12\x1e\n" +
+	"\x1aBGP_ROUTE_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15BGP_ROUTE_KIND_PREFIX\x10\x01\x12\x17\n" +
+	"\x13BGP_ROUTE_KIND_HOST\x10\x02\x12\x17\n" +
+	"\x13BGP_ROUTE_KIND_VTEP\x10\x03*k\n" +
 	"\tHostState\x12\x1a\n" +
 	"\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10HOST_STATE_KNOWN\x10\x01\x12\x15\n" +
 	"\x11HOST_STATE_ASKING\x10\x02\x12\x15\n" +
-	"\x11HOST_STATE_SILENT\x10\x03*t\n" +
+	"\x11HOST_STATE_SILENT\x10\x03*\x8a\x01\n" +
 	"\n" +
 	"HostSource\x12\x1b\n" +
 	"\x17HOST_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12HOST_SOURCE_STATIC\x10\x01\x12\x17\n" +
 	"\x13HOST_SOURCE_LEARNED\x10\x02\x12\x18\n" +
-	"\x14HOST_SOURCE_RESOLVED\x10\x03*\x8e\x01\n" +
+	"\x14HOST_SOURCE_RESOLVED\x10\x03\x12\x14\n" +
+	"\x10HOST_SOURCE_EVPN\x10\x04*\x8e\x01\n" +
 	"\vCounterUnit\x12\x1c\n" +
 	"\x18COUNTER_UNIT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14COUNTER_UNIT_PACKETS\x10\x01\x12\x16\n" +
@@ -6156,7 +6252,7 @@ func file_sluice_v1_sluice_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_sluice_proto_rawDescData
 }
 
-var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
+var file_sluice_v1_sluice_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
 var file_sluice_v1_sluice_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_sluice_v1_sluice_proto_goTypes = []any{
 	(Health)(0),                   // 0: sluice.v1.Health
@@ -6165,182 +6261,184 @@ var file_sluice_v1_sluice_proto_goTypes = []any{
 	(MTUState)(0),                 // 3: sluice.v1.MTUState
 	(LiveState)(0),                // 4: sluice.v1.LiveState
 	(RouteKind)(0),                // 5: sluice.v1.RouteKind
-	(HostState)(0),                // 6: sluice.v1.HostState
-	(HostSource)(0),               // 7: sluice.v1.HostSource
-	(CounterUnit)(0),              // 8: sluice.v1.CounterUnit
-	(CaptureStage)(0),             // 9: sluice.v1.CaptureStage
-	(*StatusRequest)(nil),         // 10: sluice.v1.StatusRequest
-	(*StatusResponse)(nil),        // 11: sluice.v1.StatusResponse
-	(*Drain)(nil),                 // 12: sluice.v1.Drain
-	(*TunPort)(nil),               // 13: sluice.v1.TunPort
-	(*Limit)(nil),                 // 14: sluice.v1.Limit
-	(*ClassCount)(nil),            // 15: sluice.v1.ClassCount
-	(*ConfigRevision)(nil),        // 16: sluice.v1.ConfigRevision
-	(*Port)(nil),                  // 17: sluice.v1.Port
-	(*PeersRequest)(nil),          // 18: sluice.v1.PeersRequest
-	(*PeersResponse)(nil),         // 19: sluice.v1.PeersResponse
-	(*Peer)(nil),                  // 20: sluice.v1.Peer
-	(*Relayed)(nil),               // 21: sluice.v1.Relayed
-	(*Path)(nil),                  // 22: sluice.v1.Path
-	(*Liveness)(nil),              // 23: sluice.v1.Liveness
-	(*PeerVPC)(nil),               // 24: sluice.v1.PeerVPC
-	(*VPCsRequest)(nil),           // 25: sluice.v1.VPCsRequest
-	(*VPCsResponse)(nil),          // 26: sluice.v1.VPCsResponse
-	(*VPC)(nil),                   // 27: sluice.v1.VPC
-	(*Attachment)(nil),            // 28: sluice.v1.Attachment
-	(*RoutesRequest)(nil),         // 29: sluice.v1.RoutesRequest
-	(*RoutesResponse)(nil),        // 30: sluice.v1.RoutesResponse
-	(*Route)(nil),                 // 31: sluice.v1.Route
-	(*NextHop)(nil),               // 32: sluice.v1.NextHop
-	(*HostsRequest)(nil),          // 33: sluice.v1.HostsRequest
-	(*BGPRequest)(nil),            // 34: sluice.v1.BGPRequest
-	(*BGPResponse)(nil),           // 35: sluice.v1.BGPResponse
-	(*BGPNeighbour)(nil),          // 36: sluice.v1.BGPNeighbour
-	(*BGPRoute)(nil),              // 37: sluice.v1.BGPRoute
-	(*ACLRequest)(nil),            // 38: sluice.v1.ACLRequest
-	(*HostsResponse)(nil),         // 39: sluice.v1.HostsResponse
-	(*Host)(nil),                  // 40: sluice.v1.Host
-	(*ACLResponse)(nil),           // 41: sluice.v1.ACLResponse
-	(*ACL)(nil),                   // 42: sluice.v1.ACL
-	(*ACLRule)(nil),               // 43: sluice.v1.ACLRule
-	(*CountersRequest)(nil),       // 44: sluice.v1.CountersRequest
-	(*CountersResponse)(nil),      // 45: sluice.v1.CountersResponse
-	(*Counter)(nil),               // 46: sluice.v1.Counter
-	(*CaptureRequest)(nil),        // 47: sluice.v1.CaptureRequest
-	(*CaptureResponse)(nil),       // 48: sluice.v1.CaptureResponse
-	(*CapturedPacket)(nil),        // 49: sluice.v1.CapturedPacket
-	(*TraceRequest)(nil),          // 50: sluice.v1.TraceRequest
-	(*TraceResponse)(nil),         // 51: sluice.v1.TraceResponse
-	(*TraceStep)(nil),             // 52: sluice.v1.TraceStep
-	(*TracedFrame)(nil),           // 53: sluice.v1.TracedFrame
-	(*ClusterRequest)(nil),        // 54: sluice.v1.ClusterRequest
-	(*ClusterResponse)(nil),       // 55: sluice.v1.ClusterResponse
-	(*ClusterVPC)(nil),            // 56: sluice.v1.ClusterVPC
-	(*ClusterMember)(nil),         // 57: sluice.v1.ClusterMember
-	(*MemberVPC)(nil),             // 58: sluice.v1.MemberVPC
-	(*RemoteVPC)(nil),             // 59: sluice.v1.RemoteVPC
-	(*MoveVPCRequest)(nil),        // 60: sluice.v1.MoveVPCRequest
-	(*MoveVPCResponse)(nil),       // 61: sluice.v1.MoveVPCResponse
-	(*Problem)(nil),               // 62: sluice.v1.Problem
-	(*ApplyRequest)(nil),          // 63: sluice.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 64: sluice.v1.ApplyResponse
-	(*ReloadRequest)(nil),         // 65: sluice.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 66: sluice.v1.ReloadResponse
-	(*DrainRequest)(nil),          // 67: sluice.v1.DrainRequest
-	(*DrainResponse)(nil),         // 68: sluice.v1.DrainResponse
-	(*UndrainRequest)(nil),        // 69: sluice.v1.UndrainRequest
-	(*UndrainResponse)(nil),       // 70: sluice.v1.UndrainResponse
-	nil,                           // 71: sluice.v1.BGPNeighbour.RefusedEntry
-	(*timestamppb.Timestamp)(nil), // 72: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 73: google.protobuf.Duration
+	(BGPRouteKind)(0),             // 6: sluice.v1.BGPRouteKind
+	(HostState)(0),                // 7: sluice.v1.HostState
+	(HostSource)(0),               // 8: sluice.v1.HostSource
+	(CounterUnit)(0),              // 9: sluice.v1.CounterUnit
+	(CaptureStage)(0),             // 10: sluice.v1.CaptureStage
+	(*StatusRequest)(nil),         // 11: sluice.v1.StatusRequest
+	(*StatusResponse)(nil),        // 12: sluice.v1.StatusResponse
+	(*Drain)(nil),                 // 13: sluice.v1.Drain
+	(*TunPort)(nil),               // 14: sluice.v1.TunPort
+	(*Limit)(nil),                 // 15: sluice.v1.Limit
+	(*ClassCount)(nil),            // 16: sluice.v1.ClassCount
+	(*ConfigRevision)(nil),        // 17: sluice.v1.ConfigRevision
+	(*Port)(nil),                  // 18: sluice.v1.Port
+	(*PeersRequest)(nil),          // 19: sluice.v1.PeersRequest
+	(*PeersResponse)(nil),         // 20: sluice.v1.PeersResponse
+	(*Peer)(nil),                  // 21: sluice.v1.Peer
+	(*Relayed)(nil),               // 22: sluice.v1.Relayed
+	(*Path)(nil),                  // 23: sluice.v1.Path
+	(*Liveness)(nil),              // 24: sluice.v1.Liveness
+	(*PeerVPC)(nil),               // 25: sluice.v1.PeerVPC
+	(*VPCsRequest)(nil),           // 26: sluice.v1.VPCsRequest
+	(*VPCsResponse)(nil),          // 27: sluice.v1.VPCsResponse
+	(*VPC)(nil),                   // 28: sluice.v1.VPC
+	(*Attachment)(nil),            // 29: sluice.v1.Attachment
+	(*RoutesRequest)(nil),         // 30: sluice.v1.RoutesRequest
+	(*RoutesResponse)(nil),        // 31: sluice.v1.RoutesResponse
+	(*Route)(nil),                 // 32: sluice.v1.Route
+	(*NextHop)(nil),               // 33: sluice.v1.NextHop
+	(*HostsRequest)(nil),          // 34: sluice.v1.HostsRequest
+	(*BGPRequest)(nil),            // 35: sluice.v1.BGPRequest
+	(*BGPResponse)(nil),           // 36: sluice.v1.BGPResponse
+	(*BGPNeighbour)(nil),          // 37: sluice.v1.BGPNeighbour
+	(*BGPRoute)(nil),              // 38: sluice.v1.BGPRoute
+	(*ACLRequest)(nil),            // 39: sluice.v1.ACLRequest
+	(*HostsResponse)(nil),         // 40: sluice.v1.HostsResponse
+	(*Host)(nil),                  // 41: sluice.v1.Host
+	(*ACLResponse)(nil),           // 42: sluice.v1.ACLResponse
+	(*ACL)(nil),                   // 43: sluice.v1.ACL
+	(*ACLRule)(nil),               // 44: sluice.v1.ACLRule
+	(*CountersRequest)(nil),       // 45: sluice.v1.CountersRequest
+	(*CountersResponse)(nil),      // 46: sluice.v1.CountersResponse
+	(*Counter)(nil),               // 47: sluice.v1.Counter
+	(*CaptureRequest)(nil),        // 48: sluice.v1.CaptureRequest
+	(*CaptureResponse)(nil),       // 49: sluice.v1.CaptureResponse
+	(*CapturedPacket)(nil),        // 50: sluice.v1.CapturedPacket
+	(*TraceRequest)(nil),          // 51: sluice.v1.TraceRequest
+	(*TraceResponse)(nil),         // 52: sluice.v1.TraceResponse
+	(*TraceStep)(nil),             // 53: sluice.v1.TraceStep
+	(*TracedFrame)(nil),           // 54: sluice.v1.TracedFrame
+	(*ClusterRequest)(nil),        // 55: sluice.v1.ClusterRequest
+	(*ClusterResponse)(nil),       // 56: sluice.v1.ClusterResponse
+	(*ClusterVPC)(nil),            // 57: sluice.v1.ClusterVPC
+	(*ClusterMember)(nil),         // 58: sluice.v1.ClusterMember
+	(*MemberVPC)(nil),             // 59: sluice.v1.MemberVPC
+	(*RemoteVPC)(nil),             // 60: sluice.v1.RemoteVPC
+	(*MoveVPCRequest)(nil),        // 61: sluice.v1.MoveVPCRequest
+	(*MoveVPCResponse)(nil),       // 62: sluice.v1.MoveVPCResponse
+	(*Problem)(nil),               // 63: sluice.v1.Problem
+	(*ApplyRequest)(nil),          // 64: sluice.v1.ApplyRequest
+	(*ApplyResponse)(nil),         // 65: sluice.v1.ApplyResponse
+	(*ReloadRequest)(nil),         // 66: sluice.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 67: sluice.v1.ReloadResponse
+	(*DrainRequest)(nil),          // 68: sluice.v1.DrainRequest
+	(*DrainResponse)(nil),         // 69: sluice.v1.DrainResponse
+	(*UndrainRequest)(nil),        // 70: sluice.v1.UndrainRequest
+	(*UndrainResponse)(nil),       // 71: sluice.v1.UndrainResponse
+	nil,                           // 72: sluice.v1.BGPNeighbour.RefusedEntry
+	(*timestamppb.Timestamp)(nil), // 73: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 74: google.protobuf.Duration
 }
 var file_sluice_v1_sluice_proto_depIdxs = []int32{
-	72, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	73, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	73, // 0: sluice.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	74, // 1: sluice.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
 	0,  // 2: sluice.v1.StatusResponse.health:type_name -> sluice.v1.Health
-	17, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
-	20, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
-	16, // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
-	14, // 6: sluice.v1.StatusResponse.limits:type_name -> sluice.v1.Limit
-	13, // 7: sluice.v1.StatusResponse.tun:type_name -> sluice.v1.TunPort
-	12, // 8: sluice.v1.StatusResponse.drain:type_name -> sluice.v1.Drain
+	18, // 3: sluice.v1.StatusResponse.ports:type_name -> sluice.v1.Port
+	21, // 4: sluice.v1.StatusResponse.peers:type_name -> sluice.v1.Peer
+	17, // 5: sluice.v1.StatusResponse.config:type_name -> sluice.v1.ConfigRevision
+	15, // 6: sluice.v1.StatusResponse.limits:type_name -> sluice.v1.Limit
+	14, // 7: sluice.v1.StatusResponse.tun:type_name -> sluice.v1.TunPort
+	13, // 8: sluice.v1.StatusResponse.drain:type_name -> sluice.v1.Drain
 	1,  // 9: sluice.v1.Drain.phase:type_name -> sluice.v1.DrainPhase
-	73, // 10: sluice.v1.Drain.since:type_name -> google.protobuf.Duration
-	73, // 11: sluice.v1.Drain.quiet:type_name -> google.protobuf.Duration
-	15, // 12: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
-	72, // 13: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
-	72, // 14: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
-	20, // 15: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
+	74, // 10: sluice.v1.Drain.since:type_name -> google.protobuf.Duration
+	74, // 11: sluice.v1.Drain.quiet:type_name -> google.protobuf.Duration
+	16, // 12: sluice.v1.Limit.refused:type_name -> sluice.v1.ClassCount
+	73, // 13: sluice.v1.ConfigRevision.applied:type_name -> google.protobuf.Timestamp
+	73, // 14: sluice.v1.ConfigRevision.last_error_time:type_name -> google.protobuf.Timestamp
+	21, // 15: sluice.v1.PeersResponse.peers:type_name -> sluice.v1.Peer
 	2,  // 16: sluice.v1.Peer.state:type_name -> sluice.v1.PeerState
-	72, // 17: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
-	73, // 18: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
-	73, // 19: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
-	24, // 20: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
+	73, // 17: sluice.v1.Peer.last_handshake:type_name -> google.protobuf.Timestamp
+	74, // 18: sluice.v1.Peer.session_age:type_name -> google.protobuf.Duration
+	74, // 19: sluice.v1.Peer.persistent_keepalive:type_name -> google.protobuf.Duration
+	25, // 20: sluice.v1.Peer.vpcs:type_name -> sluice.v1.PeerVPC
 	3,  // 21: sluice.v1.Peer.mtu_state:type_name -> sluice.v1.MTUState
-	23, // 22: sluice.v1.Peer.liveness:type_name -> sluice.v1.Liveness
-	22, // 23: sluice.v1.Peer.paths:type_name -> sluice.v1.Path
-	21, // 24: sluice.v1.Peer.relayed:type_name -> sluice.v1.Relayed
-	23, // 25: sluice.v1.Path.liveness:type_name -> sluice.v1.Liveness
+	24, // 22: sluice.v1.Peer.liveness:type_name -> sluice.v1.Liveness
+	23, // 23: sluice.v1.Peer.paths:type_name -> sluice.v1.Path
+	22, // 24: sluice.v1.Peer.relayed:type_name -> sluice.v1.Relayed
+	24, // 25: sluice.v1.Path.liveness:type_name -> sluice.v1.Liveness
 	4,  // 26: sluice.v1.Liveness.state:type_name -> sluice.v1.LiveState
-	73, // 27: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
-	73, // 28: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
-	73, // 29: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
-	27, // 30: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
-	28, // 31: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
-	31, // 32: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
+	74, // 27: sluice.v1.Liveness.rtt:type_name -> google.protobuf.Duration
+	74, // 28: sluice.v1.Liveness.min_rtt:type_name -> google.protobuf.Duration
+	74, // 29: sluice.v1.Liveness.jitter:type_name -> google.protobuf.Duration
+	28, // 30: sluice.v1.VPCsResponse.vpcs:type_name -> sluice.v1.VPC
+	29, // 31: sluice.v1.VPC.attachments:type_name -> sluice.v1.Attachment
+	32, // 32: sluice.v1.RoutesResponse.routes:type_name -> sluice.v1.Route
 	5,  // 33: sluice.v1.Route.kind:type_name -> sluice.v1.RouteKind
-	32, // 34: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
-	36, // 35: sluice.v1.BGPResponse.neighbours:type_name -> sluice.v1.BGPNeighbour
-	37, // 36: sluice.v1.BGPResponse.received:type_name -> sluice.v1.BGPRoute
-	37, // 37: sluice.v1.BGPResponse.announced:type_name -> sluice.v1.BGPRoute
-	73, // 38: sluice.v1.BGPNeighbour.since:type_name -> google.protobuf.Duration
-	71, // 39: sluice.v1.BGPNeighbour.refused:type_name -> sluice.v1.BGPNeighbour.RefusedEntry
-	73, // 40: sluice.v1.BGPNeighbour.hold_time:type_name -> google.protobuf.Duration
-	40, // 41: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
-	6,  // 42: sluice.v1.Host.state:type_name -> sluice.v1.HostState
-	7,  // 43: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
-	73, // 44: sluice.v1.Host.since:type_name -> google.protobuf.Duration
-	73, // 45: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
-	42, // 46: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
-	43, // 47: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
-	72, // 48: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
-	46, // 49: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
-	8,  // 50: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
-	9,  // 51: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
-	73, // 52: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
-	49, // 53: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
-	72, // 54: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
-	9,  // 55: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
-	52, // 56: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
-	53, // 57: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
-	73, // 58: sluice.v1.ClusterResponse.lease:type_name -> google.protobuf.Duration
-	56, // 59: sluice.v1.ClusterResponse.vpcs:type_name -> sluice.v1.ClusterVPC
-	57, // 60: sluice.v1.ClusterResponse.members:type_name -> sluice.v1.ClusterMember
-	59, // 61: sluice.v1.ClusterResponse.remote:type_name -> sluice.v1.RemoteVPC
-	73, // 62: sluice.v1.ClusterVPC.since:type_name -> google.protobuf.Duration
-	73, // 63: sluice.v1.ClusterMember.heard:type_name -> google.protobuf.Duration
-	58, // 64: sluice.v1.ClusterMember.vpcs:type_name -> sluice.v1.MemberVPC
-	62, // 65: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
-	16, // 66: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
-	62, // 67: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
-	16, // 68: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
-	10, // 69: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
-	18, // 70: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
-	25, // 71: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
-	29, // 72: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
-	33, // 73: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
-	34, // 74: sluice.v1.GatewayService.BGP:input_type -> sluice.v1.BGPRequest
-	54, // 75: sluice.v1.GatewayService.Cluster:input_type -> sluice.v1.ClusterRequest
-	38, // 76: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
-	44, // 77: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
-	47, // 78: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
-	50, // 79: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
-	60, // 80: sluice.v1.GatewayService.MoveVPC:input_type -> sluice.v1.MoveVPCRequest
-	63, // 81: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
-	65, // 82: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
-	67, // 83: sluice.v1.GatewayService.Drain:input_type -> sluice.v1.DrainRequest
-	69, // 84: sluice.v1.GatewayService.Undrain:input_type -> sluice.v1.UndrainRequest
-	11, // 85: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
-	19, // 86: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
-	26, // 87: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
-	30, // 88: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
-	39, // 89: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
-	35, // 90: sluice.v1.GatewayService.BGP:output_type -> sluice.v1.BGPResponse
-	55, // 91: sluice.v1.GatewayService.Cluster:output_type -> sluice.v1.ClusterResponse
-	41, // 92: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
-	45, // 93: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
-	48, // 94: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
-	51, // 95: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
-	61, // 96: sluice.v1.GatewayService.MoveVPC:output_type -> sluice.v1.MoveVPCResponse
-	64, // 97: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
-	66, // 98: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
-	68, // 99: sluice.v1.GatewayService.Drain:output_type -> sluice.v1.DrainResponse
-	70, // 100: sluice.v1.GatewayService.Undrain:output_type -> sluice.v1.UndrainResponse
-	85, // [85:101] is the sub-list for method output_type
-	69, // [69:85] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	33, // 34: sluice.v1.Route.next_hops:type_name -> sluice.v1.NextHop
+	37, // 35: sluice.v1.BGPResponse.neighbours:type_name -> sluice.v1.BGPNeighbour
+	38, // 36: sluice.v1.BGPResponse.received:type_name -> sluice.v1.BGPRoute
+	38, // 37: sluice.v1.BGPResponse.announced:type_name -> sluice.v1.BGPRoute
+	74, // 38: sluice.v1.BGPNeighbour.since:type_name -> google.protobuf.Duration
+	72, // 39: sluice.v1.BGPNeighbour.refused:type_name -> sluice.v1.BGPNeighbour.RefusedEntry
+	74, // 40: sluice.v1.BGPNeighbour.hold_time:type_name -> google.protobuf.Duration
+	6,  // 41: sluice.v1.BGPRoute.kind:type_name -> sluice.v1.BGPRouteKind
+	41, // 42: sluice.v1.HostsResponse.hosts:type_name -> sluice.v1.Host
+	7,  // 43: sluice.v1.Host.state:type_name -> sluice.v1.HostState
+	8,  // 44: sluice.v1.Host.source:type_name -> sluice.v1.HostSource
+	74, // 45: sluice.v1.Host.since:type_name -> google.protobuf.Duration
+	74, // 46: sluice.v1.Host.seen:type_name -> google.protobuf.Duration
+	43, // 47: sluice.v1.ACLResponse.acls:type_name -> sluice.v1.ACL
+	44, // 48: sluice.v1.ACL.rules:type_name -> sluice.v1.ACLRule
+	73, // 49: sluice.v1.CountersResponse.time:type_name -> google.protobuf.Timestamp
+	47, // 50: sluice.v1.CountersResponse.counters:type_name -> sluice.v1.Counter
+	9,  // 51: sluice.v1.Counter.unit:type_name -> sluice.v1.CounterUnit
+	10, // 52: sluice.v1.CaptureRequest.stages:type_name -> sluice.v1.CaptureStage
+	74, // 53: sluice.v1.CaptureRequest.duration:type_name -> google.protobuf.Duration
+	50, // 54: sluice.v1.CaptureResponse.packets:type_name -> sluice.v1.CapturedPacket
+	73, // 55: sluice.v1.CapturedPacket.time:type_name -> google.protobuf.Timestamp
+	10, // 56: sluice.v1.CapturedPacket.stage:type_name -> sluice.v1.CaptureStage
+	53, // 57: sluice.v1.TraceResponse.steps:type_name -> sluice.v1.TraceStep
+	54, // 58: sluice.v1.TraceResponse.sent:type_name -> sluice.v1.TracedFrame
+	74, // 59: sluice.v1.ClusterResponse.lease:type_name -> google.protobuf.Duration
+	57, // 60: sluice.v1.ClusterResponse.vpcs:type_name -> sluice.v1.ClusterVPC
+	58, // 61: sluice.v1.ClusterResponse.members:type_name -> sluice.v1.ClusterMember
+	60, // 62: sluice.v1.ClusterResponse.remote:type_name -> sluice.v1.RemoteVPC
+	74, // 63: sluice.v1.ClusterVPC.since:type_name -> google.protobuf.Duration
+	74, // 64: sluice.v1.ClusterMember.heard:type_name -> google.protobuf.Duration
+	59, // 65: sluice.v1.ClusterMember.vpcs:type_name -> sluice.v1.MemberVPC
+	63, // 66: sluice.v1.ApplyResponse.problems:type_name -> sluice.v1.Problem
+	17, // 67: sluice.v1.ApplyResponse.config:type_name -> sluice.v1.ConfigRevision
+	63, // 68: sluice.v1.ReloadResponse.problems:type_name -> sluice.v1.Problem
+	17, // 69: sluice.v1.ReloadResponse.config:type_name -> sluice.v1.ConfigRevision
+	11, // 70: sluice.v1.GatewayService.Status:input_type -> sluice.v1.StatusRequest
+	19, // 71: sluice.v1.GatewayService.Peers:input_type -> sluice.v1.PeersRequest
+	26, // 72: sluice.v1.GatewayService.VPCs:input_type -> sluice.v1.VPCsRequest
+	30, // 73: sluice.v1.GatewayService.Routes:input_type -> sluice.v1.RoutesRequest
+	34, // 74: sluice.v1.GatewayService.Hosts:input_type -> sluice.v1.HostsRequest
+	35, // 75: sluice.v1.GatewayService.BGP:input_type -> sluice.v1.BGPRequest
+	55, // 76: sluice.v1.GatewayService.Cluster:input_type -> sluice.v1.ClusterRequest
+	39, // 77: sluice.v1.GatewayService.ACL:input_type -> sluice.v1.ACLRequest
+	45, // 78: sluice.v1.GatewayService.Counters:input_type -> sluice.v1.CountersRequest
+	48, // 79: sluice.v1.GatewayService.Capture:input_type -> sluice.v1.CaptureRequest
+	51, // 80: sluice.v1.GatewayService.Trace:input_type -> sluice.v1.TraceRequest
+	61, // 81: sluice.v1.GatewayService.MoveVPC:input_type -> sluice.v1.MoveVPCRequest
+	64, // 82: sluice.v1.GatewayService.Apply:input_type -> sluice.v1.ApplyRequest
+	66, // 83: sluice.v1.GatewayService.Reload:input_type -> sluice.v1.ReloadRequest
+	68, // 84: sluice.v1.GatewayService.Drain:input_type -> sluice.v1.DrainRequest
+	70, // 85: sluice.v1.GatewayService.Undrain:input_type -> sluice.v1.UndrainRequest
+	12, // 86: sluice.v1.GatewayService.Status:output_type -> sluice.v1.StatusResponse
+	20, // 87: sluice.v1.GatewayService.Peers:output_type -> sluice.v1.PeersResponse
+	27, // 88: sluice.v1.GatewayService.VPCs:output_type -> sluice.v1.VPCsResponse
+	31, // 89: sluice.v1.GatewayService.Routes:output_type -> sluice.v1.RoutesResponse
+	40, // 90: sluice.v1.GatewayService.Hosts:output_type -> sluice.v1.HostsResponse
+	36, // 91: sluice.v1.GatewayService.BGP:output_type -> sluice.v1.BGPResponse
+	56, // 92: sluice.v1.GatewayService.Cluster:output_type -> sluice.v1.ClusterResponse
+	42, // 93: sluice.v1.GatewayService.ACL:output_type -> sluice.v1.ACLResponse
+	46, // 94: sluice.v1.GatewayService.Counters:output_type -> sluice.v1.CountersResponse
+	49, // 95: sluice.v1.GatewayService.Capture:output_type -> sluice.v1.CaptureResponse
+	52, // 96: sluice.v1.GatewayService.Trace:output_type -> sluice.v1.TraceResponse
+	62, // 97: sluice.v1.GatewayService.MoveVPC:output_type -> sluice.v1.MoveVPCResponse
+	65, // 98: sluice.v1.GatewayService.Apply:output_type -> sluice.v1.ApplyResponse
+	67, // 99: sluice.v1.GatewayService.Reload:output_type -> sluice.v1.ReloadResponse
+	69, // 100: sluice.v1.GatewayService.Drain:output_type -> sluice.v1.DrainResponse
+	71, // 101: sluice.v1.GatewayService.Undrain:output_type -> sluice.v1.UndrainResponse
+	86, // [86:102] is the sub-list for method output_type
+	70, // [70:86] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_sluice_proto_init() }
@@ -6354,7 +6452,7 @@ func file_sluice_v1_sluice_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_sluice_proto_rawDesc), len(file_sluice_v1_sluice_proto_rawDesc)),
-			NumEnums:      10,
+			NumEnums:      11,
 			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
