@@ -203,7 +203,7 @@ func TestWhatAGatewayMayNotAnnounceIsRefusedAndCounted(t *testing.T) {
 	b.wants(t)
 	b.wantVerdict(t, "10.2.1.0/24", "refused: not the VNI that peer gw1 is configured to have for the VPC")
 	b.allow(t, "gw1", func(g *Gateway) { g.VPCs[0].VNI = 100; g.VPCs[0].Targets = derived(1, 4242).Targets })
-	b.wantVerdict(t, "10.2.1.0/24", "refused: no route target of a VPC that we share with peer gw1")
+	b.wantVerdict(t, "10.2.1.0/24", "not used: no route target of a VPC that we share with peer gw1")
 	b.allow(t, "gw1", func(g *Gateway) { g.VPCs[0].Targets = nil; g.Dead = true })
 	b.wantVerdict(t, "10.2.1.0/24", "not used: peer gw1 answers no probes")
 	b.wants(t)

@@ -80,7 +80,7 @@ func (v Verdict) String() string {
 	case NotItsOwn:
 		return "refused: its next hop is peer " + v.Whose
 	case NoVPC:
-		return "refused: no route target of a VPC that we share with " + v.who()
+		return "not used: no route target of a VPC that we share with " + v.who()
 	case WrongVNI:
 		return "refused: not the VNI that " + v.who() + " is configured to have for the VPC"
 	case Recursive:

@@ -32,6 +32,9 @@ wireguard:
   keyFile: {{.KeyFile}}
   listenPort: {{.Port}}
   tunnelAddresses: [{{.Tunnel4}}, "{{.Tunnel6}}"]
+{{- if .Router.IsValid}}
+  tun: {name: sluice0}        # BGP with the other site's gateways runs inside the tunnels
+{{- end}}
 vpcs:
   - name: default
     attachments:
@@ -65,14 +68,17 @@ peers:
     flowPortCount: 64
 {{- end}}
     tunnelAddresses: [{{.Tunnel4}}, "{{.Tunnel6}}"]
+{{- if $.Router.IsValid}}
+    bgp: {enabled: true}      # it announces what it has, of what it may have
+{{- end}}
     vpcs:
       - name: default
-        prefixes: [{{.HostPrefix4}}, "{{.HostPrefix6}}"]
+        {{$.Prefixes}}: [{{.HostPrefix4}}, "{{.HostPrefix6}}"]
 {{- if $.VPCs}}
 {{- range .VPCs}}
       - name: {{.Name}}
         vni: {{.VNI}}              # its number at {{$peer.Site}}
-        prefixes: [{{$peer.PodPrefix4}}, "{{$peer.PodPrefix6}}"]
+        {{$.Prefixes}}: [{{$peer.PodPrefix4}}, "{{$peer.PodPrefix6}}"]
 {{- end}}
 {{- end}}
 {{- end}}
@@ -80,6 +86,7 @@ peers:
 bgp:
   asn: {{.AS}}
   routerID: {{.Tunnel4}}
+  evpn: {asn: 65000}          # among gateways
   prefixLists:
     - name: site
       prefixes: [{prefix: {{.HostPrefix4}}}, {prefix: "{{.HostPrefix6}}"}]
@@ -118,6 +125,14 @@ type settings struct {
 	Router                   netip.Addr // invalid: there is none
 	AS, RouterAS             int
 	Peers                    []*settings
+}
+
+// Prefixes is how a peer's are named: what it may announce where there is BGP, what it has where there is none.
+func (s *settings) Prefixes() string {
+	if s.Router.IsValid() {
+		return "allowedPrefixes"
+	}
+	return "prefixes"
 }
 
 type vpcSettings struct {

@@ -38,7 +38,7 @@ func (d *demo) checkFirst(ctx context.Context) {
 			func() error { return netnstest.Ping(ctx, from.host, to.addrs[0], d.ping()) },
 			func() error { return netnstest.Ping(ctx, from.host, to.addrs[1], d.ping()) })
 	})
-	d.record("cross", "routers and gateways have learned by BGP where the hosts are", fmt.Sprintf("FRR at oslo, BIRD at bergen; answered after %.1f s", time.Since(began).Seconds()), err)
+	d.record("cross", "routers and gateways have learned by BGP where the hosts are", fmt.Sprintf("FRR at oslo, BIRD at bergen, EVPN between the sites; answered after %.1f s", time.Since(began).Seconds()), err)
 }
 
 // until tries something until it works.

@@ -208,14 +208,18 @@ func (c *compiler) amendRemote(vpc string, table *siteTable, change routing.Chan
 	return route, true
 }
 
-// evpnProblem says in words what a peer announces and may not.
+// evpnProblem says in words what a peer announces and may not. It announces the prefixes of all its VPCs, and those of
+// VPCs that we do not share are none of our business; only if there are no others is something wrong.
 func evpnProblem(n *routing.NeighbourStatus) string {
 	if n.Fabric {
 		return ""
 	}
 	total := 0
-	for _, reason := range []routing.Reason{routing.NotAllowed, routing.NotItsOwn, routing.NoVPC, routing.WrongVNI, routing.Recursive} {
+	for _, reason := range []routing.Reason{routing.NotAllowed, routing.NotItsOwn, routing.WrongVNI, routing.Recursive} {
 		total += n.Refused[reason.String()]
+	}
+	if foreign := n.Refused[routing.NoVPC.String()]; foreign == n.Received {
+		total += foreign
 	}
 	if total == 0 {
 		return ""
