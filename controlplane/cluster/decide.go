@@ -28,7 +28,7 @@ func (m *Machine) Tick(now int64) (reports []*Message) {
 	m.next = now + int64(m.c.Interval)
 	for _, v := range m.vpcs {
 		if v.role == Candidate { // a voter may be about to be free
-			m.next = now + int64(m.c.Interval)/4
+			m.next = now + int64(m.c.Interval)/10
 		}
 	}
 	return reports
@@ -39,7 +39,12 @@ func (m *Machine) Wake(now int64) int64 {
 	if m.dirty {
 		return now
 	}
-	wake := min(m.next, now+int64(m.c.Interval)/4) // to see who has fallen silent
+	wake := min(m.next, now+int64(m.c.Interval)/4) // it may be time to stand, or to have settled
+	for _, o := range m.members {
+		if m.live(o, now) {
+			wake = min(wake, o.heard+int64(m.c.Lease)) // then it has fallen silent
+		}
+	}
 	for _, v := range m.vpcs {
 		if v.role == Holder {
 			wake = min(wake, m.leaseEnd(v))

@@ -19,11 +19,11 @@ type Cluster struct {
 	Witnesses []string `yaml:"witnesses,omitempty" jsonschema:"maxItems=6,example=bergen-1"`
 
 	// Time from one report to the others to the next, 20ms to 1s. The same at all members.
-	Interval time.Duration `yaml:"interval" jsonschema:"default=100ms"`
+	Interval time.Duration `yaml:"interval" jsonschema:"default=50ms"`
 
 	// How many intervals what was granted to a member holds: after that without a word
 	// from it, another takes over. The same at all members.
-	Multiplier int `yaml:"multiplier" jsonschema:"minimum=3,maximum=50,default=3"`
+	Multiplier int `yaml:"multiplier" jsonschema:"minimum=3,maximum=50,default=5"`
 
 	// Whether a gateway that is READY again takes the VPCs back for which it has the
 	// highest priority: `automatic` after `holdDown`, `manual` only when told to

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
-	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -43,8 +42,8 @@ func (s *site) waitRole(t testing.TB, role, state string) {
 	})
 }
 
-// settled waits until one gateway is active and the other a standby that is READY, for a second on end. It returns which.
-func (p *pair) settled(t testing.TB) (active, standby int) {
+// settled waits until one gateway is active and the others are standbys that are READY, for a second on end. It returns which.
+func (p *pair) settled(t testing.TB) (active int) {
 	t.Helper()
 	since, was := time.Now(), -1
 	for deadline := since.Add(time.Minute); time.Since(since) < time.Second; time.Sleep(50 * time.Millisecond) {
@@ -56,26 +55,52 @@ func (p *pair) settled(t testing.TB) (active, standby int) {
 			t.Fatalf("the cluster does not come to rest: %v", err)
 		}
 	}
-	return was, 1 - was
+	return was
 }
 
-// actives watches that never two gateways are active: one that is so before and after the other was, with the same claim,
+// oneActive says which gateway is active, while the others are standbys that are READY.
+func (p *pair) oneActive(t testing.TB) (int, error) {
+	active := -1
+	var roles []string
+	for i, s := range p.gates {
+		v, err := s.clusterVPC(t.Context())
+		if err != nil {
+			return -1, err
+		}
+		if v.GetState() != "READY" {
+			return -1, errors.New(v.String())
+		}
+		if roles = append(roles, v.GetRole()); v.GetRole() == "active" {
+			active = i
+		}
+	}
+	want := slices.Repeat([]string{"standby"}, len(p.gates))
+	if active >= 0 {
+		want[active] = "active"
+	}
+	if active < 0 || !slices.Equal(roles, want) {
+		return -1, fmt.Errorf("the gateways are %v", roles)
+	}
+	return active, nil
+}
+
+// actives watches that never two gateways are active: one that is so before and after another was, with the same claim,
 // was so all the time.
 type actives struct {
 	mu    sync.Mutex
 	twice []string
-	seen  [2]int
+	seen  []int
 }
 
 func (p *pair) watchActives(t testing.TB) *actives {
-	a := &actives{}
+	a := &actives{seen: make([]int, len(p.gates))}
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() {
-		var before [2]uint64 // epoch at the last look, 0: not active
+		before := make([]uint64, len(p.gates)) // epoch at the last look, 0: not active
 		for ctx.Err() == nil {
 			for i, s := range p.gates {
-				// A gateway that is frozen does not answer, and must not hold up the look at the other.
+				// A gateway that is frozen does not answer, and must not hold up the look at the others.
 				asking, stop := context.WithTimeout(ctx, 50*time.Millisecond)
 				v, err := s.clusterVPC(asking)
 				stop()
@@ -86,8 +111,10 @@ func (p *pair) watchActives(t testing.TB) *actives {
 				a.mu.Lock()
 				if epoch != 0 {
 					a.seen[i]++
-					if other := before[1-i]; other != 0 && before[i] == epoch {
-						a.twice = append(a.twice, fmt.Sprintf("gateway %d with epoch %d, and the other with %d", s.number, epoch, other))
+				}
+				for j, other := range before {
+					if j != i && epoch != 0 && other != 0 && before[i] == epoch {
+						a.twice = append(a.twice, fmt.Sprintf("gateway %d with epoch %d, and gateway %d with %d", s.number, epoch, p.gates[j].number, other))
 					}
 				}
 				a.mu.Unlock()
@@ -106,19 +133,27 @@ func (p *pair) watchActives(t testing.TB) *actives {
 	return a
 }
 
-// startCluster starts all and waits until gateway 1 is active and gateway 3 can take over.
+// startCluster starts all and waits until gateway 1 is active and the others can take over.
 func (p *pair) startCluster(t testing.TB) *flowTest {
 	t.Helper()
-	for _, s := range []*site{p.far, p.gates[0], p.gates[1]} {
+	p.far.start(t)
+	for _, s := range p.gates {
 		s.start(t)
 	}
 	p.gates[0].waitRole(t, "active", "READY")
-	p.gates[1].waitRole(t, "standby", "READY")
-	f := newFlowTest(t, [2]*netnstest.Host{p.host, p.far.host}, [2]netip.Addr{netip.MustParseAddr("10.1.0.10"), netip.MustParseAddr("10.2.0.10")})
-	f.observe(t, "gw1", p.links[0])
-	f.observe(t, "gw3", p.links[1])
+	p.settled(t)
+	f := p.flows(t)
 	p.ways(t, 1)
 	f.settles(t)
+	return f
+}
+
+// flows are between the two sites' hosts.
+func (p *pair) flows(t testing.TB) *flowTest {
+	f := newFlowTest(t, [2]*netnstest.Host{p.host, p.far.host}, [2]netip.Addr{netip.MustParseAddr("10.1.0.10"), netip.MustParseAddr("10.2.0.10")})
+	for i, s := range p.gates {
+		f.observe(t, fmt.Sprint("gw", s.number), p.links[i])
+	}
 	return f
 }
 
@@ -128,7 +163,7 @@ func TestOneGatewayAtATimeIsActive(t *testing.T) {
 	p := newPair(t, oneActive)
 	f := p.startCluster(t)
 	p.watchActives(t)
-	active, standby := p.settled(t)
+	active := p.settled(t)
 	for _, c := range []struct {
 		name   string
 		seldom bool
@@ -150,7 +185,7 @@ func TestOneGatewayAtATimeIsActive(t *testing.T) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
-			s, heir := p.gates[active], p.gates[standby]
+			s, heir := p.gates[active], p.gates[1-active]
 			r := f.run(t, mostLost(t)+1500*time.Millisecond, func() { c.act(s) })
 			names := [2]string{fmt.Sprint("gw", s.number), fmt.Sprint("gw", heir.number)}
 			flows, lost, worst := r.of(names[0])
@@ -163,80 +198,9 @@ func TestOneGatewayAtATimeIsActive(t *testing.T) {
 			}
 			heir.waitRole(t, "active", "READY")
 			c.after(s)
-			active, standby = p.settled(t)
+			active = p.settled(t)
 			p.ways(t, 1)
 			f.settles(t)
 		})
 	}
-}
-
-// TestSoakCluster kills, freezes, cuts off and restarts the gateways of a site at random: never are two active, and when all is
-// well again there is one, and nothing is left behind. A few times in every run, fifty with SLUICE_SOAK.
-func TestSoakCluster(t *testing.T) {
-	events := 5
-	if os.Getenv("SLUICE_SOAK") != "" {
-		events = 50
-	}
-	p := newPair(t, oneActive)
-	f := p.startCluster(t)
-	a := p.watchActives(t)
-	r := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
-	for n := range events {
-		i := r.IntN(2)
-		s := p.gates[i]
-		what := []string{"kill", "freeze", "cut", "stop", "move"}[r.IntN(5)]
-		t.Logf("%d: %s gateway %d", n, what, s.number)
-		pause := func() { time.Sleep(time.Duration(r.IntN(2000)) * time.Millisecond) }
-		switch what {
-		case "kill":
-			_ = s.process.Process.Kill()
-			<-s.process.Done()
-			pause()
-			s.start(t)
-		case "freeze":
-			_ = s.process.Process.Signal(syscall.SIGSTOP)
-			pause()
-			_ = s.process.Process.Signal(syscall.SIGCONT)
-		case "cut":
-			s.wan.SetUp(false)
-			pause()
-			s.wan.SetUp(true)
-		case "stop":
-			_ = s.process.Process.Signal(syscall.SIGTERM)
-			<-s.process.Done()
-			pause()
-			s.start(t)
-		case "move": // refused where the gateway is not active
-			_, _ = s.client().MoveVPC(t.Context(), &sluicev1.MoveVPCRequest{Vpc: "default"})
-		}
-		pause()
-	}
-	// All is well: there is one active gateway, the router goes to it, and so does the other site.
-	p.settled(t)
-	p.ways(t, 1)
-	f.settles(t)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	t.Logf("seen active: %v", a.seen)
-}
-
-// oneActive says which gateway is active, while the other is a standby that is READY.
-func (p *pair) oneActive(t testing.TB) (int, error) {
-	var roles [2]string
-	for i, s := range p.gates {
-		v, err := s.clusterVPC(t.Context())
-		if err != nil {
-			return -1, err
-		}
-		if roles[i] = v.GetRole(); v.GetState() != "READY" {
-			return -1, errors.New(v.String())
-		}
-	}
-	switch roles {
-	case [2]string{"active", "standby"}:
-		return 0, nil
-	case [2]string{"standby", "active"}:
-		return 1, nil
-	}
-	return -1, fmt.Errorf("the gateways are %v", roles)
 }

@@ -10,14 +10,14 @@ import (
 
 // What follows from who is active.
 
-// applyRoles puts new roles into force: routes and admission of peers, what the site's routers are told, and addresses
-// that move with the active gateway.
+// applyRoles puts new roles into force: addresses that move with the active gateway, what the site's routers are told, and
+// routes and admission of peers. The site turns to us by the first two, and whatever comes is forwarded already.
 func (g *Gateway) applyRoles() {
+	g.holdAddresses()
+	g.speak(g.kernel.Links())
 	if err := g.update(); err != nil {
 		g.log.Error("update forwarding state", "error", err)
 	}
-	g.speak(g.kernel.Links())
-	g.holdAddresses()
 }
 
 // carries says whether this gateway is the one that a VPC's traffic of this site goes to; so are all, where the VPC is

@@ -16,7 +16,7 @@ import (
 	"github.com/sluicegw/sluice/relay/wireguard"
 )
 
-// pair is a site with two gateways behind one router, and another site with one:
+// pair is a site with two gateways (or three) behind one router, and another site with one:
 //
 //	host - router - switch = gateway 1, gateway 3 ~ WAN switch ~ gateway 2 - host
 type pair struct {
@@ -24,9 +24,9 @@ type pair struct {
 	host  *netnstest.Host
 	tor   *netnstest.Host
 	frr   *netnstest.FRR
-	links [2]*netnstest.Link // the switch's, to gateways 1 and 3
-	gates [2]*site           // 1 and 3
-	far   *site              // 2
+	links []*netnstest.Link // the switch's, to the gateways
+	gates []*site           // 1 and 3, perhaps 4
+	far   *site             // 2
 }
 
 // detection is how soon these tests' gateways and routers notice that somebody is dead: BFD, probes, and the lease of a
@@ -52,18 +52,12 @@ func mostLost(t testing.TB) time.Duration {
 // seldom are cases that every run of all tests need not have.
 func seldom() bool { return os.Getenv("SLUICE_SOAK") == "" && os.Getenv("SLUICE_INTERVAL") == "" }
 
-// pairFRR is the router of two gateways: it shares flows between them, and BFD tells it who is dead.
+// pairFRR is the router of the gateways, which %s are: it shares flows between them, and BFD tells it who is dead.
 const pairFRR = `
 router bgp 65101
  bgp router-id 10.1.0.1
  no bgp ebgp-requires-policy
- neighbor 172.20.0.1 remote-as 65001
- neighbor 172.20.0.1 timers connect 1
- neighbor 172.20.0.1 bfd %[2]d %[1]d %[1]d
- neighbor 172.20.0.3 remote-as 65001
- neighbor 172.20.0.3 timers connect 1
- neighbor 172.20.0.3 bfd %[2]d %[1]d %[1]d
- address-family ipv4 unicast
+%s address-family ipv4 unicast
   network 10.1.0.0/24
   maximum-paths 4
  exit-address-family
@@ -71,7 +65,9 @@ router bgp 65101
 
 // newPair builds it; cluster, unless it is empty, is the cluster's VPCs in the configuration of the two gateways. Nothing runs yet but
 // the router.
-func newPair(t testing.TB, cluster string) *pair {
+func newPair(t testing.TB, cluster string) *pair { return newGateways(t, 2, cluster) }
+
+func newGateways(t testing.TB, n int, cluster string) *pair {
 	t.Helper()
 	testenv.RequireRoot(t)
 	netnstest.RequireRouters(t)
@@ -106,13 +102,17 @@ func newPair(t testing.TB, cluster string) *pair {
 		}
 		return s
 	}
-	p.gates, p.far = [2]*site{gate(1), gate(3)}, gate(2)
-	for i, s := range p.gates {
+	p.far = gate(2)
+	for _, number := range []int{1, 3, 4}[:n] {
+		s := gate(number)
+		p.gates = append(p.gates, s)
 		s.host = p.host
-		p.links[i], s.inside = p.scope.Connect(
+		var link *netnstest.Link
+		link, s.inside = p.scope.Connect(
 			netnstest.End{Host: lan, Name: fmt.Sprint("gw", s.number), Bridge: ports},
 			netnstest.End{Host: s.gateway, Name: "site0", Addrs: netnstest.Prefixes(fmt.Sprintf("172.20.0.%d/24", s.number))},
 		)
+		p.links = append(p.links, link)
 	}
 	p.far.host = p.scope.NewHost("host2")
 	_, p.far.inside = p.scope.Connect(
@@ -124,18 +124,29 @@ func newPair(t testing.TB, cluster string) *pair {
 	for i, s := range p.gates {
 		p.write(t, s, `  - name: default
     attachments: [{type: routed, port: site0}]
-`, p.peer(t, p.far, "", "10.2.0.0/16"), p.member(t, p.gates[1-i], cluster), fmt.Sprintf(`bgp:
+`, p.peer(t, p.far, "", "10.2.0.0/16"), p.members(t, s, cluster), fmt.Sprintf(`bgp:
   asn: 65001
   routerID: 10.255.0.%[1]d
   policies: [{name: all, rules: [{}]}]
   neighbours:
     - {name: tor, port: site0, address: 172.20.0.2, asn: 65101, import: all, export: all, connectRetry: 1s, bfd: {interval: %[2]v, multiplier: %[3]d}}
-`, s.number, interval, multiplier), clusterText(t, p.gates[1-i], cluster, 200-i))
+`, s.number, interval, multiplier), p.clusterText(t, s, cluster, 200-i))
+	}
+	site1 := ""
+	for _, s := range p.gates {
+		site1 += p.peer(t, s, "    cluster: site1\n", "10.1.0.0/16")
 	}
 	p.write(t, p.far, `  - name: default
     attachments: [{type: routed, port: site0, prefixes: [10.2.0.0/24]}]
-`, p.peer(t, p.gates[0], "    cluster: site1\n", "10.1.0.0/16"), p.peer(t, p.gates[1], "    cluster: site1\n", "10.1.0.0/16"))
-	p.frr = p.tor.StartFRR(fmt.Sprintf(pairFRR, interval.Milliseconds(), multiplier), "")
+`, site1)
+	neighbours := ""
+	for _, s := range p.gates {
+		neighbours += fmt.Sprintf(` neighbor 172.20.0.%[1]d remote-as 65001
+ neighbor 172.20.0.%[1]d timers connect 1
+ neighbor 172.20.0.%[1]d bfd %[3]d %[2]d %[2]d
+`, s.number, interval.Milliseconds(), multiplier)
+	}
+	p.frr = p.tor.StartFRR(fmt.Sprintf(pairFRR, neighbours), "")
 	return p
 }
 
@@ -183,34 +194,47 @@ func (p *pair) ways(t testing.TB, want int) {
 	t.Fatalf("the router has not %d ways: %s\n%s %v", want, out, said, err)
 }
 
-// member is the other gateway of a cluster in a configuration.
-func (p *pair) member(t testing.TB, other *site, cluster string) string {
-	if cluster == "" {
-		return ""
+// members are the other gateways of a cluster in the configuration of one.
+func (p *pair) members(t testing.TB, of *site, cluster string) (text string) {
+	for _, s := range p.gates {
+		if s != of && cluster != "" {
+			text += p.peer(t, s, "", "")
+		}
 	}
-	return p.peer(t, other, "", "")
+	return text
 }
 
-// clusterText is what one gateway's configuration says of the cluster; %[1]d in it is the priority.
-func clusterText(t testing.TB, other *site, cluster string, priority int) string {
+// clusterText is what one gateway's configuration says of the cluster; %[1]d in it is the priority. Two gateways need a witness.
+func (p *pair) clusterText(t testing.TB, of *site, cluster string, priority int) string {
 	if cluster == "" {
 		return ""
 	}
 	interval, multiplier := detection(t)
-	return fmt.Sprintf("cluster:\n  members: [gw%d]\n  witnesses: [gw2]\n  interval: %v\n  multiplier: %d\n  holdDown: 3s\n%s",
-		other.number, interval, multiplier, fmt.Sprintf(cluster, priority))
+	var members []string
+	for _, s := range p.gates {
+		if s != of {
+			members = append(members, fmt.Sprint("gw", s.number))
+		}
+	}
+	text := fmt.Sprintf("cluster:\n  members: [%s]\n  holdDown: 3s\n", strings.Join(members, ", "))
+	if os.Getenv("SLUICE_INTERVAL") == "" { // with it, the lease is the default one
+		text += fmt.Sprintf("  interval: %v\n  multiplier: %d\n", interval, multiplier)
+	}
+	if len(p.gates) == 2 {
+		text += "  witnesses: [gw2]\n"
+	}
+	return text + fmt.Sprintf(cluster, priority)
 }
 
 // Two gateways share a site's flows in both directions. One dies, or loses its site or its WAN: its flows are lost for as
 // long as BFD and the probes take to notice, and nothing of the other's.
 func TestTwoGatewaysShareASiteAndOneDies(t *testing.T) {
 	p := newPair(t, "")
-	for _, s := range []*site{p.gates[0], p.gates[1], p.far} {
+	p.far.start(t)
+	for _, s := range p.gates {
 		s.start(t)
 	}
-	f := newFlowTest(t, [2]*netnstest.Host{p.host, p.far.host}, [2]netip.Addr{netip.MustParseAddr("10.1.0.10"), netip.MustParseAddr("10.2.0.10")})
-	f.observe(t, "gw1", p.links[0])
-	f.observe(t, "gw3", p.links[1])
+	f := p.flows(t)
 	whole := func() {
 		p.ways(t, 2)
 		for _, s := range p.gates {
