@@ -189,7 +189,7 @@ func TestOneGatewayAtATimeIsActive(t *testing.T) {
 			r := f.run(t, mostLost(t)+1500*time.Millisecond, func() { c.act(s) })
 			names := [2]string{fmt.Sprint("gw", s.number), fmt.Sprint("gw", heir.number)}
 			flows, lost, worst := r.of(names[0])
-			t.Logf("%d flows of the active gateway lost %d packets, the worst of them %v", flows, lost, worst)
+			t.Logf("%d flows of the active gateway lost %d packets, the worst of them %v; by direction %v", flows, lost, worst, r.worst())
 			if others, _, _ := r.of(names[1]); flows != 2*f.flows || others != 0 {
 				t.Errorf("before, %d flows pass the active gateway and %d the standby", flows, others)
 			}

@@ -261,6 +261,14 @@ func (r *flowResult) of(link string) (flows, lost int, worst time.Duration) {
 	return flows, lost, worst
 }
 
+// worst is the most that a flow of each direction has lost, as time.
+func (r *flowResult) worst() (out [2]time.Duration) {
+	for id, lost := range r.lost {
+		out[id.direction] = max(out[id.direction], time.Duration(lost)*time.Second/time.Duration(r.perFlow))
+	}
+	return out
+}
+
 func (r *flowResult) total() (sent, lost int) {
 	for id, n := range r.sent {
 		sent += n

@@ -275,7 +275,7 @@ func TestTwoGatewaysShareASiteAndOneDies(t *testing.T) {
 			r := f.run(t, mostLost(t)+1500*time.Millisecond, c.die)
 			flows, lost, worst := r.of("gw1")
 			others, lostOthers, _ := r.of("gw3")
-			t.Logf("%d flows of the dead gateway lost %d packets, the worst of them %v; %d of the other lost %d", flows, lost, worst, others, lostOthers)
+			t.Logf("%d flows of the dead gateway lost %d packets, the worst of them %v; by direction %v; %d of the other lost %d", flows, lost, worst, r.worst(), others, lostOthers)
 			if flows < 20 || others < 20 || flows+others != 2*f.flows {
 				t.Errorf("%d flows are the dead gateway's, %d the other's: it should be about half of %d", flows, others, 2*f.flows)
 			}

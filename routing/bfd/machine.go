@@ -73,7 +73,7 @@ func (m *machine) due(now int64, send func(*bfd.BFDHeader)) {
 			m.heard = now - m.silence() + m.interval
 		} else if late >= 0 {
 			m.yours = 0
-			m.fall(bfd.DiagnosticControlDetectionTimeExpired, "nothing was heard from it")
+			m.fall(bfd.DiagnosticControlDetectionTimeExpired, "nothing was heard from it", now)
 		}
 	}
 	if now < m.next {
@@ -126,14 +126,24 @@ func (m *machine) enter(s State) {
 	}
 }
 
-// fall takes the session down; one that was up has failed.
-func (m *machine) fall(diag bfd.DiagnosticType, why string) {
+// fall takes the session down; one that was up has failed, and stays down for a while: BGP ends, and were it up again by then FRR
+// would, when BGP is back, take the end of this session for a failure of its own.
+func (m *machine) fall(diag bfd.DiagnosticType, why string, now int64) {
 	if m.state == Up {
+		m.opens = now + slow
 		m.failures++
 		m.died, m.wentAway = true, why
 	}
 	m.diag, m.theirs = diag, slow
 	m.enter(Down)
+}
+
+// leave says that the session ends by our will (RFC 5880 section 6.8.16).
+func (m *machine) leave(send func(*bfd.BFDHeader)) {
+	if m.yours != 0 {
+		m.state, m.diag = AdminDown, bfd.DiagnosticAdministrativelyDown
+		send(m.packet(false, false))
+	}
 }
 
 // take takes in a packet (RFC 5880 section 6.8.6), and may answer it. It says whether it was for this session.
@@ -178,7 +188,7 @@ func (m *machine) take(p *bfd.BFDHeader, now int64, send func(*bfd.BFDHeader)) b
 	case m.state == Down && state == Init, m.state == Init && state >= Init:
 		m.enter(Up)
 	case m.state == Up && state == Down:
-		m.fall(bfd.DiagnosticNeighborSignaledSessionDown, "it says that it does not hear us")
+		m.fall(bfd.DiagnosticNeighborSignaledSessionDown, "it says that it does not hear us", now)
 	}
 	if p.Poll {
 		send(m.packet(false, true))

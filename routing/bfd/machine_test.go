@@ -102,6 +102,15 @@ func TestADeadRouterIsNoticedAfterThreeIntervals(t *testing.T) {
 	l.lose = func(int, *bfd.BFDHeader) bool { return false }
 	l.goOn(1100 * time.Millisecond)
 	l.want("it is back", Up, Up, 1)
+	l.lose = func(int, *bfd.BFDHeader) bool { return true }
+	l.goOn(350 * time.Millisecond)
+	l.lose = func(int, *bfd.BFDHeader) bool { return false }
+	l.goOn(500 * time.Millisecond)
+	if l.ends[0].state == Up || l.ends[1].state == Up {
+		t.Error("it is up again before BGP has ended")
+	}
+	l.goOn(3 * time.Second)
+	l.want("it is back again", Up, Up, 2)
 }
 
 func TestOneWayIsNotEnough(t *testing.T) {
@@ -234,6 +243,16 @@ func TestPacketsOfOthersChangeNothing(t *testing.T) {
 		if m.take(&p, l.now, l.sender(0)) || *m != before {
 			t.Errorf("%s: taken", name)
 		}
+	}
+}
+
+func TestWeLeaveAndTheRouterHasNoFailure(t *testing.T) {
+	l := newLink(t, 100*time.Millisecond, 3)
+	l.goOn(3 * time.Second)
+	l.ends[0].leave(l.sender(0))
+	l.goOn(3 * time.Millisecond)
+	if r := l.ends[1]; r.state != Down || r.failures != 0 {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -89,7 +89,7 @@ func New(o Options) (*Watcher, error) {
 	return w, nil
 }
 
-// Close ends all sessions; the routers notice by themselves.
+// Close ends all sessions.
 func (w *Watcher) Close() {
 	close(w.stop)
 	w.conn.Close()
@@ -259,6 +259,7 @@ func (s *session) send(p *bfd.BFDHeader) {
 }
 
 func (s *session) close() {
+	s.machine.leave(s.send)
 	if s.conn != nil {
 		s.conn.Close()
 		s.conn = nil
