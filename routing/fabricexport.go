@@ -52,7 +52,9 @@ func (as exportAs) fabricAnnouncement(p netip.Prefix) (*apiutil.Path, error) {
 	switch as.kind {
 	case HostRoute:
 		nlri, err = bgp.NewEVPNMacIPAdvertisementRoute(rd, esi, 0, mac, p.Addr(), []uint32{as.evpn.VNI})
-		communities = append(communities, bgp.NewDefaultGatewayExtended())
+		// Leaves for which the VNI is a VRF's take a host for a route, and need the MAC address of its router: FRR would send
+		// what is behind the same next hop to none.
+		communities = append(communities, bgp.NewDefaultGatewayExtended(), bgp.NewRoutersMacExtended(mac))
 	case VTEPRoute:
 		nlri, err = bgp.NewEVPNMulticastEthernetTagRoute(rd, 0, p.Addr())
 		attrs = append(attrs, bgp.NewPathAttributePmsiTunnel(bgp.PMSI_TUNNEL_TYPE_INGRESS_REPL, false, as.evpn.VNI, &bgp.IngressReplTunnelID{Value: p.Addr()}))
