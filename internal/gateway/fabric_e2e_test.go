@@ -44,7 +44,8 @@ router bgp 6510%[1]d
  exit-address-family
 `
 
-func newFabricBed(t testing.TB) *fabricBed {
+// newFabricBed starts everything; the VPC is that VNI: 100 is the hosts' own bridge.
+func newFabricBed(t testing.TB, vni int) *fabricBed {
 	t.Helper()
 	testenv.RequireRoot(t)
 	netnstest.RequireRouters(t)
@@ -69,9 +70,24 @@ func newFabricBed(t testing.TB) *fabricBed {
 		n := i + 1
 		b.leaves[i] = scope.NewLeaf(fmt.Sprint("leaf", n), sw, vtep(n), netnstest.LeafSegment{Segment: netnstest.Segment{Name: "red", VNI: 100},
 			MAC: netnstest.MAC(fmt.Sprint("02:00:00:00:01:0", n)), Addrs: netnstest.Prefixes(fmt.Sprintf("10.1.0.24%d/24", n), fmt.Sprintf("fd10:1::24%d/64", n))})
+		if vni != 100 {
+			b.leaves[i].NewVXLAN(netnstest.VXLAN{Name: "vx-l3", VNI: uint32(vni), Bridge: b.leaves[i].NewBridge("br-l3"), Local: vtep(n).Addr(), NoLearning: true})
+		}
 		b.frr[i] = b.leaves[i].StartFRR(fmt.Sprintf(leafConfig, n, 3-n), "")
+		if vni != 100 { // in the default VRF, as this needs no kernel with others
+			if out, err := b.frr[i].Do(t.Context(), "configure terminal", fmt.Sprint("vni ", vni), fmt.Sprint("router bgp 6510", n),
+				"address-family ipv4 unicast", "redistribute connected", "exit-address-family", "address-family ipv6 unicast", "redistribute connected", "exit-address-family",
+				"address-family l2vpn evpn", "advertise ipv4 unicast", "advertise ipv6 unicast"); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		}
 	}
 	b.write(t)
+	if vni != 100 {
+		b.sites[0].rewrite(t, "vni: 100\n", fmt.Sprintf("vni: %d\n", vni))
+		b.sites[0].rewrite(t, "10.1.0.1, \"fd10:1::1\"", "10.1.0.254, \"fd10:1::fffe\"")
+		b.sites[1].rewrite(t, "name: red, vni: 100", fmt.Sprintf("name: red, vni: %d", vni))
+	}
 	for _, s := range b.sites {
 		s.start(t)
 	}
@@ -157,7 +173,7 @@ func (b *fabricBed) reach(t testing.TB, from *netnstest.Host, to string) {
 }
 
 func TestAFabricTellsWhereItsHostsAre(t *testing.T) {
-	b := newFabricBed(t)
+	b := newFabricBed(t, 100)
 	pods := []*netnstest.Host{b.pod(t, "host1", 1, 11), b.pod(t, "host2", 2, 12)}
 	for i, pod := range pods {
 		b.reach(t, pod, fmt.Sprintf("10.1.0.24%d", i+1))
@@ -202,7 +218,15 @@ func TestAFabricTellsWhereItsHostsAre(t *testing.T) {
 	flows("packets go both ways")
 	mover.to(2)
 	b.reach(t, mover.host, "10.1.0.242")
-	b.wantHost(t, "10.1.0.15", 2)
+	// FRR may tell of the MAC address alone for a while, as its kernel's neighbour entry is still that of the old leaf: then the gateway has asked.
+	b.sites[0].eventually(t, "the host is known to be at leaf 2", func() error {
+		for _, h := range b.hosts(t) {
+			if h.GetAddress() == "10.1.0.15" && h.GetVtep() == vtep(2).Addr().String() {
+				return nil
+			}
+		}
+		return fmt.Errorf("hosts are %v", b.hosts(t))
+	})
 	flows("packets go both ways after the move")
 	for _, stream := range []*netnstest.Stream{in, out} {
 		sent, lost := stream.End()
@@ -308,4 +332,24 @@ func (b *fabricBed) mover(t testing.TB, n int) *mover {
 func (m *mover) to(leaf int) {
 	m.links[2-leaf].SetUp(false)
 	m.links[leaf-1].SetUp(true)
+}
+
+// The VPC is a fabric's L3VNI, in which leaves route between their own bridges.
+func TestAFabricsLeavesRouteToOtherSites(t *testing.T) {
+	b := newFabricBed(t, 1000)
+	pods := []*netnstest.Host{b.pod(t, "host1", 1, 11), b.pod(t, "host2", 2, 12)}
+	for i, pod := range pods {
+		pod.Route(netip.MustParsePrefix("10.2.0.0/24"), netip.MustParseAddr(fmt.Sprintf("10.1.0.24%d", i+1)))
+		pod.Route(netip.MustParsePrefix("fd10:2::/64"), netip.MustParseAddr(fmt.Sprintf("fd10:1::24%d", i+1)))
+		b.reach(t, pod, fmt.Sprintf("10.1.0.24%d", i+1))
+		b.reach(t, pod, fmt.Sprintf("fd10:1::24%d", i+1))
+	}
+	for i, pod := range pods {
+		b.wantHost(t, fmt.Sprintf("10.1.0.1%d", i+1), i+1)
+		b.wantHost(t, fmt.Sprintf("fd10:1::1%d", i+1), i+1)
+		b.reach(t, pod, "10.2.0.10")
+		b.reach(t, pod, "fd10:2::10")
+		b.reach(t, b.far, fmt.Sprintf("10.1.0.1%d", i+1))
+		b.reach(t, b.far, fmt.Sprintf("fd10:1::1%d", i+1))
+	}
 }
