@@ -101,7 +101,7 @@ func (w *worker) solicit(f *frame, o overlay, outer int, mac [6]byte) {
 	solicited := to != [16]byte{}
 	if !solicited {
 		to = [16]byte{0: 0xff, 1: 0x02, 15: 1}
-		mac = [6]byte{0x33, 0x33, 0, 0, 0, 1}
+		mac = packet.GroupMAC(to[:])
 	} else {
 		if s.HasMAC {
 			mac = s.SourceMAC

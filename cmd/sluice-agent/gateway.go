@@ -1,11 +1,8 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
-	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -34,11 +31,7 @@ SIGTERM or SIGINT. docs/network-objects.md has the configuration file.`,
 			if o.Config, err = gatewayagent.ReadConfig(file); err != nil {
 				return err
 			}
-			if o.Config.Kubeconfig == "" {
-				if o.Own, err = rest.InClusterConfig(); err != nil {
-					return fmt.Errorf("this cluster's API server (kubeconfig is not set): %w", err)
-				}
-			} else if o.Own, err = readKubeconfig(o.Config.Kubeconfig); err != nil {
+			if o.Own, err = ownAPIServer(o.Config.Kubeconfig); err != nil {
 				return err
 			}
 			ctrl.SetLogger(logr.FromSlogHandler(logger.Handler()))

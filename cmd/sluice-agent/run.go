@@ -64,11 +64,7 @@ func agentOptions(file string, logger *slog.Logger) (agent.Options, error) {
 	o := agent.Options{
 		Name: c.Name, Labels: c.Labels, Distro: c.Distro, Heartbeat: c.Heartbeat.Duration, Version: buildVersion(), Logger: logger,
 	}
-	if c.Kubeconfig == "" {
-		if o.Own, err = rest.InClusterConfig(); err != nil {
-			return agent.Options{}, fmt.Errorf("this cluster's API server (kubeconfig is not set): %w", err)
-		}
-	} else if o.Own, err = readKubeconfig(c.Kubeconfig); err != nil {
+	if o.Own, err = ownAPIServer(c.Kubeconfig); err != nil {
 		return agent.Options{}, err
 	}
 	if c.Commands != nil {
@@ -85,6 +81,18 @@ func agentOptions(file string, logger *slog.Logger) (agent.Options, error) {
 		}
 	}
 	return o, nil
+}
+
+// ownAPIServer is how this cluster's API server is reached; without a kubeconfig, as a pod of it.
+func ownAPIServer(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig != "" {
+		return readKubeconfig(kubeconfig)
+	}
+	c, err := rest.InClusterConfig()
+	if err != nil {
+		return nil, fmt.Errorf("this cluster's API server (kubeconfig is not set): %w", err)
+	}
+	return c, nil
 }
 
 func readKubeconfig(file string) (*rest.Config, error) {

@@ -214,15 +214,20 @@ func evpnProblem(n *routing.NeighbourStatus) string {
 	if n.Fabric {
 		return ""
 	}
-	total := 0
-	for _, reason := range []routing.Reason{routing.NotAllowed, routing.NotItsOwn, routing.WrongVNI, routing.Recursive} {
-		total += n.Refused[reason.String()]
-	}
-	if foreign := n.Refused[routing.NoVPC.String()]; foreign == n.Received {
+	total := refusedFor(n, routing.NotAllowed, routing.NotItsOwn, routing.WrongVNI, routing.Recursive)
+	if foreign := refusedFor(n, routing.NoVPC); foreign == n.Received {
 		total += foreign
 	}
 	if total == 0 {
 		return ""
 	}
 	return fmt.Sprintf("peer %s: announces %d prefixes that are refused; see sluice bgp %s --routes", n.Name, total, n.Name)
+}
+
+// refusedFor is how many routes of a neighbour were refused for these reasons.
+func refusedFor(n *routing.NeighbourStatus, reasons ...routing.Reason) (total int) {
+	for _, reason := range reasons {
+		total += n.Refused[reason.String()]
+	}
+	return total
 }

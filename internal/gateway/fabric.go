@@ -236,10 +236,7 @@ func (c *compiler) behindVTEP(vni uint32, out *relay.VPC, router routing.NextHop
 
 // fabricProblem says in words what a neighbour tells of an overlay and may not. That it has VPCs which we do not is no problem.
 func fabricProblem(n *routing.NeighbourStatus) string {
-	total := 0
-	for _, reason := range []routing.Reason{routing.NotAllowed, routing.NotVTEP, routing.WrongVNI, routing.OtherTunnel, routing.BadMAC, routing.Recursive} {
-		total += n.Refused[reason.String()]
-	}
+	total := refusedFor(n, routing.NotAllowed, routing.NotVTEP, routing.WrongVNI, routing.OtherTunnel, routing.BadMAC, routing.Recursive)
 	if !n.Fabric || total == 0 {
 		return ""
 	}

@@ -83,11 +83,8 @@ func netOf(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// allNodes is the group of everybody on an IPv6 link, and its Ethernet address.
-var (
-	allNodes    = netip.MustParseAddr("ff02::1").As16()
-	allNodesMAC = [6]byte{0x33, 0x33, 0, 0, 0, 1}
-)
+// allNodes is the group of everybody on an IPv6 link.
+var allNodes = netip.MustParseAddr("ff02::1").As16()
 
 // announceAddress tells the link that an address is ours: a gratuitous ARP request (RFC 5227 section 3), or an unsolicited
 // neighbour advertisement (RFC 4861 section 7.2.6).
@@ -112,7 +109,7 @@ func announcementOf(mac [6]byte, a netip.Addr) []byte {
 		return b
 	}
 	b := make([]byte, packet.EthernetLen+packet.IPv6Len+packet.NDAdvertLen)
-	packet.PutEthernet(b, allNodesMAC, mac, packet.TypeIPv6)
+	packet.PutEthernet(b, packet.GroupMAC(allNodes[:]), mac, packet.TypeIPv6)
 	ip := b[packet.EthernetLen:]
 	packet.PutIPv6(ip, 0, 0, packet.NDAdvertLen, 255, packet.ProtoICMPv6, a.As16(), allNodes)
 	packet.PutAdvert(ip[packet.IPv6Len:], a.As16(), mac, false)
