@@ -26,9 +26,10 @@ func newRun() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run a cluster's agent: Missions from the parent, reports to it",
-		Long: `Run the agent of a Kubernetes cluster, until SIGTERM or SIGINT. It dials the
-parent's API server, brings Missions into this cluster and reports what became of
-them. At the root of the tree, which has no parent, it only gathers reports.
+		Long: `Run the agent of a Kubernetes cluster, or of a site without one (flavour:
+standalone), until SIGTERM or SIGINT. It dials the parent's API server, brings
+Missions into this cluster and reports what became of them. At the root of the
+tree, which has no parent, it only gathers reports.
 docs/missions.md has the configuration file.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,12 +37,19 @@ docs/missions.md has the configuration file.`,
 			if err != nil {
 				return err
 			}
-			o, err := agentOptions(file, logger)
+			c, err := agent.ReadConfig(file)
+			if err != nil {
+				return err
+			}
+			o, err := agentOptions(c, file, logger)
 			if err != nil {
 				return err
 			}
 			ctrl.SetLogger(logr.FromSlogHandler(logger.Handler()))
 			klog.SetSlogLogger(logger)
+			if c.Flavour == agent.FlavourStandalone {
+				return runStandalone(cmd.Context(), c, o)
+			}
 			a, err := agent.New(o)
 			if err != nil {
 				return err
@@ -55,17 +63,15 @@ docs/missions.md has the configuration file.`,
 	return cmd
 }
 
-// agentOptions reads the agent's configuration and the files that it names.
-func agentOptions(file string, logger *slog.Logger) (agent.Options, error) {
-	c, err := agent.ReadConfig(file)
-	if err != nil {
-		return agent.Options{}, err
-	}
-	o := agent.Options{
+// agentOptions reads the files that the agent's configuration names; file is its own.
+func agentOptions(c agent.Config, file string, logger *slog.Logger) (o agent.Options, err error) {
+	o = agent.Options{
 		Name: c.Name, Labels: c.Labels, Distro: c.Distro, Heartbeat: c.Heartbeat.Duration, Version: buildVersion(), Logger: logger,
 	}
-	if o.Own, err = ownAPIServer(c.Kubeconfig); err != nil {
-		return agent.Options{}, err
+	if c.Flavour != agent.FlavourStandalone {
+		if o.Own, err = ownAPIServer(c.Kubeconfig); err != nil {
+			return agent.Options{}, err
+		}
 	}
 	if c.Commands != nil {
 		if o.Commands, err = command.New(*c.Commands, logger); err != nil {

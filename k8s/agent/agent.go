@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/ptr"
@@ -30,6 +30,7 @@ import (
 
 	"github.com/sluicegw/sluice/k8s/api/v1alpha1"
 	"github.com/sluicegw/sluice/k8s/command"
+	"github.com/sluicegw/sluice/k8s/standalone"
 )
 
 // Options of an Agent.
@@ -46,6 +47,8 @@ type Options struct {
 	// Own and Parent are the two API servers. Without Parent, the cluster is the root.
 	Own    *rest.Config
 	Parent *rest.Config
+	// Standalone is what a site without an API server has in place of Own.
+	Standalone *standalone.Site
 	// Certificate is the file with certificate and key that Parent is reached with, to be renewed in time; empty, they are
 	// somebody else's to renew.
 	Certificate string
@@ -62,11 +65,14 @@ const DefaultHeartbeat = 15 * time.Second
 // Validate reports all problems at once.
 func (o Options) Validate() error {
 	var problems []error
-	if o.Own == nil {
+	if o.Own == nil && o.Standalone == nil {
 		problems = append(problems, errors.New("no API server of the cluster itself"))
 	}
 	if o.Parent != nil && o.Name == "" {
 		problems = append(problems, errors.New("no name: a cluster with a parent needs one"))
+	}
+	if o.Standalone != nil && (o.Own != nil || o.Parent == nil) {
+		problems = append(problems, errors.New("a standalone site has a parent, and no API server"))
 	}
 	if o.Heartbeat != 0 && (o.Heartbeat < time.Second || o.Heartbeat > time.Hour) {
 		problems = append(problems, fmt.Errorf("heartbeat %v: use 1s to 1h", o.Heartbeat))
@@ -96,9 +102,10 @@ func New(o Options) (*Agent, error) {
 	if o.Heartbeat == 0 {
 		o.Heartbeat = DefaultHeartbeat
 	}
-	if o.Distro == "" {
-		o.Distro = "k8s"
+	if o.Standalone != nil {
+		o.Own, o.Distro = o.Standalone.Config(), cmp.Or(o.Distro, DistroStandalone)
 	}
+	o.Distro = cmp.Or(o.Distro, "k8s")
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -172,15 +179,13 @@ func (a *Agent) heartbeat() (*heartbeat, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of the parent: %w", err)
 	}
-	probe := rest.CopyConfig(a.options.Own)
-	probe.Timeout = probeTimeout
-	asks, err := discovery.NewDiscoveryClientForConfig(probe)
+	well, err := a.well()
 	if err != nil {
 		return nil, fmt.Errorf("client of this cluster: %w", err)
 	}
 	a.self.changed.listen(func(string) { a.news() })
 	return &heartbeat{
-		parent: parent, probe: asks, every: a.options.Heartbeat, self: a.self, state: a.state, wake: a.wake,
+		parent: parent, well: well, every: a.options.Heartbeat, self: a.self, state: a.state, wake: a.wake,
 		back: func() { offer(a.parentBack) }, log: a.log,
 	}, nil
 }
@@ -199,10 +204,12 @@ func (a *Agent) ownSide(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ofChildren := cache.ByObject{Label: labels.NewSelector().Add(*child)}
-	mgr, err := ctrl.NewManager(a.options.Own, a.manager(cache.Options{
-		ByObject: map[client.Object]cache.ByObject{&corev1.Namespace{}: ofChildren, &rbacv1.RoleBinding{}: ofChildren},
-	}, a.log))
+	var own cache.Options
+	if a.options.Standalone == nil { // which has no children
+		ofChildren := cache.ByObject{Label: labels.NewSelector().Add(*child)}
+		own.ByObject = map[client.Object]cache.ByObject{&corev1.Namespace{}: ofChildren, &rbacv1.RoleBinding{}: ofChildren}
+	}
+	mgr, err := ctrl.NewManager(a.options.Own, a.manager(own, a.log))
 	if err != nil {
 		return err
 	}
@@ -227,10 +234,14 @@ func (a *Agent) ownSide(ctx context.Context) error {
 		}
 	}
 	parts := []interface{ setUp(ctrl.Manager) error }{
-		&missions{client: mgr.GetClient()},
-		&children{client: mgr.GetClient(), self: a.self},
-		&joining{client: mgr.GetClient(), fresh: mgr.GetAPIReader(), log: a.log},
-		&contents{client: mgr.GetClient(), fresh: mgr.GetAPIReader(), self: a.self, watches: &watches{cache: objects}, commands: a.commands},
+		&contents{
+			client: mgr.GetClient(), fresh: mgr.GetAPIReader(), self: a.self, watches: &watches{cache: objects}, commands: a.commands,
+			possible: a.possible,
+		},
+	}
+	if a.options.Standalone == nil { // nobody joins where there is no API server
+		parts = append(parts, &missions{client: mgr.GetClient()}, &children{client: mgr.GetClient(), self: a.self},
+			&joining{client: mgr.GetClient(), fresh: mgr.GetAPIReader(), log: a.log})
 	}
 	for _, part := range parts {
 		if err := part.setUp(mgr); err != nil {

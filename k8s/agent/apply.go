@@ -33,6 +33,9 @@ type appliedAs struct {
 // place completes an object's name with what this cluster knows of its kind.
 func (r *contents) place(u *unstructured.Unstructured) error {
 	kind := u.GroupVersionKind()
+	if err := r.possible(kind); err != nil {
+		return fmt.Errorf("%s: %w", content.Words(content.NameOf(u)), err)
+	}
 	mapping, err := r.client.RESTMapper().RESTMapping(kind.GroupKind(), kind.Version)
 	if meta.IsNoMatchError(err) {
 		return fmt.Errorf("no kind %s in %s in this cluster (is its definition installed?)", kind.Kind, kind.GroupVersion())

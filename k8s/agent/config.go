@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,6 +20,13 @@ import (
 type Config struct {
 	// Name of this cluster; at the root it may be left out.
 	Name string `json:"name"`
+	// Flavour of the site: kubernetes (default), or standalone, which has no API server: what the parent says is in Folder.
+	Flavour string `json:"flavour"`
+	// Folder of a standalone site; default /var/lib/sluice/agent.
+	Folder string `json:"folder"`
+	// Gateway is the configuration file of `sluice agent gateway`, for the gateway on a standalone site's machine: the agent
+	// does that program's work too. Left out, the site has none. Elsewhere run that program.
+	Gateway string `json:"gateway"`
 	// Kubeconfig of this cluster's API server; default: the ServiceAccount of the pod that the agent runs in.
 	Kubeconfig string `json:"kubeconfig"`
 	// Parent is the cluster above; none at the root.
@@ -66,6 +74,7 @@ func (c Config) check() error {
 			problems = append(problems, fmt.Errorf("name: %w", err))
 		}
 	}
+	problems = append(problems, c.checkFlavour()...)
 	if c.Parent != nil && c.Parent.Kubeconfig == "" {
 		problems = append(problems, errors.New("parent.kubeconfig: missing"))
 	}
@@ -86,4 +95,39 @@ func (c Config) check() error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// Flavours of a site.
+const (
+	FlavourKubernetes = "kubernetes"
+	FlavourStandalone = "standalone"
+)
+
+// DefaultFolder is Config.Folder when it is not set.
+const DefaultFolder = "/var/lib/sluice/agent"
+
+func (c Config) checkFlavour() (problems []error) {
+	switch c.Flavour {
+	case "", FlavourKubernetes:
+		for field, value := range map[string]string{"folder": c.Folder, "gateway": c.Gateway} {
+			if value != "" {
+				problems = append(problems, fmt.Errorf("%s: only a site with flavour: standalone has one", field))
+			}
+		}
+	case FlavourStandalone:
+		if c.Kubeconfig != "" {
+			problems = append(problems, errors.New("kubeconfig: a standalone site has no API server"))
+		}
+		if c.Parent == nil {
+			problems = append(problems, errors.New("parent: missing (a standalone site lives on what its parent says)"))
+		}
+		for field, value := range map[string]string{"folder": c.Folder, "gateway": c.Gateway} {
+			if value != "" && !filepath.IsAbs(value) {
+				problems = append(problems, fmt.Errorf("%s %q: use a full path", field, value))
+			}
+		}
+	default:
+		problems = append(problems, fmt.Errorf("flavour %q: use %s or %s", c.Flavour, FlavourKubernetes, FlavourStandalone))
+	}
+	return problems
 }

@@ -32,7 +32,7 @@ const (
 // cache, so that it can tell of an API server that does not answer.
 type heartbeat struct {
 	parent client.Client
-	probe  *discovery.DiscoveryClient // of this cluster's API server
+	well   func(context.Context) (version string, err error) // how this cluster is
 	every  time.Duration
 	self   *identity
 	state  *clusterState
@@ -113,19 +113,22 @@ func (h *heartbeat) beat(ctx context.Context) error {
 	return nil
 }
 
-// well asks this cluster's API server whether it is well, and which version it is.
-func (h *heartbeat) well(ctx context.Context) (version string, err error) {
+// probe is the client of this cluster's API server.
+type probe struct{ *discovery.DiscoveryClient }
+
+// well asks it whether it is well, and which version it is.
+func (p probe) well(ctx context.Context) (version string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	status := 0
-	answer := h.probe.RESTClient().Get().AbsPath("/readyz").Do(ctx).StatusCode(&status)
+	answer := p.RESTClient().Get().AbsPath("/readyz").Do(ctx).StatusCode(&status)
 	if err := answer.Error(); err != nil {
 		if status == http.StatusInternalServerError {
 			return "", errors.New("the API server says that it is not ready")
 		}
 		return "", fmt.Errorf("the API server does not answer: %s", firstLine(err))
 	}
-	info, err := h.probe.ServerVersion()
+	info, err := p.ServerVersion()
 	if err != nil {
 		return "", fmt.Errorf("the API server does not say its version: %s", firstLine(err))
 	}

@@ -9,6 +9,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/sluicegw/sluice/k8s/api/v1alpha1"
@@ -70,6 +71,17 @@ func (a *Agent) session(ctx context.Context, own client.Client) error {
 	}
 	for _, part := range parts {
 		if err := part.setUp(mgr); err != nil {
+			return err
+		}
+	}
+	if site := a.options.Standalone; site != nil {
+		err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+			if mgr.GetCache().WaitForCacheSync(ctx) {
+				site.Heard()
+			}
+			return nil
+		}))
+		if err != nil {
 			return err
 		}
 	}

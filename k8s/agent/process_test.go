@@ -20,6 +20,8 @@ import (
 
 	"github.com/sluicegw/sluice/k8s/agent"
 	"github.com/sluicegw/sluice/k8s/api/v1alpha1"
+	"github.com/sluicegw/sluice/k8s/command"
+	"github.com/sluicegw/sluice/k8s/standalone"
 )
 
 // runAsAgent makes this test program an agent: the variable names its configuration.
@@ -32,7 +34,15 @@ func agentProcess(file string, logger *slog.Logger) int {
 		return 1
 	}
 	o := agent.Options{Name: c.Name, Heartbeat: c.Heartbeat.Duration, Logger: logger}
-	if o.Own, err = clientcmd.BuildConfigFromFlags("", c.Kubeconfig); err == nil {
+	if c.Flavour == agent.FlavourStandalone {
+		o.Standalone, err = standalone.Open(standalone.Options{Dir: c.Folder, Logger: logger})
+	} else {
+		o.Own, err = clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
+	}
+	if err == nil && c.Commands != nil {
+		o.Commands, err = command.New(*c.Commands, logger)
+	}
+	if err == nil {
 		o.Parent, err = clientcmd.BuildConfigFromFlags("", c.Parent.Kubeconfig)
 	}
 	if err != nil {
@@ -90,7 +100,7 @@ func TestAnAgentKilledAtAnyMomentLosesNothing(t *testing.T) {
 		a.submit(name, v1alpha1.MissionSpec{Manifests: text})
 	}
 	for n := range 15 {
-		run := b.process(t, config)
+		run := process(t, config)
 		for i := range 3 {
 			round(3*n + i)
 			time.Sleep(rand.N(150 * time.Millisecond))
@@ -101,7 +111,7 @@ func TestAnAgentKilledAtAnyMomentLosesNothing(t *testing.T) {
 		}
 		_ = run.Wait() // killed, it says
 	}
-	last := b.process(t, config)
+	last := process(t, config)
 	defer func() {
 		if err := last.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Error(err)
@@ -153,7 +163,7 @@ func (c *site) configFile(t *testing.T) string {
 	return file
 }
 
-func (c *site) process(t *testing.T, config string) *exec.Cmd {
+func process(t *testing.T, config string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
