@@ -108,8 +108,9 @@ type VPC struct {
 	Name string
 	// Export are the prefixes that other sites have.
 	Export []netip.Prefix
-	// Silent: they are told nothing at all.
-	Silent bool
+	// Silent: they are told nothing at all. Spare: what routers are told is worse than what any other gateway of ours says (an
+	// incomplete origin, and the worst MED), so that they know of it but do not use it.
+	Silent, Spare bool
 	// Reserved are prefixes that a site may not announce, nor anything that overlaps them.
 	Reserved []Reserved
 	// Static are prefixes that the configuration gives to the site: the same ones are not taken from BGP.

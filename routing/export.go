@@ -3,6 +3,7 @@ package routing
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/netip"
 	"reflect"
 
@@ -42,9 +43,15 @@ func nextHops(addresses []netip.Addr) (hop4, hop6 netip.Addr) {
 	return hop4, hop6
 }
 
-func announcement(p netip.Prefix, hop netip.Addr) *apiutil.Path {
+// announcement tells a router of a prefix. A spare one is worse than any other of the same length of AS path: the origin counts
+// before the MED, among routes of any AS, and is seldom changed by policies.
+func announcement(p netip.Prefix, hop netip.Addr, spare bool) *apiutil.Path {
 	nlri, _ := bgp.NewIPAddrPrefix(p) // its error is an invalid prefix, which none of ours is
-	path := &apiutil.Path{Family: bgp.RF_IPv6_UC, Nlri: nlri, Attrs: []bgp.PathAttributeInterface{bgp.NewPathAttributeOrigin(bgp.BGP_ORIGIN_ATTR_TYPE_IGP)}}
+	attrs := []bgp.PathAttributeInterface{bgp.NewPathAttributeOrigin(bgp.BGP_ORIGIN_ATTR_TYPE_IGP)}
+	if spare {
+		attrs = []bgp.PathAttributeInterface{bgp.NewPathAttributeOrigin(bgp.BGP_ORIGIN_ATTR_TYPE_INCOMPLETE), bgp.NewPathAttributeMultiExitDisc(math.MaxUint32)}
+	}
+	path := &apiutil.Path{Family: bgp.RF_IPv6_UC, Nlri: nlri, Attrs: attrs}
 	if p.Addr().Is4() {
 		path.Family = bgp.RF_IPv4_UC
 	}

@@ -15,7 +15,7 @@ import (
 // fabricExport is exportTo for a fabric.
 func (s *speaker) fabricExport(r *rib, prefix netip.Prefix, from origin) (exportAs, bool) {
 	v := s.fabricVPC(r.vpc)
-	if v == nil || r.evpn == nil || r.silent || !v.VTEP.IsValid() {
+	if v == nil || r.evpn == nil || r.silent || r.spare || !v.VTEP.IsValid() {
 		return exportAs{}, false
 	}
 	_, always := r.export[prefix]
@@ -25,7 +25,7 @@ func (s *speaker) fabricExport(r *rib, prefix netip.Prefix, from origin) (export
 // fabricOwn adds what a fabric is told of ourselves.
 func (s *speaker) fabricOwn(r *rib, out map[exportKey]exportAs) {
 	v := s.fabricVPC(r.vpc)
-	if v == nil || r.evpn == nil || r.silent || !v.VTEP.IsValid() {
+	if v == nil || r.evpn == nil || r.silent || r.spare || !v.VTEP.IsValid() {
 		return
 	}
 	add := func(a netip.Addr, kind RouteKind, mac [6]byte) {

@@ -29,8 +29,9 @@ type exportKey struct {
 // exportAs is how it announces it: to routers with a next hop, to gateways as a route of a VPC, which stays the same
 // pointer for as long as it says the same.
 type exportAs struct {
-	hop  netip.Addr
-	evpn *VPCEVPN
+	hop   netip.Addr
+	spare bool
+	evpn  *VPCEVPN
 	// Of a fabric.
 	kind   RouteKind
 	vtep   netip.Addr
@@ -45,7 +46,7 @@ func (as exportAs) path(p netip.Prefix) (*apiutil.Path, error) {
 	case as.evpn != nil:
 		return evpnAnnouncement(p, as.evpn)
 	}
-	return announcement(p, as.hop), nil
+	return announcement(p, as.hop, as.spare), nil
 }
 
 // instead says whether announcing a prefix as so replaces announcing it as old, without a withdrawal.
@@ -64,7 +65,7 @@ func setOf(prefixes []netip.Prefix) map[netip.Prefix]struct{} {
 
 // setExports takes in what is announced beside what was learned.
 func (r *rib) setExports(v *VPC) {
-	r.export, r.announce, r.hidden, r.silent = setOf(v.Export), setOf(v.EVPN.Announce), v.EVPN.Hidden, v.Silent
+	r.export, r.announce, r.hidden, r.silent, r.spare = setOf(v.Export), setOf(v.EVPN.Announce), v.EVPN.Hidden, v.Silent, v.Spare
 	now := v.EVPN
 	now.Announce, now.Hidden = nil, nil
 	switch {
@@ -89,7 +90,7 @@ func (r *rib) exportTo(s *speaker, prefix netip.Prefix) (exportAs, bool) {
 		return s.fabricExport(r, prefix, from)
 	}
 	hop4, hop6 := nextHops(s.port.Addresses)
-	as := exportAs{hop: hop6}
+	as := exportAs{hop: hop6, spare: r.spare}
 	if prefix.Addr().Is4() {
 		as.hop = hop4
 	}

@@ -40,7 +40,7 @@ type rib struct {
 
 	// What is announced beside what was learned: to site routers and to gateways, and what gateways know by other addresses.
 	export, announce map[netip.Prefix]struct{}
-	silent           bool // towards site routers
+	silent, spare    bool // towards site routers
 	hidden           []netip.Prefix
 	evpn             *VPCEVPN // how gateways are told, but for Announce and Hidden; nil: not at all
 }

@@ -43,6 +43,9 @@ func (m *Machine) Wake(now int64) int64 {
 	for _, o := range m.members {
 		if m.live(o, now) {
 			wake = min(wake, o.heard+int64(m.c.Lease)) // then it has fallen silent
+			if doubt := o.heard + m.doubt(); doubt > now {
+				wake = min(wake, doubt)
+			}
 		}
 	}
 	for _, v := range m.vpcs {
@@ -268,16 +271,18 @@ type Status struct {
 	Active bool // now: a lease may have ended that Tick has not looked at yet
 	Ready  bool // would take over
 	Epoch  uint64
-	Heir   bool          // another member could take over
-	Since  time.Duration // how long it is active
-	Losses uint64
+	Heir   bool // another member could take over
+	// Prepares: a standby that may have to take over in a moment.
+	Prepares bool
+	Since    time.Duration // how long it is active
+	Losses   uint64
 }
 
 // Status returns what is true now, of each VPC.
 func (m *Machine) Status(now int64) []Status {
 	out := make([]Status, len(m.vpcs))
 	for i, v := range m.vpcs {
-		out[i] = Status{VNI: v.VNI, Role: v.role, Shared: v.Shared, Active: v.role == Holder && m.holds(v, now), Ready: m.eligible(v, now), Epoch: v.epoch, Heir: m.successor(v, now) != nil, Losses: v.losses}
+		out[i] = Status{VNI: v.VNI, Role: v.role, Shared: v.Shared, Active: v.role == Holder && m.holds(v, now), Ready: m.eligible(v, now), Epoch: v.epoch, Heir: m.successor(v, now) != nil, Prepares: m.prepares(v, now), Losses: v.losses}
 		if out[i].Active {
 			out[i].Since = time.Duration(now - v.activeFrom)
 		}

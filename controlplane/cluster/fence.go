@@ -16,7 +16,8 @@ const (
 // sends to and takes packets from. A VPC that no member has spoken of is not fenced.
 type Fence struct {
 	vpcs    map[uint32]*fenced
-	members map[ID]*order
+	members map[ID]*spoken
+	looked  int64 // when Expire was called last
 }
 
 // fenced is a VPC that some member has spoken of.
@@ -35,19 +36,20 @@ type fenced struct {
 
 // NewFence makes a fence that has heard nothing.
 func NewFence() *Fence {
-	return &Fence{vpcs: make(map[uint32]*fenced), members: make(map[ID]*order)}
+	return &Fence{vpcs: make(map[uint32]*fenced), members: make(map[ID]*spoken)}
 }
 
 // Report takes a member's report. changed: View says something else now.
 func (f *Fence) Report(from ID, m *Message, now int64) (changed bool) {
 	known := f.members[from]
 	if known == nil {
-		known = new(order)
+		known = new(spoken)
 		f.members[from] = known
 	}
 	if m.Kind != Report || !known.fresh(m, now) {
 		return false
 	}
+	changed = known.speaks(m, now)
 	for _, e := range m.Entries {
 		v := f.vpcs[e.VNI]
 		if v == nil {
@@ -106,6 +108,7 @@ func (v *fenced) report(from ID, e Entry, now int64) (changed bool) {
 
 // Expire forgets what has had its time. changed: View says something else now.
 func (f *Fence) Expire(now int64) (changed bool) {
+	changed = f.listen(now)
 	for _, v := range f.vpcs {
 		if v.held && v.left && now >= v.gone {
 			v.held, changed = false, true
@@ -119,8 +122,8 @@ func (f *Fence) Expire(now int64) (changed bool) {
 
 // View of a VPC.
 type View struct {
-	// Shared says of every member that has spoken whether it is ready; nil: the VPC is
-	// not shared, and one of them holds it. Borrowed: the fence's.
+	// Shared says of every member that has spoken whether it is ready, and not silent
+	// while others speak; nil: the VPC is not shared, and one of them holds it.
 	Shared map[ID]bool
 	Holder ID
 	Held   bool // there is a Holder; if there is none, nobody is sent to
@@ -136,7 +139,7 @@ func (f *Fence) View(vni uint32) (View, bool) {
 		return View{}, false
 	}
 	if len(v.shared) > 0 {
-		return View{Shared: v.shared}, true
+		return View{Shared: f.offers(v)}, true
 	}
 	out := View{Holder: v.holder, Held: v.held, Epoch: v.epoch}
 	if v.until != 0 {

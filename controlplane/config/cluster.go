@@ -19,7 +19,7 @@ type Cluster struct {
 	Witnesses []string `yaml:"witnesses,omitempty" jsonschema:"maxItems=6,example=bergen-1"`
 
 	// Time from one report to the others to the next, 20ms to 1s. The same at all members.
-	Interval time.Duration `yaml:"interval" jsonschema:"default=50ms"`
+	Interval time.Duration `yaml:"interval" jsonschema:"default=40ms"`
 
 	// How many intervals what was granted to a member holds: after that without a word
 	// from it, another takes over. The same at all members.

@@ -40,6 +40,7 @@ type ha struct {
 	poke     chan struct{} // something is due at once
 	changed  chan struct{} // roles are others now
 	roles    atomic.Pointer[roles]
+	applied  *roles // that are in force; owned by the assembly
 
 	mu        sync.Mutex
 	machine   *cluster.Machine // nil: this gateway is in no cluster
@@ -71,10 +72,14 @@ type clusterPeer struct {
 // roles is what follows for this gateway. Immutable.
 type roles struct {
 	carried map[string]bool           // VPCs that one gateway at a time is active for: is it us?
+	spare   map[string]bool           // of those, which routers are told of us as the last resort: we may take over in a moment
 	claims  map[string]map[string]use // of peers, by name, in VPCs: what other gateways of their site leave to them
 }
 
-func (r *roles) equal(o *roles) bool {
+func (r *roles) equal(o *roles) bool { return r.forwardsAs(o) && maps.Equal(r.spare, o.spare) }
+
+// forwardsAs says whether both differ in nothing but what routers are told.
+func (r *roles) forwardsAs(o *roles) bool {
 	return maps.Equal(r.carried, o.carried) && maps.EqualFunc(r.claims, o.claims, func(a, b map[string]use) bool { return maps.Equal(a, b) })
 }
 
@@ -228,16 +233,17 @@ func (g *Gateway) workCluster(first *relay.PeerMessage) time.Duration {
 			}
 		}
 	}
+	wake := now + int64(time.Hour)
 	for _, f := range h.fences {
 		f.Expire(now)
+		wake = min(wake, f.Wake(now))
 	}
 	g.publishRoles(now)
-	wake := now + int64(time.Hour)
 	if h.machine != nil {
-		wake = min(h.machine.Wake(now), h.look)
+		wake = min(wake, h.machine.Wake(now), h.look)
 	}
 	if len(h.fences) > 0 {
-		wake = min(wake, h.hello, now+int64(lookInterval))
+		wake = min(wake, h.hello)
 	}
 	return max(time.Duration(wake-now), time.Millisecond)
 }
@@ -300,13 +306,16 @@ func (g *Gateway) takeMessage(in *relay.PeerMessage, now int64) {
 // publishRoles tells the assembly when something follows that did not before.
 func (g *Gateway) publishRoles(now int64) {
 	h := &g.ha
-	next := &roles{carried: make(map[string]bool), claims: make(map[string]map[string]use)}
+	next := &roles{carried: make(map[string]bool), spare: make(map[string]bool), claims: make(map[string]map[string]use)}
 	if h.machine != nil {
 		losses := uint64(0)
 		for i, s := range h.machine.Status(now) {
 			losses += s.Losses
 			if !s.Shared {
 				next.carried[h.vpcs[i]] = s.Active || s.Role == cluster.Left
+				if s.Prepares {
+					next.spare[h.vpcs[i]] = true
+				}
 			}
 		}
 		if losses > h.losses {
@@ -359,6 +368,9 @@ func claimed(view cluster.View, id cluster.ID) use {
 }
 
 func (g *Gateway) logRoles(old, next *roles) {
+	if !maps.Equal(old.spare, next.spare) {
+		g.log.Debug("cluster: we are the last resort of routers, as the active gateway is late", "vpcs", slices.Sorted(maps.Keys(next.spare)))
+	}
 	for vpc, carried := range next.carried {
 		if was, known := old.carried[vpc]; known && was != carried {
 			g.log.Info("cluster: this gateway's role has changed", "vpc", vpc, "active", carried)

@@ -163,6 +163,7 @@ func TestOneGatewayAtATimeIsActive(t *testing.T) {
 	p := newPair(t, oneActive)
 	f := p.startCluster(t)
 	p.watchActives(t)
+	stages := p.watchStages(t)
 	active := p.settled(t)
 	for _, c := range []struct {
 		name   string
@@ -180,13 +181,16 @@ func TestOneGatewayAtATimeIsActive(t *testing.T) {
 		{"killed", false, mostLost(t), func(s *site) { _ = s.process.Process.Kill() }, func(s *site) { <-s.process.Done(); s.start(t) }},
 		{"frozen", true, mostLost(t), func(s *site) { _ = s.process.Process.Signal(syscall.SIGSTOP) }, func(s *site) { _ = s.process.Process.Signal(syscall.SIGCONT) }},
 		{"cut off from the WAN", true, mostLost(t), func(s *site) { s.wan.SetUp(false) }, func(s *site) { s.wan.SetUp(true) }},
+		{"cut off from the site", true, mostLost(t), func(s *site) { s.inside.SetUp(false) }, func(s *site) { s.inside.SetUp(true) }},
 	} {
 		if c.seldom && seldom() {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
 			s, heir := p.gates[active], p.gates[1-active]
-			r := f.run(t, mostLost(t)+1500*time.Millisecond, func() { c.act(s) })
+			var then time.Time
+			r := f.run(t, mostLost(t)+1500*time.Millisecond, func() { then = time.Now(); c.act(s) })
+			stages.since(t, then)
 			names := [2]string{fmt.Sprint("gw", s.number), fmt.Sprint("gw", heir.number)}
 			flows, lost, worst := r.of(names[0])
 			t.Logf("%d flows of the active gateway lost %d packets, the worst of them %v; by direction %v", flows, lost, worst, r.worst())

@@ -14,11 +14,12 @@ func vpcNamed(name string) func(config.VPC) bool {
 
 // notReady says why this gateway could not carry a VPC: the site's side, BGP, the WAN and the keys must all be there.
 func (g *Gateway) notReady(v *view, vpc *config.VPC, bgp routing.Status) (reasons []string) {
+	links := g.kernel.Links() // the view's may be older than a link that has just gone down
 	because := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
 	for i := range vpc.Attachments {
 		name := vpc.Attachments[i].Port
 		at := slices.IndexFunc(v.ports, func(p portView) bool { return p.cfg.Name == name })
-		switch link := v.links.LinkByName(name); {
+		switch link := links.LinkByName(name); {
 		case at < 0 || v.ports[at].port == nil:
 			because("port %s is not open", name)
 		case link == nil || !link.Up:

@@ -13,6 +13,12 @@ import (
 // applyRoles puts new roles into force: addresses that move with the active gateway, what the site's routers are told, and
 // routes and admission of peers. The site turns to us by the first two, and whatever comes is forwarded already.
 func (g *Gateway) applyRoles() {
+	now, before := g.ha.roles.Load(), g.ha.applied
+	g.ha.applied = now
+	if before != nil && before.forwardsAs(now) {
+		g.speak(g.kernel.Links())
+		return
+	}
 	g.holdAddresses()
 	g.speak(g.kernel.Links())
 	if err := g.update(); err != nil {
@@ -27,11 +33,13 @@ func (g *Gateway) carries(vpc string) bool {
 	return carried || !single
 }
 
-// withhold takes out of what routers are told the VPCs that another gateway is active for.
+// withhold takes out of what routers are told the VPCs that another gateway is active for. Those that we may have to take over
+// in a moment are told as the last resort: the router knows the way by then.
 func (g *Gateway) withhold(c *routing.Config) {
+	spare := g.ha.roles.Load().spare
 	for i := range c.VPCs {
-		if !g.carries(c.VPCs[i].Name) {
-			c.VPCs[i].Silent = true
+		if v := &c.VPCs[i]; !g.carries(v.Name) {
+			v.Silent, v.Spare = !spare[v.Name], spare[v.Name]
 		}
 	}
 }

@@ -37,11 +37,12 @@ func (g *Gateway) newLiveness() error {
 
 // watchPeers says which peers are to be watched.
 func (g *Gateway) watchPeers() {
-	peers := make([]liveness.Peer, 0, len(g.cfg.Peers))
+	peers, cut := make([]liveness.Peer, 0, len(g.cfg.Peers)), newCuts(g.kernel.Links())
 	for t := range g.tunnels() {
 		if probe := t.peer.Probe; probe.Enabled {
 			peers = append(peers, liveness.Peer{ID: t.id, Name: t.peer.Name, Key: t.wireguard, Local: t.local, Remote: t.remote,
-				Interval: probe.Interval, Multiplier: probe.Multiplier, Way: t.wireguard, Paths: g.peers[t.peer.Name].paths, Hold: t.peer.PathHold})
+				Interval: probe.Interval, Multiplier: probe.Multiplier, Way: t.wireguard, Paths: g.peers[t.peer.Name].paths, Hold: t.peer.PathHold,
+				Cut: cut.off(t.wireguard)})
 		}
 	}
 	g.alive.SetPeers(peers)

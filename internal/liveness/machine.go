@@ -57,7 +57,8 @@ func (m *machine) due(now int64, send func(seq uint16)) (changed bool) {
 		m.heard += late
 	}
 	if m.state == Up && now-m.heard >= m.silence() {
-		m.state, m.good, changed = Down, 0, true
+		m.fail()
+		changed = true
 	}
 	if now < m.next {
 		return changed
@@ -73,6 +74,9 @@ func (m *machine) due(now int64, send func(seq uint16)) (changed bool) {
 	send(m.seq)
 	return changed
 }
+
+// fail takes a peer for down.
+func (m *machine) fail() { m.state, m.good = Down, 0 }
 
 // wake is when due has something to do next.
 func (m *machine) wake() int64 {

@@ -48,6 +48,9 @@ type Peer struct {
 	// the one in use, while that works, before it takes its place.
 	Paths []Path
 	Hold  time.Duration
+	// Cut: nothing can be sent to it, because our port is down. It is down at once, until it answers again. Of a peer with
+	// Paths these say so.
+	Cut bool
 }
 
 // same says whether it is still the peer that it was, as far as answers go.
@@ -111,6 +114,7 @@ func (p *Prober) SetPeers(peers []Peer) {
 	now := p.o.Clock()
 	before, groups := p.targets, p.groups
 	p.targets, p.groups, p.queue = make(map[uint32]*target, len(peers)), make(map[uint32]*group), p.queue[:0]
+	changed := false
 	for i, peer := range peers {
 		if !peer.Local.IsValid() || peer.Interval <= 0 {
 			continue
@@ -126,12 +130,17 @@ func (p *Prober) SetPeers(peers []Peer) {
 			t = &target{m: machine{state: Unknown, next: first}}
 		}
 		t.Peer, t.m.interval, t.m.multiplier = peer, int64(peer.Interval), peer.Multiplier
+		if peer.Cut && t.m.state == Up {
+			t.m.fail()
+			changed = true
+			p.o.Logger.Warn("peer is down: our port to it is", "peer", t.Name)
+		}
 		p.targets[peer.ID] = t
 		t.at = len(p.queue)
 		p.queue = append(p.queue, t)
 	}
 	heap.Init(&p.queue)
-	if p.decideAll(now) {
+	if p.decideAll(now) || changed {
 		p.o.OnChange()
 	}
 	select {
