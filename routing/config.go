@@ -43,6 +43,9 @@ type Port struct {
 	Addresses  []netip.Addr
 	VPC        string
 	Neighbours []Neighbour
+	// KeepsForwarding: what the neighbours send us is forwarded also while there is no process, so they are asked to go on
+	// (RFC 4724, as the one who restarts). Restarted: a process before us has left it so.
+	KeepsForwarding, Restarted bool
 }
 
 // asn is ours on the port.

@@ -63,9 +63,11 @@ func (s *speaker) peer(n *Neighbour) *api.Peer {
 		p.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: minTTL}
 	}
 	if n.Restart > 0 {
-		// As a helper only: when this process restarts, it forwards nothing meanwhile, and says so.
+		// As a helper only, but where forwarding goes on when this process restarts. What we announce waits for the End-of-RIB
+		// of all neighbours then (RFC 4724 section 4.1), but not for those that send none.
 		p.GracefulRestart = &api.GracefulRestart{
-			Enabled: true, HelperOnly: true, RestartTime: uint32(seconds(n.Restart, 0)), LonglivedEnabled: n.LongLived > 0,
+			Enabled: true, HelperOnly: !s.port.KeepsForwarding, RestartTime: uint32(seconds(n.Restart, 0)), LonglivedEnabled: n.LongLived > 0,
+			LocalRestarting: s.port.KeepsForwarding && s.port.Restarted, DeferralTime: uint32(tellTime / time.Second),
 		}
 	}
 	for _, f := range s.port.families() {

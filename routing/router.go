@@ -70,7 +70,7 @@ func (r *Router) Set(ctx context.Context, c Config) error {
 	}
 	for name, s := range r.speakers {
 		if p := wanted[name]; p == nil || !s.same(p.asn(c.ASN), c.RouterID, p) {
-			r.remove(s)
+			r.remove(s, false)
 		}
 	}
 	r.mu.Lock()
@@ -123,8 +123,13 @@ func (r *Router) setPort(ctx context.Context, c *Config, p *Port) error {
 		r.mu.Lock()
 		r.speakers[p.Name] = s
 		r.mu.Unlock()
+		// Before there are sessions: who restarts must not tell the end of what is not there yet.
+		if err := s.exporter.setRoutes(s); err != nil {
+			return fmt.Errorf("bgp on port %s: %w", p.Name, err)
+		}
 	}
 	r.mu.Lock()
+	s.port.KeepsForwarding, s.port.Restarted = p.KeepsForwarding, p.Restarted
 	if !reflect.DeepEqual(s.port.Addresses, p.Addresses) { // whose next hop is ours has changed
 		s.port.Addresses = p.Addresses
 		r.judge(func(path *path) bool { return path.session.speaker == s })
@@ -141,8 +146,8 @@ func (r *Router) setPort(ctx context.Context, c *Config, p *Port) error {
 	return nil
 }
 
-func (r *Router) remove(s *speaker) {
-	s.close()
+func (r *Router) remove(s *speaker, silently bool) {
+	s.close(silently)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.speakers, s.port.Name)
@@ -247,12 +252,12 @@ func (r *Router) Taken(vpc string) iter.Seq2[netip.Prefix, []NextHop] {
 	}
 }
 
-// Close ends all sessions.
+// Close ends all sessions; where forwarding goes on, so that routers go on as well.
 func (r *Router) Close() {
 	r.setting.Lock()
 	defer r.setting.Unlock()
 	for _, s := range r.speakers {
-		r.remove(s)
+		r.remove(s, s.port.KeepsForwarding)
 	}
 }
 

@@ -77,7 +77,7 @@ func startSpeaker(ctx context.Context, r *Router, asn uint32, routerID netip.Add
 		}, server.WatchUpdate(false, "", ""), server.WatchAdjInWithdraw(), server.WatchEor(false), server.WatchPeer())
 	}
 	if err != nil {
-		s.close()
+		s.close(false)
 		return nil, fmt.Errorf("bgp on port %s: %w", port.Name, err)
 	}
 	go s.watchLimits(watching, limitInterval)
@@ -113,6 +113,8 @@ func (s *speaker) same(asn uint32, routerID netip.Addr, p *Port) bool {
 	if len(a.Fabric) > 0 && len(b.Fabric) > 0 { // setFabric sees to it
 		a.Fabric, b.Fabric = nil, nil
 	}
+	a.KeepsForwarding, b.KeepsForwarding = false, false // for neighbours to come
+	a.Restarted, b.Restarted = false, false
 	if !a.EVPN { // in the tunnels, sessions are bound to them
 		a.Addresses, b.Addresses = nil, nil
 	}
@@ -239,11 +241,16 @@ func (s *speaker) endOfRIB(eor *apiutil.Path) {
 	s.router.wake()
 }
 
-// close ends all sessions, and forgets what they told us.
-func (s *speaker) close() {
+// close ends all sessions, and forgets what they told us. Silently, it closes connections without a word, so that routers
+// that were asked to go on do so; others it tells nevertheless.
+func (s *speaker) close(silently bool) {
 	s.stopped()
 	s.stopWatching()
-	s.server.Stop()
+	if !silently {
+		s.server.Stop()
+	} else if err := s.server.StopBgp(context.Background(), &api.StopBgpRequest{AllowGracefulRestart: true}); err != nil {
+		s.router.log.Warn("leave bgp sessions to routers that go on", "port", s.port.Name, "error", err)
+	}
 	s.router.mu.Lock()
 	defer s.router.mu.Unlock()
 	for _, peer := range s.sessions {

@@ -98,6 +98,15 @@ func (p *pins) links() ([]string, error) {
 	return paths, nil
 }
 
+// Pinned says whether a process has left its program attached, with pins in a directory.
+func Pinned(dir string) (bool, error) {
+	paths, err := (&pins{dir: dir}).links()
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return len(paths) > 0, err
+}
+
 func (m *bpfMaps) byName() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		bpfMapCounters:           m.Counters,

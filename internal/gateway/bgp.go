@@ -86,6 +86,7 @@ func (g *Gateway) speak(links *neigh.Links) {
 	g.bgp.withheld = g.withheld()
 	out := routingConfig(g.cfg, links, g.bgp.passwords, g.bgp.withheld)
 	out.Leaving, out.Gateways = g.leaving(), evpnGateways(g.cfg, g.deadPeers())
+	g.keepForwarding(&out)
 	g.withhold(&out)
 	g.bgp.wanted <- out
 }

@@ -74,6 +74,7 @@ type Gateway struct {
 	forwarding   *forwarding
 	held         map[floating]int // addresses that move with the active gateway, and how often they were announced
 	pinned       bool             // the program can stay attached without us
+	restarted    bool             // and has, after a process before us
 	listener     *listener        // nil: could not be opened yet
 	drain        drain
 	joining      joining
@@ -145,6 +146,9 @@ func (g *Gateway) open(data []byte) (err error) {
 	}
 	g.memory = memoryFor(g.cfg, g.kernel.Links())
 	if err := g.dropPins(); err != nil {
+		return err
+	}
+	if err := g.findRestart(); err != nil {
 		return err
 	}
 	if g.program, err = xdp.Load(programOptions(g.cfg, g.memory.jumbo)); err != nil {

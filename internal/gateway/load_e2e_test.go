@@ -79,13 +79,13 @@ func TestRoutesThatComeAndGoCostOthersNothing(t *testing.T) {
 	sites, feeders := newFed(t)
 	gateway, router := sites[0], feeders[0]
 	base := int(gateway.status(t).GetRouteCount())
-	many := manyPrefixes(5000)
+	many := manyPrefixes(20_000)
 	s := startStream(t, sites[1].host, sites[0].host, sites[0].addr4(), twinsStream4, 2)
 	for range 2 {
 		router.announce(t, many)
 		gateway.waitRoutes(t, base+len(many))
 		for i := range 10 {
-			flap := many[i*100 : i*100+1]
+			flap := many[i*1000 : i*1000+1]
 			router.withdraw(t, flap)
 			gateway.waitRoute(t, flap[0], false)
 			router.announce(t, flap)
