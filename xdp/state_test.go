@@ -197,6 +197,55 @@ func TestTheMapsFollowTheState(t *testing.T) {
 	}
 }
 
+func TestAnAmendmentIsAsGoodAsTheWholeState(t *testing.T) {
+	h := newHarness(t, Options{}, testState())
+	random := rand.New(rand.NewPCG(1, 2))
+	s := testState()
+	fixed := slices.Clip(s.Site)
+	all := append(remotes(77, 20), Prefix{VNI: 100, Prefix: netip.MustParsePrefix("fd77::/48")}, Prefix{VNI: 7, Prefix: netip.MustParsePrefix("77.0.0.0/24")})
+	there := make(map[Prefix]bool)
+	for range 50 {
+		var add, del []Prefix
+		for _, p := range some(random, all) {
+			if there[p] = !there[p]; there[p] {
+				add = append(add, p)
+			} else {
+				del = append(del, p)
+			}
+		}
+		if err := h.AmendSite(add, del); err != nil {
+			t.Fatal(err)
+		}
+		s.Site = fixed
+		for p, is := range there {
+			if is {
+				s.Site = append(s.Site, p)
+			}
+		}
+		if random.IntN(5) == 0 { // the same once more
+			if err := h.SetState(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if h.checkMaps(t, s); t.Failed() {
+			return
+		}
+	}
+	for what, p := range map[string][]Prefix{
+		"is not the site's alone":  testState().Remote[:1],
+		"has host bits":            {{Prefix: netip.MustParsePrefix("10.0.0.1/8")}},
+		"100001 of at most 100000": remotes(88, MaxRoutes+1-len(h.tables.routes4.have)),
+	} {
+		if err := h.AmendSite(p, nil); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%q: %v", what, err)
+		}
+	}
+	if err := h.AmendSite(nil, testState().Remote[:1]); err == nil {
+		t.Error("a remote prefix can be deleted")
+	}
+	h.checkMaps(t, s)
+}
+
 func some[T any](random *rand.Rand, from []T) (out []T) {
 	for _, v := range from {
 		if random.IntN(2) == 0 {

@@ -38,11 +38,18 @@ func (t *table[K, V]) trim(want map[K]V) error {
 		if _, ok := want[k]; ok {
 			continue
 		}
-		if err := t.m.Delete(&k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("delete from %s: %w", t.name, err)
+		if err := t.remove(k); err != nil {
+			return err
 		}
-		delete(t.have, k)
 	}
+	return nil
+}
+
+func (t *table[K, V]) remove(k K) error {
+	if err := t.m.Delete(&k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("delete from %s: %w", t.name, err)
+	}
+	delete(t.have, k)
 	return nil
 }
 

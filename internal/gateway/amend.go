@@ -23,12 +23,13 @@ type amendment struct {
 	before  []*fib.Table       // of each of changes, the routes in whose place its own are
 	lists   [][]routing.Change // and what was asked
 	more    []relay.Delivery
+	carving carving
 }
 
 // amend brings changes of BGP's routes into force without a look at all the others. It says false, and does nothing, when
 // more than routes is concerned, and everything must be compiled.
 func (g *Gateway) amend(changes map[string][]routing.Change) (bool, error) {
-	if g.links != g.kernel.Links() {
+	if g.links != g.kernel.Links() || g.programBehind {
 		return false, nil
 	}
 	a := amended(g.plan, &compiler{cfg: g.cfg, links: g.links}, changes)
@@ -46,10 +47,15 @@ func (g *Gateway) amend(changes map[string][]routing.Change) (bool, error) {
 	a.plan.snapshot, g.numbers.snapshot = snapshot, snapshot
 	g.plan = &a.plan
 	g.publish()
+	if err := g.program.AmendSite(a.carving.add, a.carving.del); err != nil {
+		g.programBehind = true
+		return false, err
+	}
 	return true, nil
 }
 
-// amended is a pure function; nil means that everything must be compiled. That is so where the XDP program or the learner of hosts has to know of the routes, too.
+// amended is a pure function; nil means that everything must be compiled. That is so where the learner of hosts has to know of the routes, too, or the
+// XDP program more than what is carved out of the peers' prefixes (carve.go).
 func amended(p *plan, c *compiler, changes map[string][]routing.Change) *amendment {
 	a := &amendment{plan: *p}
 	snapshot := *p.snapshot
@@ -63,7 +69,7 @@ func amended(p *plan, c *compiler, changes map[string][]routing.Change) *amendme
 		site := *p.site[name]
 		site.routers = maps.Clone(site.routers)
 		a.plan.site[name] = &site
-		change := c.amendVPC(&snapshot.VPCs[at], &site, list)
+		change := c.amendVPC(a, &snapshot.VPCs[at], &site, list)
 		if change == nil {
 			return nil
 		}
@@ -76,7 +82,7 @@ func amended(p *plan, c *compiler, changes map[string][]routing.Change) *amendme
 	return a
 }
 
-func (c *compiler) amendVPC(v *relay.VPC, site *siteTable, list []routing.Change) *relay.RouteChange {
+func (c *compiler) amendVPC(a *amendment, v *relay.VPC, site *siteTable, list []routing.Change) *relay.RouteChange {
 	var add []fib.Route
 	var del []netip.Prefix
 	learns := slices.ContainsFunc(c.plan.learned, func(l hosts.Attachment) bool { return l.VPC == v.Name })
@@ -87,12 +93,14 @@ func (c *compiler) amendVPC(v *relay.VPC, site *siteTable, list []routing.Change
 		if have != nil {
 			counter = have.Counter
 		}
-		if _, inside := site.authorised.LookupPrefixLPM(change.Prefix); inside {
+		_, inside := site.authorised.LookupPrefixLPM(change.Prefix)
+		carved := inside && c.ofSite(change, have)
+		if inside && !carved {
 			var ok bool
 			if route, ok = c.amendRemote(v.Name, site, change, have); !ok {
 				return nil
 			}
-		} else if learns || ofGateways(change.NextHops) {
+		} else if learns || ofGateways(change.NextHops) || carved && !c.carvesAlone(v, site, change.Prefix, have) {
 			return nil
 		} else if have != nil && !c.plan.byBGP(have) {
 			continue // the configuration's
@@ -102,6 +110,9 @@ func (c *compiler) amendVPC(v *relay.VPC, site *siteTable, list []routing.Change
 					route.NextHops = append(route.NextHops, hop)
 				}
 			}
+		}
+		if carved {
+			a.carve(site, change.Prefix, len(route.NextHops) > 0)
 		}
 		if route.Counter = counter; len(route.NextHops) > 0 {
 			add = append(add, route)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"maps"
@@ -64,9 +65,16 @@ func routesOf(p *plan) map[string]string {
 	return out
 }
 
-// A row of amendments must lead where compiling everything leads.
+// A row of amendments must lead where compiling everything leads, and tell the program the same: also where a peer has a
+// default route, and all that the site has is an exception.
 func TestAmendingIsTheSameAsCompiling(t *testing.T) {
-	cfg, refs := bgpSite(t, "")
+	for _, more := range []string{"", ", 0.0.0.0/0"} {
+		t.Run("peer has 10.2.0.0/16"+more, func(t *testing.T) { amendAndCompile(t, more) })
+	}
+}
+
+func amendAndCompile(t *testing.T, more string) {
+	cfg, refs := bgpSite(t, more)
 	there := links("lo", "eth0", "eth1")
 	p, err := compile(cfg, there, refs, nil)
 	if err != nil {
@@ -74,10 +82,11 @@ func TestAmendingIsTheSameAsCompiling(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	learned := routesByVPC{"default": {}}
+	told := setOfPrefixes(p.program().Site)
 	for step := range 300 {
 		var list []routing.Change
 		for range rng.IntN(5) {
-			prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, byte(rng.IntN(20)), 0}), 24)
+			prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, byte(rng.IntN(20)), 0}), 24-4*rng.IntN(3)).Masked()
 			if rng.IntN(10) == 0 {
 				prefix = netip.MustParsePrefix("10.9.0.0/16") // the configuration's
 			}
@@ -103,6 +112,12 @@ func TestAmendingIsTheSameAsCompiling(t *testing.T) {
 		snapshot.VPCs[0].Routes = a.changes[0].Routes
 		a.plan.snapshot = &snapshot
 		p = &a.plan
+		for _, added := range a.carving.add {
+			told[added.Prefix.String()] = true
+		}
+		for _, gone := range a.carving.del {
+			delete(told, gone.Prefix.String())
+		}
 		want, err := compile(cfg, there, refs, learned.taken)
 		if err != nil {
 			t.Fatal(err)
@@ -110,7 +125,18 @@ func TestAmendingIsTheSameAsCompiling(t *testing.T) {
 		if got, want := routesOf(p), routesOf(want); !maps.Equal(got, want) {
 			t.Fatalf("step %d: amended %v, compiled %v", step, got, want)
 		}
+		if got, want := setOfPrefixes(p.program().Site), setOfPrefixes(want.program().Site); !maps.Equal(got, want) || !maps.Equal(told, want) {
+			t.Fatalf("step %d: the program knows %v by the plan, was told %v, and should know %v", step, got, told, want)
+		}
 	}
+}
+
+func setOfPrefixes(list []xdp.Prefix) map[string]bool {
+	out := make(map[string]bool)
+	for _, p := range list {
+		out[p.Prefix.String()] = true
+	}
+	return out
 }
 
 // With a default route at a peer, the program must pass what the site has: of prefixes inside one another the outermost.
@@ -119,26 +145,53 @@ func TestTheProgramKnowsOfLearnedPrefixesOnlyWhereItMust(t *testing.T) {
 	for _, p := range []string{"10.1.0.0/16", "10.1.1.0/24", "10.3.0.0/24", "10.9.1.0/24"} {
 		learned["default"][netip.MustParsePrefix(p)] = []routing.NextHop{router(1)}
 	}
-	for more, want := range map[string][]xdp.Prefix{
-		"":              prefixes(0, "10.9.0.0/16"),
-		", 0.0.0.0/0":   prefixes(0, "10.9.0.0/16", "10.1.0.0/16", "10.3.0.0/24"),
-		", 10.1.0.0/20": prefixes(0, "10.9.0.0/16", "10.1.1.0/24"),
+	there := links("lo", "eth0", "eth1")
+	for more, want := range map[string]struct{ site, more []xdp.Prefix }{
+		"":              {prefixes(0, "10.9.0.0/16"), nil},
+		", 0.0.0.0/0":   {prefixes(0, "10.9.0.0/16", "10.1.0.0/16", "10.3.0.0/24"), nil},
+		", 10.1.0.0/20": {prefixes(0, "10.9.0.0/16", "10.1.1.0/24"), prefixes(0, "10.1.2.0/24")},
 	} {
 		cfg, refs := bgpSite(t, more)
-		p, err := compile(cfg, links("lo", "eth0", "eth1"), refs, learned.taken)
+		p, err := compile(cfg, there, refs, learned.taken)
 		if err != nil {
 			t.Fatal(err)
 		}
 		order := func(a, b xdp.Prefix) int { return a.Prefix.Compare(b.Prefix) }
-		slices.SortFunc(p.xdp.Site, order)
-		slices.SortFunc(want, order)
-		if !slices.Equal(p.xdp.Site, want) {
-			t.Errorf("with %q: %v, want %v", more, p.xdp.Site, want)
+		site := p.program().Site
+		slices.SortFunc(site, order)
+		slices.SortFunc(want.site, order)
+		if !slices.Equal(site, want.site) {
+			t.Errorf("with %q: %v, want %v", more, site, want.site)
 		}
-		change := map[string][]routing.Change{"default": {{Prefix: netip.MustParsePrefix("10.1.2.0/24"), NextHops: []routing.NextHop{router(1)}}}}
-		if a := amended(p, &compiler{cfg: cfg, links: links("lo", "eth0", "eth1")}, change); (a == nil) != (more != "") {
-			t.Errorf("with %q: amended is %v", more, a)
+		amend := func(prefix string) *amendment {
+			change := routing.Change{Prefix: netip.MustParsePrefix(prefix), NextHops: []routing.NextHop{router(1)}}
+			return amended(p, &compiler{cfg: cfg, links: there}, map[string][]routing.Change{"default": {change}})
 		}
+		if a := amend("10.1.2.0/24"); a == nil || !slices.Equal(a.carving.add, want.more) || len(a.carving.del) > 0 {
+			t.Errorf("with %q: amended is %+v, want %v", more, a, want.more)
+		}
+		if a := amend("10.1.0.0/20"); (a == nil) != (more == ", 10.1.0.0/20") {
+			t.Errorf("with %q: amended for that very prefix is %+v", more, a)
+		}
+	}
+}
+
+// More than the program has room for is left to the relay, which knows all of it.
+func TestTheProgramIsToldOfNoMoreThanItHasRoomFor(t *testing.T) {
+	cfg, refs := bgpSite(t, ", 0.0.0.0/0")
+	learned := routesByVPC{"default": manyRoutes()}
+	there := links("lo", "eth0", "eth1")
+	p, err := compile(cfg, there, refs, learned.taken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state := p.program(); state.Validate() != nil || len(state.Site)+len(state.Remote) != xdp.MaxRoutes {
+		t.Errorf("%d and %d prefixes: %v", len(state.Site), len(state.Remote), state.Validate())
+	}
+	list := []routing.Change{{Prefix: netip.MustParsePrefix("30.0.0.0/24"), NextHops: []routing.NextHop{router(1)}}}
+	a := amended(p, &compiler{cfg: cfg, links: there}, map[string][]routing.Change{"default": list})
+	if a == nil || len(a.carving.add) > 0 || a.changes[0].Routes.Exact(list[0].Prefix) == nil {
+		t.Errorf("amended is %+v", a)
 	}
 }
 
@@ -163,7 +216,13 @@ func BenchmarkCompile100kLearnedRoutes(b *testing.B) {
 }
 
 func BenchmarkAmendOneOf100kLearnedRoutes(b *testing.B) {
-	cfg, refs := bgpSite(b, "")
+	for _, more := range []string{"", ", 0.0.0.0/0"} {
+		b.Run("peer="+cmp.Or(more, "/16"), func(b *testing.B) { amendOneOf100k(b, more) })
+	}
+}
+
+func amendOneOf100k(b *testing.B, more string) {
+	cfg, refs := bgpSite(b, more)
 	there := links("lo", "eth0", "eth1")
 	p, err := compile(cfg, there, refs, routesByVPC{"default": manyRoutes()}.taken)
 	if err != nil {

@@ -73,13 +73,11 @@ func (g *Gateway) update() error {
 	g.watchPeers()
 	g.setCluster()
 	g.probePeers()
-	if err := g.setState(p); err != nil {
-		return err
-	}
+	failed := g.setState(p)
 	g.announce(p.snapshot.Local)
-	g.plan, g.links = p, links
+	g.plan, g.links = p, links // what workers have, whatever the program has taken of it
 	g.publish()
-	return nil
+	return failed
 }
 
 // announce tells peers that talk to an address of ours which is gone where we are now: one with nothing to say would
@@ -186,7 +184,7 @@ func fits(cfg *config.Config, links *neigh.Links) error {
 	if err != nil {
 		return err
 	}
-	return p.xdp.Validate()
+	return p.program().Validate()
 }
 
 // refuse remembers why a change was refused, for Status. A question what would change is not a change.

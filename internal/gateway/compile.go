@@ -71,6 +71,9 @@ func compile(cfg *config.Config, links *neigh.Links, peers map[string]peerRef, l
 	for i := range cfg.VPCs {
 		c.vpc(&cfg.VPCs[i])
 	}
+	for i := range cfg.VPCs {
+		c.carveSite(&cfg.VPCs[i])
+	}
 	slices.Sort(c.plan.xdp.Geneve)
 	slices.Sort(c.plan.xdp.VXLAN)
 	c.plan.xdp.Geneve = slices.Compact(c.plan.xdp.Geneve)
@@ -226,7 +229,6 @@ func (c *compiler) vpc(vpc *config.VPC) {
 	}
 	c.siteRoutes(vpc, &out, hops)
 	c.remoteRoutes(vpc, &out, hops)
-	c.carveSite(vpc)
 	if overlay {
 		c.plan.xdp.VNIs = append(c.plan.xdp.VNIs, vpc.VNI)
 		for _, a := range vpc.GatewayAddresses {

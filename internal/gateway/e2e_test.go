@@ -193,7 +193,7 @@ func (s *site) launch(t testing.TB, wrapper ...string) {
 func (s *site) eventually(t testing.TB, what string, f func() error) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) { // a process has taken 15 s to start where 40 others wanted the processor
 		if err = f(); err == nil {
 			return
 		}

@@ -67,7 +67,7 @@ func gatewayHop(n int) routing.NextHop {
 }
 
 // diverts says, as the program would, whether an address is another site's.
-func diverts(s *xdp.State, a netip.Addr) bool {
+func diverts(s xdp.State, a netip.Addr) bool {
 	best, remote := -1, false
 	for _, p := range s.Remote {
 		if p.Prefix.Contains(a) && p.Prefix.Bits() > best {
@@ -152,14 +152,14 @@ func TestRoutesOfGatewaysAreAmendedAndDiverted(t *testing.T) {
 			}
 			for range 50 {
 				addr := netip.AddrFrom4([4]byte{10, byte(rng.IntN(4)), byte(rng.IntN(256)), 1})
-				route, diverted := p.snapshot.VPCs[0].Routes.Lookup(addr), diverts(&p.xdp, addr)
+				route, diverted := p.snapshot.VPCs[0].Routes.Lookup(addr), diverts(p.program(), addr)
 				switch {
 				case route == nil && !diverted:
 					t.Fatalf("step %d: %s, which a peer may announce and nobody does, passes", step, addr)
 				case route != nil && route.NextHops[0].Kind == fib.Remote && !diverted:
 					t.Fatalf("step %d: %s leads to %v and is not diverted", step, addr, route.NextHops)
 				case route != nil && route.NextHops[0].Kind == fib.Local && diverted && !mayBeAnnouncedInside(cfg, route.Prefix, addr):
-					t.Fatalf("step %d: %s is this site's by %s, and is diverted: remote %v, site %v, routes %v", step, addr, route.Prefix, p.xdp.Remote, p.xdp.Site, routesOf(p))
+					t.Fatalf("step %d: %s is this site's by %s, and is diverted: remote %v, site %v, routes %v", step, addr, route.Prefix, p.xdp.Remote, p.program().Site, routesOf(p))
 				}
 			}
 			for prefix, hops := range routesOf(p) {

@@ -99,7 +99,7 @@ func TestAPrefixBehindAVTEPIsADeliveryLikeAHost(t *testing.T) {
 	if d.VTEP != hop.Addr || d.MAC != hop.MAC || d.VNI != 1000 || d.Learned {
 		t.Errorf("delivery: %+v", d)
 	}
-	if diverts(&p.xdp, netip.MustParseAddr("10.3.7.9")) || !diverts(&p.xdp, netip.MustParseAddr("10.3.8.9")) {
+	if diverts(p.program(), netip.MustParseAddr("10.3.7.9")) || !diverts(p.program(), netip.MustParseAddr("10.3.8.9")) {
 		t.Error("the program does not tell the site's prefix from the peer's around it")
 	}
 	if !learnsFabric(p, "red", "eth0") || len(p.fabrics) != 1 {

@@ -32,7 +32,8 @@ func newForwarding() *forwarding {
 }
 
 // setState tells the program what to look for and, as neighbours are now, what to forward by itself.
-func (g *Gateway) setState(p *plan) error {
+func (g *Gateway) setState(p *plan) (err error) {
+	defer func() { g.programBehind = err != nil }()
 	f := g.forwarding
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -61,24 +61,25 @@ type Gateway struct {
 	umems   []*afxdp.UMEM // by worker
 
 	// Owned by Run's goroutine.
-	cfg          *config.Config
-	revision     *sluicev1.ConfigRevision
-	plan         *plan
-	links        *neigh.Links // that plan was made for
-	peers        map[string]*peer
-	ports        map[string]*port
-	portProblems map[string]string
-	tun          *tunPort
-	nextRevision uint64
-	numbers      *routeNumbers
-	forwarding   *forwarding
-	held         map[floating]int // addresses that move with the active gateway, and how often they were announced
-	pinned       bool             // the program can stay attached without us
-	restarted    bool             // and has, after a process before us
-	listener     *listener        // nil: could not be opened yet
-	drain        drain
-	joining      joining
-	silent       context.CancelFunc // nil: we do not stop as soon as the drain is silent
+	cfg           *config.Config
+	revision      *sluicev1.ConfigRevision
+	plan          *plan
+	links         *neigh.Links // that plan was made for
+	peers         map[string]*peer
+	ports         map[string]*port
+	portProblems  map[string]string
+	tun           *tunPort
+	nextRevision  uint64
+	numbers       *routeNumbers
+	forwarding    *forwarding
+	held          map[floating]int // addresses that move with the active gateway, and how often they were announced
+	pinned        bool             // the program can stay attached without us
+	restarted     bool             // and has, after a process before us
+	programBehind bool             // the program has not taken all that the plan says
+	listener      *listener        // nil: could not be opened yet
+	drain         drain
+	joining       joining
+	silent        context.CancelFunc // nil: we do not stop as soon as the drain is silent
 
 	memory   memory
 	lives    chan struct{}   // a peer has died or come back
@@ -337,7 +338,7 @@ func (g *Gateway) loop(ctx, running context.Context) {
 		case work := <-g.requests:
 			work()
 		case <-retry.C:
-			if len(g.portProblems) > 0 || g.listener == nil || g.tun.failed() {
+			if len(g.portProblems) > 0 || g.listener == nil || g.tun.failed() || g.programBehind {
 				g.reconcile()
 			}
 			g.resolveNames(running)

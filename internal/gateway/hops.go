@@ -52,12 +52,12 @@ type hopCompiler struct {
 
 // planHops is a pure function, but for the numbers: a key has the same one for as long as number remembers it.
 func planHops(p *plan, cfg *config.Config, table *neigh.Table, number func(hopKey) uint32) *hopPlan {
-	c := &hopCompiler{plan: p, table: table, number: number, out: &hopPlan{state: p.xdp, keys: make(map[uint32]hopKey), neighbours: make(map[uint32]neigh.Key)}}
+	c := &hopCompiler{plan: p, table: table, number: number, out: &hopPlan{state: p.program(), keys: make(map[uint32]hopKey), neighbours: make(map[uint32]neigh.Key)}}
 	if len(p.xdp.DirectPeers) == 0 {
 		return c.out
 	}
 	c.out.state.Remote, c.remote = indexed(p.xdp.Remote)
-	c.out.state.Site, c.site = indexed(p.xdp.Site)
+	c.out.state.Site, c.site = indexed(c.out.state.Site)
 	for i := range cfg.VPCs {
 		for j := range p.snapshot.VPCs {
 			if p.snapshot.VPCs[j].Name == cfg.VPCs[i].Name && hoppable(&cfg.VPCs[i]) {

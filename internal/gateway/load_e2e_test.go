@@ -15,14 +15,16 @@ import (
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
 )
 
-// newFed builds two sites whose routers are feeders, and waits until their hosts reach each other.
-func newFed(t testing.TB) (sites [2]*routed, feeders [2]*feeder) {
+// newFed builds two sites whose routers are feeders, and waits until their hosts reach each other. Each site's prefixes are
+// the other's peer prefixes, and more is added to those.
+func newFed(t testing.TB, more string) (sites [2]*routed, feeders [2]*feeder) {
 	t.Helper()
 	_, sites = newRoutedSites(t)
 	for i, s := range sites {
 		s.router.Sysctl("net.ipv4.ip_forward", "1")
 		s.router.Route(netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/16", 2-i)), netip.MustParseAddr(fmt.Sprintf("172.20.%d.1", i+1)))
 		s.write(t, sites[1-i])
+		s.rewrite(t, `::/32"]`, `::/32"`+more+"]")
 		s.rewrite(t, "rules: [{prefixLists: [site]}]", "rules: [{}]")
 		s.rewrite(t, "      connectRetry: 1s", "      connectRetry: 1s\n      passive: true\n      maxPrefixes: 200000")
 		s.rewrite(t, fmt.Sprintf("asn: 6510%d\n", i+1), fmt.Sprintf("asn: %d\n", feederAS))
@@ -76,7 +78,7 @@ func (s *site) waitRoute(t testing.TB, p netip.Prefix, there bool) time.Duration
 
 // While routes come by the thousand, flap and go, what travels by others loses nothing.
 func TestRoutesThatComeAndGoCostOthersNothing(t *testing.T) {
-	sites, feeders := newFed(t)
+	sites, feeders := newFed(t, "")
 	gateway, router := sites[0], feeders[0]
 	base := int(gateway.status(t).GetRouteCount())
 	many := manyPrefixes(20_000)
@@ -123,11 +125,16 @@ func cpuSeconds(t testing.TB, pid int) float64 {
 // worst-ms/flap from an update until one prefix of them is gone, or back, as the API sees it (half a millisecond is the
 // question's own); lost counts packets.
 func BenchmarkLoadARunningGateway(b *testing.B) {
+	b.Run("peer=/16", func(b *testing.B) { loadARunningGateway(b, "") })
+	b.Run("peer=default", func(b *testing.B) { loadARunningGateway(b, ", 0.0.0.0/0") })
+}
+
+func loadARunningGateway(b *testing.B, more string) {
 	const routes = 100_000
 	many := manyPrefixes(routes)
 	for b.Loop() {
 		b.StopTimer()
-		sites, feeders := newFed(b)
+		sites, feeders := newFed(b, more)
 		gateway, router := sites[0], feeders[0]
 		base := int(gateway.status(b).GetRouteCount())
 		before := residentMiB(b, gateway.process.Process.Pid)

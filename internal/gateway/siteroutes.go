@@ -9,7 +9,6 @@ import (
 	"github.com/sluicegw/sluice/internal/fib"
 	"github.com/sluicegw/sluice/relay"
 	"github.com/sluicegw/sluice/routing"
-	"github.com/sluicegw/sluice/xdp"
 )
 
 // siteTable is what an amendment of a VPC's routes has to know of it.
@@ -20,6 +19,8 @@ type siteTable struct {
 	authorised *bart.Lite                      // these, and what peers may announce
 	diverted   *bart.Lite                      // what the program knows of beside configured
 	site       *bart.Lite                      // what the site has
+	carved     *bart.Lite                      // of this, what routers have told of and the program has to know: see carve.go
+	vni        uint32
 }
 
 // siteRoutes adds the prefixes of a VPC that this site's routers have told of. Each router is a delivery. hops holds
@@ -29,7 +30,7 @@ func (c *compiler) siteRoutes(vpc *config.VPC, out *relay.VPC, hops map[netip.Pr
 		return
 	}
 	table := &siteTable{routers: make(map[routing.NextHop]fib.NextHop), configured: new(bart.Lite), direct: new(bart.Lite),
-		authorised: new(bart.Lite), diverted: new(bart.Lite), site: new(bart.Lite)}
+		authorised: new(bart.Lite), diverted: new(bart.Lite), site: new(bart.Lite), carved: new(bart.Lite), vni: vpc.VNI}
 	if c.plan.site == nil {
 		c.plan.site = make(map[string]*siteTable)
 	}
@@ -64,19 +65,6 @@ func (c *compiler) siteRoutes(vpc *config.VPC, out *relay.VPC, hops map[netip.Pr
 	}
 }
 
-// carveSite tells the program of the prefixes that routers have told of and that it must pass.
-func (c *compiler) carveSite(vpc *config.VPC) {
-	table := c.plan.site[vpc.Name]
-	if table == nil {
-		return
-	}
-	for p, routers := range c.learned.of(vpc.Name) {
-		if !ofGateways(routers) && table.site.Get(p) && table.carves(p) {
-			c.plan.xdp.Site = append(c.plan.xdp.Site, xdp.Prefix{VNI: vpc.VNI, Prefix: p})
-		}
-	}
-}
-
 // router returns the delivery of a router, new if need be; false if its port is not there.
 func (c *compiler) router(vni uint32, out *relay.VPC, known map[routing.NextHop]fib.NextHop, router routing.NextHop) (fib.NextHop, bool) {
 	if hop, ok := known[router]; ok {
@@ -106,23 +94,4 @@ func (c *compiler) router(vni uint32, out *relay.VPC, known map[routing.NextHop]
 		return hop, true
 	}
 	return fib.NextHop{}, false
-}
-
-// carves says whether the program must know a prefix of the site: it lies inside a remote prefix, of which it is the
-// exception, and no shorter prefix of the site in there has made the exception already. So a site with 100,000 prefixes
-// costs the program nothing but where peers have a default route, and then what is not inside one another.
-func (t *siteTable) carves(p netip.Prefix) bool {
-	around, ok := t.authorised.LookupPrefixLPM(p)
-	if nearer, told := t.diverted.LookupPrefixLPM(p); told && (!ok || nearer.Bits() > around.Bits()) {
-		around, ok = nearer, true
-	}
-	if !ok {
-		return false
-	}
-	if p.Bits() == 0 {
-		return true
-	}
-	parent := netip.PrefixFrom(p.Addr(), p.Bits()-1).Masked()
-	shorter, ok := t.site.LookupPrefixLPM(parent)
-	return !ok || shorter.Bits() < around.Bits()
 }

@@ -22,7 +22,7 @@ func (g *Gateway) Trace(_ context.Context, r *sluicev1.TraceRequest) (*sluicev1.
 	}
 	out := &sluicev1.TraceResponse{}
 	if in.Ifindex != 0 {
-		verdict, err := xdp.DryRun(v.plan.xdp, in.Frame, int(in.Ifindex))
+		verdict, err := xdp.DryRun(v.plan.program(), in.Frame, int(in.Ifindex))
 		if err != nil {
 			return nil, err
 		}
