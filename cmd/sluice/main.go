@@ -97,7 +97,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newStatus(), newPeers(), newVPCs(), newRoutes(), newHosts(), newBGP(), newCluster(), newACL(), newCounters(), newCapture(), newTrace(),
 		newApply(), newReload(), newDrain(), newUndrain(),
-		newRun(), newCleanup(), newCheck(), newKey(), newDemo(), newBench(), newVersion(),
+		newRun(), newCleanup(), newCheck(), newKey(), newDemo(), newBench(), newVersion(), newPod(),
 	)
 	root.AddCommand(newKubernetes()...)
 	return root

@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
+
+	"github.com/sluicegw/sluice/internal/child"
 )
 
 // requestTimeout bounds one question to a part; it is asked again.
@@ -37,6 +40,16 @@ func (c *Cluster) newClient() (*http.Client, error) {
 // get reads an object, or only asks if into is nil.
 func (c *Cluster) get(ctx context.Context, url string, into any) error {
 	return request(ctx, c.client, http.MethodGet, url, nil, into)
+}
+
+// Get reads an object as the administrator, by its path at the API server.
+func (c *Cluster) Get(ctx context.Context, path string, into any) error {
+	return c.get(ctx, c.InsideURL()+path, into)
+}
+
+// create posts an object.
+func (c *Cluster) create(ctx context.Context, path string, object any) error {
+	return request(ctx, c.client, http.MethodPost, c.InsideURL()+path, object, nil)
 }
 
 func request(ctx context.Context, client *http.Client, method, url string, body, into any) error {
@@ -72,4 +85,16 @@ func request(ctx context.Context, client *http.Client, method, url string, body,
 		return fmt.Errorf("%s %s: %w", method, url, err)
 	}
 	return nil
+}
+
+// Kubectl runs kubectl as the administrator, and returns what it printed.
+func (c *Cluster) Kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
+	cmd := child.Command(ctx, c.box, append([]string{"kubectl", "--kubeconfig", c.Kubeconfig()}, args...)...)
+	cmd.Place = "cluster " + c.o.Name
+	cmd.Stdin = strings.NewReader(stdin)
+	// Beside its kubeconfig it keeps what it has discovered of a server, by host and port: another cluster may have had
+	// the same.
+	cmd.Env = append(cmd.Environ(), "KUBECACHEDIR="+c.path("kubectl-cache"))
+	out, err := cmd.Output()
+	return string(out), err
 }

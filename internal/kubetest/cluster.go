@@ -25,6 +25,11 @@ var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 type Options struct {
 	// Name of the cluster in its kubeconfig files; default "cluster".
 	Name string
+	// Controllers adds the controller manager and the scheduler.
+	Controllers bool
+	// FakeNodes adds as many nodes that kwok simulates, called NAME-fake-0 and so on: pods that are scheduled there
+	// are soon running, and jobs complete. It implies Controllers.
+	FakeNodes int
 	// APIServerArgs are more arguments of the API server.
 	APIServerArgs []string
 	// Host is a network namespace to run in, on the well-known ports; by default the cluster listens on free ports of
@@ -76,10 +81,11 @@ type Cluster struct {
 	client  *http.Client // of the administrator
 	parts   []*part      // that run, in the order of their starts
 	door    *door        // the way in, when there is a Host
+	nodes   []*Node
 }
 
-// Open starts a cluster, and returns when its API server is ready. It ends with
-// Close, not with ctx.
+// Open starts a cluster, and returns when its API server is ready and its
+// simulated nodes are. It ends with Close, not with ctx.
 func Open(ctx context.Context, o Options) (_ *Cluster, err error) {
 	o.Name = cmp.Or(o.Name, "cluster")
 	box, err := Binary()
@@ -138,6 +144,14 @@ func (c *Cluster) up(ctx context.Context) error {
 			return err
 		}
 	}
+	if c.o.Controllers || c.o.FakeNodes > 0 {
+		if err := c.startControllers(ctx); err != nil {
+			return err
+		}
+	}
+	if c.o.FakeNodes > 0 {
+		return c.startFakeNodes(ctx)
+	}
 	return nil
 }
 
@@ -190,6 +204,9 @@ func (c *Cluster) InsideKubeconfigFor(user string, groups ...string) (string, er
 // Close ends everything at once and removes all files.
 func (c *Cluster) Close() error {
 	var errs []error
+	for i := len(c.nodes) - 1; i >= 0; i-- {
+		errs = append(errs, c.nodes[i].Close())
+	}
 	c.kill()
 	if c.client != nil {
 		c.client.CloseIdleConnections()

@@ -257,6 +257,41 @@ func TestAClusterInANamespace(t *testing.T) {
 	}
 }
 
+// kubectl fails the test if the command does.
+func kubectl(t *testing.T, c *Cluster, stdin string, args ...string) string {
+	t.Helper()
+	out, err := c.Kubectl(t.Context(), stdin, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestSimulatedNodesRunPods(t *testing.T) {
+	c := Start(t, Options{Name: "wide", FakeNodes: 3})
+	kubectl(t, c, "", "create", "deployment", "web", "--image=example.test/web:1", "--replicas=9")
+	kubectl(t, c, "", "create", "job", "once", "--image=example.test/once:1")
+	kubectl(t, c, "", "rollout", "status", "deployment/web", "--timeout=30s")
+	kubectl(t, c, "", "wait", "--for=condition=Complete", "job/once", "--timeout=30s")
+	nodes := map[string]bool{}
+	for _, node := range strings.Fields(kubectl(t, c, "", "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].spec.nodeName}")) {
+		nodes[node] = true
+	}
+	for i := range 3 {
+		if name := fmt.Sprintf("wide-fake-%d", i); !nodes[name] {
+			t.Errorf("no pod on %s; there are some on %v", name, nodes)
+		}
+	}
+	kubectl(t, c, "", "delete", "deployment", "web")
+	eventually(t, func(ctx context.Context) error {
+		out, err := c.Kubectl(ctx, "", "get", "pods", "-l", "app=web", "-o", "name")
+		if err == nil && out != "" {
+			err = fmt.Errorf("left: %s", out)
+		}
+		return err
+	})
+}
+
 // TestAKilledProcessTakesItsClusterAlong runs itself as a process that starts a cluster and is killed.
 func TestAKilledProcessTakesItsClusterAlong(t *testing.T) {
 	Require(t)

@@ -111,9 +111,11 @@ func lastLog(path string) string {
 	return filepath.Base(path) + " ends with:\n" + string(bytes.Join(lines[max(0, len(lines)-quotedLines):], []byte("\n")))
 }
 
-// lastLogs quotes the logs of all parts.
+// lastLogs quotes the logs of all parts, those of nodes as well.
 func (c *Cluster) lastLogs() string {
 	logs, _ := filepath.Glob(c.path("*.log")) // fails for a bad pattern only
+	ofNodes, _ := filepath.Glob(c.path("node-*", "*.log"))
+	logs = append(logs, ofNodes...)
 	var all []string
 	for _, log := range logs {
 		all = append(all, lastLog(log))

@@ -48,7 +48,8 @@ func (d *stateDir) remove() error {
 	return errors.Join(os.RemoveAll(d.path), d.lock.Close())
 }
 
-// Sweep removes the folders that nobody holds any more. One without a lock's file is just being made.
+// Sweep removes the folders that nobody holds any more, and the cgroups of their
+// nodes. One without a lock's file is just being made.
 func Sweep() error {
 	files, err := filepath.Glob(filepath.Join(os.TempDir(), statePrefix+"*", "owner"))
 	if err != nil {
@@ -62,6 +63,9 @@ func Sweep() error {
 		}
 		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 			dir := filepath.Dir(file)
+			for _, cgroup := range cgroupDirs(filepath.Base(dir)) {
+				errs = append(errs, removeTree(cgroup))
+			}
 			errs = append(errs, os.RemoveAll(dir))
 		}
 		f.Close()

@@ -3,7 +3,8 @@
 # missing: setup.sh GROUP...
 #
 #   demo      what `sluice demo` runs, and what one looks around in it with
-#   test      the real peers of the namespace tests, and all of demo
+#   kube      what nodes of Kubernetes test beds run beside Kubernetes
+#   test      the real peers of the namespace tests, and all of demo and kube
 #   generate  the compiler of the eBPF program
 #   libpcap   what internal/pcapfilter/libpcap.wasm is built with
 #   lint      what checks the shell scripts
@@ -28,11 +29,18 @@ needs() {
 		bird bird2
 	END
 	;;
-	test) needs demo; cat <<-'END'
+	kube) cat <<-'END'
+		containerd containerd
+		ctr containerd
+		runc runc
+		nft nftables
+		/usr/lib/cni/bridge|/opt/cni/bin/bridge|/usr/libexec/cni/bridge containernetworking-plugins
+	END
+	;;
+	test) needs demo; needs kube; cat <<-'END'
 		wireguard-go wireguard-go
 		wg wireguard-tools
 		iperf3 iperf3
-		nft nftables
 		gcc gcc
 		/usr/include/stdio.h libc6-dev
 		exabgp exabgp
@@ -62,7 +70,7 @@ needs() {
 		taskset util-linux
 	END
 	;;
-	*) die "unknown group $1 (demo, test, generate, libpcap, lint, bench)" ;;
+	*) die "unknown group $1 (demo, kube, test, generate, libpcap, lint, bench)" ;;
 	esac
 }
 
@@ -85,7 +93,7 @@ exists() {
 	return $found
 }
 
-[ $# -gt 0 ] || die "name a group: demo, test, generate, libpcap, lint, bench"
+[ $# -gt 0 ] || die "name a group: demo, kube, test, generate, libpcap, lint, bench"
 # A plain user's PATH often lacks the folders where these commands are.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
