@@ -224,8 +224,14 @@ func (a *Agent) ownSide(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := mgr.Add(objects); err != nil {
+	back, err := a.back()
+	if err != nil {
 		return err
+	}
+	for _, r := range []manager.Runnable{objects, back} {
+		if err := mgr.Add(r); err != nil {
+			return err
+		}
 	}
 	parts := []interface{ setUp(ctrl.Manager) error }{
 		&contents{

@@ -25,7 +25,7 @@ const (
 	settleCluster = 500 * time.Millisecond // changes of nodes and clusters below that are told at once
 	sendTimeout   = 10 * time.Second
 	resendLast    = 10 * time.Second // the longest wait after a report that did not get through
-	awayAtLeast   = 3 * time.Second  // a parent that was away for less is no news
+	awayAtLeast   = time.Second      // a parent that was away for less has not come back from a backup
 )
 
 // heartbeat tells the parent that this cluster lives, and how. It depends on no
