@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -74,6 +75,29 @@ table ip nat {
 	}
 	if err := u.nats[nat].Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// explain logs, after a failure, what the NATs do and what the gateways count.
+func (u *behindNATs) explain(t testing.TB) {
+	if !t.Failed() {
+		return
+	}
+	for i, nat := range u.nats {
+		rules, err := nat.Command(context.Background(), "nft", "list", "ruleset").CombinedOutput()
+		t.Logf("NAT %d: %v\n%s", i+1, err, rules)
+		if err := nat.Do(func() error {
+			flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
+			for _, f := range flows {
+				t.Log(f)
+			}
+			return err
+		}); err != nil {
+			t.Logf("NAT %d: conntrack: %v", i+1, err)
+		}
+	}
+	for _, s := range u.sites {
+		t.Log(s.nonZero(t), s.paths(t))
 	}
 }
 

@@ -63,6 +63,7 @@ func (s *site) peer(t testing.TB, name string) *sluicev1.Peer {
 // told to; when they can reach each other, they do, and come back when that ends.
 func TestTwoGatewaysBehindNATsTalkThroughAThird(t *testing.T) {
 	u := newBehindNATs(t)
+	defer u.explain(t)
 	a, c, hub := u.sites[0], u.sites[1], u.hub
 	for i, s := range u.sites {
 		s.configure(t, natPeer("hub", hub, "    endpoint: 198.51.100.3:51820\n")+
@@ -124,9 +125,10 @@ func TestTwoGatewaysBehindNATsTalkThroughAThird(t *testing.T) {
 		}
 	}
 
-	// Both NATs keep ports now, and let the gateways' packets to each other through, or do not.
+	// Both NATs keep ports now, and let the gateways' packets to each other through, or do not. The port is named: if not, a flow
+	// may be given the one that another flow of its host had before, if that one goes on while it is forgotten.
 	for i := range u.nats {
-		u.masquerade(t, i, "", unasked)
+		u.masquerade(t, i, "to :51820", unasked)
 	}
 	u.apart(t, true)
 	const each = 500 * time.Microsecond // three gateways share the machine
@@ -158,33 +160,29 @@ func TestTwoGatewaysBehindNATsTalkThroughAThird(t *testing.T) {
 		for _, s := range u.sites {
 			s.waitPath(t, path)
 		}
-		before := hub.counter(t, "relay", "passed_on")
-		during(200*time.Millisecond, func() {})
-		if n := hub.counter(t, "relay", "passed_on") - before; (n > 400) != (path == "relayed") {
-			t.Errorf("%d messages of 800 were passed on, path %s is in use", n, path)
-		}
+		hub.eventually(t, "messages take path "+path, func() error {
+			before := hub.counter(t, "relay", "passed_on")
+			during(200*time.Millisecond, func() {})
+			if n := hub.counter(t, "relay", "passed_on") - before; (n > 400) != (path == "relayed") {
+				return fmt.Errorf("%d messages of 800 were passed on", n)
+			}
+			return nil
+		})
 	}
-	// Both paths work when the direct one is taken: nothing is lost by that. A busy machine loses packets by itself, but not each time.
+	// A machine that does other things loses packets by itself, but not each time.
 	for try := 1; ; try++ {
-		lost := during(2*time.Second, func() { u.apart(t, false) })
-		t.Logf("they reach each other: lost there %v; back %v", lost[0], lost[1])
+		there := during(2*time.Second, func() { u.apart(t, false) })
 		passed("direct")
-		row := max(lost[0].row, lost[1].row)
-		if try == 1 && row > 10 {
-			u.apart(t, true)
-			passed("relayed")
-			continue
+		back := during(2*time.Second, func() { u.apart(t, true) })
+		passed("relayed")
+		t.Logf("they reach each other: lost %v and %v; they do no more: lost %v and %v", there[0], there[1], back[0], back[1])
+		// Both paths work when the direct one is taken: nothing is lost by that. When it fails, 300 ms may be; here, on any machine, a second's.
+		if max(there[0].row, there[1].row) <= int(100*time.Millisecond/each) && max(back[0].row, back[1].row) <= int(time.Second/each) {
+			break
 		}
-		if row > int(100*time.Millisecond/each) {
-			t.Errorf("%v and %v were lost by going over", lost[0], lost[1])
+		if try == 5 {
+			t.Errorf("more than 100 ms were lost by going over, or more than a second when the direct path failed, %d times", try)
+			break
 		}
-		break
 	}
-	// What may be lost is 300 ms of traffic; here, on any machine, a second's.
-	lost := during(2*time.Second, func() { u.apart(t, true) })
-	t.Logf("they do no more: lost there %v; back %v", lost[0], lost[1])
-	if max(lost[0].row, lost[1].row) > int(time.Second/each) {
-		t.Errorf("%v and %v were lost when the direct path failed", lost[0], lost[1])
-	}
-	passed("relayed")
 }
