@@ -39,7 +39,7 @@ func execute(ctx context.Context, args []string) int {
 		PersistentPreRun: func(*cobra.Command, []string) { started = true },
 	}
 	root.SetHelpCommand(&cobra.Command{Hidden: true}) // --help is enough
-	root.AddCommand(newRun(), newGateway(), newManifests(), newInvite(), newJoin())
+	root.AddCommand(newRun(), newGateway(), newNode(), newManifests(), newInvite(), newJoin())
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	switch {

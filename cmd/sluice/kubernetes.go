@@ -19,6 +19,7 @@ const kubernetesProgram = "sluice-agent"
 func newKubernetes() []*cobra.Command {
 	return []*cobra.Command{
 		passOn("agent", groupLocal, "Run a Kubernetes cluster's agent, or print what a cluster needs (agent run, agent manifests)"),
+		passOn("node", groupLocal, "Bring the pods of a Kubernetes node to their gateway, or clean up after it (node cleanup)", "node"),
 		passOn("join", groupLocal, "Join a parent cluster, with a file that sluice invite printed", "join"),
 		passOn("invite", groupChange, "Let a Kubernetes cluster join below this one", "invite"),
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -26,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/sluicegw/sluice/k8s/api/v1alpha1"
+	"github.com/sluicegw/sluice/k8s/network"
 )
 
 const (
@@ -108,7 +110,7 @@ func session(ctx context.Context, o Options, own *rest.Config, scheme *runtime.S
 	for _, kind := range []client.Object{&v1alpha1.Gateway{}, &v1alpha1.VPC{}, &v1alpha1.Subnet{}} {
 		b = b.Watches(kind, wake, builder.WithPredicates(predicate.GenerationChangedPredicate{}))
 	}
-	b = b.Watches(&corev1.Node{}, wake, builder.WithPredicates(readinessChanged))
+	b = b.Watches(&corev1.Node{}, wake, builder.WithPredicates(nodeChanged))
 	r := &reconciler{client: mgr.GetClient(), config: o.Config, log: o.Logger}
 	if err := b.Complete(r); err != nil {
 		return err
@@ -133,9 +135,12 @@ func nodeReady(o client.Object) bool {
 	return false
 }
 
-var readinessChanged = predicate.Funcs{
-	UpdateFunc: func(e event.UpdateEvent) bool { return nodeReady(e.ObjectOld) != nodeReady(e.ObjectNew) },
-}
+// nodeChanged: its heartbeats are no news.
+var nodeChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	before, ok := e.ObjectOld.(*corev1.Node)
+	now, also := e.ObjectNew.(*corev1.Node)
+	return !ok || !also || nodeReady(before) != nodeReady(now) || !reflect.DeepEqual(network.PodNodeOf(before), network.PodNodeOf(now))
+}}
 
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/5+1) }
 

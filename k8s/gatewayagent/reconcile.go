@@ -27,8 +27,9 @@ import (
 // callTimeout bounds a call to the gateway, which is on the same machine.
 const callTimeout = 5 * time.Second
 
-// ownerKey is who has set a public key, as the API server sees it.
-const ownerKey = client.FieldOwner("sluice-gateway")
+// ownerKey and the name of an endpoint is who has set its public key, as the API server sees it: what one owner does not
+// say again is taken away.
+const ownerKey = "sluice-gateway-"
 
 // reconciler does everything, for all objects at once. It runs in one goroutine.
 type reconciler struct {
@@ -69,7 +70,9 @@ func (r *reconciler) read(ctx context.Context) (o network.Objects, err error) {
 	}
 	o = network.Objects{Gateways: gateways.Items, VPCs: vpcs.Items, Subnets: subnets.Items, NotReady: map[string]bool{}}
 	for i := range nodes.Items {
-		if n := &nodes.Items[i]; !nodeReady(n) {
+		n := &nodes.Items[i]
+		o.PodNodes = append(o.PodNodes, network.PodNodeOf(n))
+		if !nodeReady(n) {
 			o.NotReady[n.Name] = true
 		}
 	}
@@ -155,7 +158,7 @@ func (r *reconciler) publishKey(ctx context.Context, objects network.Objects, ke
 				}
 				into := &v1alpha1.Gateway{}
 				into.Name = g.Name
-				if err := r.client.Patch(ctx, into, client.RawPatch(types.ApplyPatchType, body), ownerKey); err != nil {
+				if err := r.client.Patch(ctx, into, client.RawPatch(types.ApplyPatchType, body), client.FieldOwner(ownerKey+e.Name)); err != nil {
 					return fmt.Errorf("write the public key into Gateway %s: %w", g.Name, err)
 				}
 			}

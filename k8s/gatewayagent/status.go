@@ -98,7 +98,7 @@ func (r *reconciler) tellGateway(ctx context.Context, o network.Objects, compile
 				continue // the active one writes
 			}
 			problem = result.Problem
-			s.ActiveMembers = active(s.ActiveMembers, result.Active, status.GetPublicKey())
+			s.ActiveMembers = active(s.ActiveMembers, result.Active, status.GetPublicKey(), vtep(&o, g.Name, result.Active))
 			figures = r.connections(s, compiled, status)
 		case compiled.Gateways[r.config.Gateway].Active != r.config.Endpoint || g.Spec.Cluster == "" || g.Spec.Cluster == r.config.Cluster:
 			continue
@@ -120,15 +120,23 @@ func (r *reconciler) tellGateway(ctx context.Context, o network.Objects, compile
 }
 
 // active is who carries traffic; since when is kept while it is the same.
-func active(before []v1alpha1.ActiveMember, endpoint, key string) []v1alpha1.ActiveMember {
+func active(before []v1alpha1.ActiveMember, endpoint, key, vtep string) []v1alpha1.ActiveMember {
 	if endpoint == "" {
 		return nil
 	}
-	if len(before) == 1 && before[0].Endpoint == endpoint && before[0].PublicKey == key {
+	if len(before) == 1 && before[0].Endpoint == endpoint && before[0].PublicKey == key && before[0].VTEP == vtep {
 		return before
 	}
 	now := metav1.Now().Rfc3339Copy()
-	return []v1alpha1.ActiveMember{{Endpoint: endpoint, PublicKey: key, Since: &now}}
+	return []v1alpha1.ActiveMember{{Endpoint: endpoint, PublicKey: key, VTEP: vtep, Since: &now}}
+}
+
+// vtep is where nodes send to an endpoint; empty: nobody knows.
+func vtep(o *network.Objects, gateway, endpoint string) string {
+	if a := o.VTEP(gateway, endpoint); a.IsValid() {
+		return a.String()
+	}
+	return ""
 }
 
 // connections writes how it goes with the other gateways. Figures that change all the

@@ -40,7 +40,7 @@ func TestEverythingIsThere(t *testing.T) {
 	if want := []string{"ClusterReport", "EdgeCluster", "Gateway", "Mission", "MissionReport", "Subnet", "VPC"}; !slices.Equal(kinds, want) {
 		t.Errorf("kinds %v, want %v", kinds, want)
 	}
-	if want := []string{"sluice:agent", "sluice:child", "sluice:child-reports", "sluice:gateway", "sluice:invited", "sluice:mission-content"}; !slices.Equal(roles, want) {
+	if want := []string{"sluice:agent", "sluice:child", "sluice:child-reports", "sluice:gateway", "sluice:invited", "sluice:mission-content", "sluice:node"}; !slices.Equal(roles, want) {
 		t.Errorf("roles %v, want %v", roles, want)
 	}
 	if lastCRD > lastNamespace || lastNamespace > first {

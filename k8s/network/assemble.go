@@ -117,12 +117,18 @@ func (c *compiler) attach(d *draft, v *config.VPC, path string) {
 	}
 	a := *c.machine.Attachment
 	for _, s := range local {
+		if c.attachNodes(d, v, &a, s, path) {
+			continue
+		}
 		d.owners[fmt.Sprintf("%s.attachments[0].prefixes[%d]", path, len(a.Prefixes))] = "Subnet " + s.name
 		a.Prefixes = append(a.Prefixes, s.prefix)
 		if s.prefix.Bits() <= s.prefix.Addr().BitLen()-2 && a.Type != config.Routed {
 			d.owners[fmt.Sprintf("%s.gatewayAddresses[%d]", path, len(v.GatewayAddresses))] = "Subnet " + s.name
 			v.GatewayAddresses = append(v.GatewayAddresses, s.prefix.Addr().Next())
 		}
+	}
+	if len(a.Prefixes) == 0 {
+		a.VTEPs, a.Learn = nil, "" // nobody is asked for hosts
 	}
 	v.Attachments = []config.Attachment{a}
 }

@@ -26,6 +26,8 @@ type Objects struct {
 	Gateways []v1alpha1.Gateway
 	VPCs     []v1alpha1.VPC
 	Subnets  []v1alpha1.Subnet
+	// PodNodes are the cluster's nodes, with the pods that they have.
+	PodNodes []PodNode
 	// NotReady are the cluster's nodes that are not ready.
 	NotReady map[string]bool
 }

@@ -103,6 +103,13 @@ type GatewayEndpoint struct {
 	// +optional
 	Address string `json:"address,omitempty"`
 
+	// vtep is the address that the cluster's own nodes send to (sluice node); without it, the first address of the node.
+	//
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="must be an IPv4 or IPv6 address"
+	// +optional
+	VTEP string `json:"vtep,omitempty"`
+
 	// port is the UDP port of WireGuard.
 	//
 	// +kubebuilder:validation:Minimum=1
@@ -158,6 +165,10 @@ type GatewayStatus struct {
 // ActiveMember is an endpoint that carries traffic.
 type ActiveMember struct {
 	Endpoint string `json:"endpoint"`
+	// vtep is where the cluster's nodes send what is for other clusters.
+	//
+	// +optional
+	VTEP string `json:"vtep,omitempty"`
 	// vpc that it carries; empty, all of them.
 	//
 	// +optional
