@@ -27,6 +27,7 @@ func TestAGatewayLeavesStepByStepInOneSession(t *testing.T) {
 			gateway.set(t)
 			router.set(t)
 			router.wants(t, "10.2.0.0/16", "fd10:2::/48")
+			gateway.wantState(t, Established)
 			since := gateway.one(t).Since
 			marked := func(want bool) {
 				t.Helper()

@@ -50,6 +50,7 @@ func TestPrefixesThatAreNotShownCountForTheLimit(t *testing.T) {
 	gateway.set(t)
 	open := message(1, unhex(t, "04 fdea 005a 0aff0002 08 0206 0104 0001 0001"))
 	through := "40 01 01 00 40 02 06 0202 fdea fde9 40 03 04 c0000202" // AS 65002, and then ours, 65001
+	gateway.wantState(t, Active)                                       // before it answers, calls are hung up on
 	messages := call(t, gateway, update(open, message(4, nil), attributes(t, through, "18 0a0101 18 0a0102 18 0a0103 18 0a0104")))
 	gateway.wantState(t, Established)
 	tick := time.NewTicker(50 * time.Millisecond)

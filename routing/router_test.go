@@ -87,7 +87,7 @@ func (e *end) learned() []netip.Prefix {
 func eventually(t testing.TB, what string, f func() error) {
 	t.Helper()
 	var err error
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if err = f(); err == nil {
 			return
 		}

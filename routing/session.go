@@ -121,6 +121,8 @@ func (s *speaker) peerChanged(ev *apiutil.WatchEventMessage_PeerEvent, at time.T
 	s.setWatched()
 	log := r.log.With("neighbour", peer.neighbour.Name, "address", address, "vpc", s.port.VPC, "port", s.port.Name)
 	switch {
+	case state == OpenConfirm:
+		s.watchConfirm(peer)
 	case state == Established:
 		peer.asn, peer.id = ev.Peer.State.PeerASN, ev.Peer.State.RouterID
 		peer.internal, peer.seen = peer.asn == s.asn, seen{}
