@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/osrg/gobgp/v4/api"
 )
 
 // one returns the only neighbour of an end.
@@ -272,6 +274,44 @@ func TestBothPolicyEnginesAgree(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Timers and limits change, and the session goes on; a limit that is passed ends it, and one that is raised lets it come back.
+func TestSettingsThatNeedNoNewSessionGetNone(t *testing.T) {
+	t.Parallel()
+	gateway, router := newPair(t)
+	router.vpc().Export = prefixes("10.1.1.0/24", "10.1.2.0/24")
+	gateway.set(t)
+	router.set(t)
+	gateway.wants(t, "10.1.1.0/24", "10.1.2.0/24")
+	since := gateway.one(t).Since
+	change := func(f func(*Neighbour)) {
+		t.Helper()
+		gateway.config.Ports = slices.Clone(gateway.config.Ports)
+		gateway.config.Ports[0].Neighbours = slices.Clone(gateway.config.Ports[0].Neighbours)
+		f(gateway.neighbour())
+		gateway.set(t)
+	}
+	change(func(n *Neighbour) { n.Hold, n.ConnectRetry, n.MaxPrefixes = 33*time.Second, 2*time.Second, 2 })
+	var timers *api.TimersConfig
+	err := gateway.speakers["p0"].server.ListPeer(t.Context(), &api.ListPeerRequest{}, func(p *api.Peer) { timers = p.GetTimers().GetConfig() })
+	if err != nil || timers.GetHoldTime() != 33 || timers.GetConnectRetry() != 2 {
+		t.Errorf("GoBGP has %v, %v", timers, err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	if n := gateway.one(t); n.State != Established || !n.Since.Equal(since) || n.Ended != 0 || n.Best != 2 {
+		t.Fatalf("the session was touched: %+v", n)
+	}
+	change(func(n *Neighbour) { n.MaxPrefixes = 1 })
+	gateway.wants(t)
+	eventually(t, "told", func() error {
+		if s := gateway.one(t); !strings.Contains(s.Problem, "maxPrefixes") {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	change(func(n *Neighbour) { n.MaxPrefixes = 2 })
+	gateway.wants(t, "10.1.1.0/24", "10.1.2.0/24")
 }
 
 func TestOnlyTheChangedNeighbourIsTouched(t *testing.T) {

@@ -131,7 +131,7 @@ func (s *speaker) setNeighbours(ctx context.Context, want []Neighbour) error {
 	var errs []error
 	for name, old := range s.neighbours {
 		n := wanted[name]
-		if n != nil && s.problems[name] == "" && old.sameSession(n) {
+		if n != nil && s.problems[name] == "" && old.sameSession(n) && !s.raises(old, n) {
 			continue
 		}
 		if s.problems[name] == "" {
@@ -169,6 +169,9 @@ func (s *speaker) setNeighbours(ctx context.Context, want []Neighbour) error {
 		}
 		s.router.mu.Unlock()
 		if old != nil {
+			if err := s.adjust(ctx, old, n); err != nil {
+				errs = append(errs, fmt.Errorf("neighbour %s: %w", name, err))
+			}
 			continue
 		}
 		if err := s.addNeighbour(ctx, n); err != nil {
@@ -179,14 +182,6 @@ func (s *speaker) setNeighbours(ctx context.Context, want []Neighbour) error {
 		}
 	}
 	return errors.Join(append(errs, s.watchRouters())...)
-}
-
-// sameSession says whether two differ in nothing but policy.
-func (n *Neighbour) sameSession(other *Neighbour) bool {
-	a, b := *n, *other
-	a.Import, a.Export, b.Import, b.Export = nil, nil, nil, nil
-	a.NextHops, b.NextHops = nil, nil
-	return reflect.DeepEqual(a, b)
 }
 
 // refuse ends a session that must not be, or cannot. It does not wait, as it is called by GoBGP's own goroutines.

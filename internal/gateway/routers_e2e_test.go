@@ -174,7 +174,8 @@ func (w *twoRouters) sent(t testing.TB) (out [2]uint64) {
 	return out
 }
 
-// Two routers share the flows. One closes its session, as for maintenance, and comes back: nothing is lost.
+// Two routers share the flows. One closes its session, as for maintenance, and comes back; then BGP's settings change, and no
+// session begins anew that need not; then one router's BGP hangs, and its routes are not kept: nothing is lost.
 func TestFlowsAreBalancedOverTwoRoutersAndMove(t *testing.T) {
 	w := newTwoRouters(t, "", " ! %d")
 	s := startStream(t, w.host2, w.host1, netip.MustParseAddr("10.1.0.10"), twinsStream6, 2)
@@ -188,9 +189,62 @@ func TestFlowsAreBalancedOverTwoRoutersAndMove(t *testing.T) {
 	}
 	w.best(t, 2, 2)
 	w.flows(t, true, true)
-	if sent, lost := s.End(); lost > 0 {
-		t.Errorf("%d of %d packets lost: %s", lost, sent, s.Gaps())
+
+	back := startStream(t, w.host1, w.host2, netip.MustParseAddr("10.2.0.10"), twinsStream4, 1)
+	const later = "    - {name: later, port: site1, address: 172.20.1.99, asn: 65199, passive: true, import: all, export: all}\n"
+	before := w.ended(t)
+	for _, change := range [][2]string{
+		{"    - name: tor-1\n", later + "    - name: tor-1\n"},
+		{"policies: [{name: all, rules: [{}]}]", `policies: [{name: all, rules: [{addCommunities: ["65001:7"]}]}]`},
+		{"maxPaths: 2", "maxPaths: 1"},
+		{"      connectRetry: 1s\n", "      connectRetry: 2s\n      maxPrefixes: 50\n"},
+		{"      address: 172.20.2.2\n", "      address: 172.20.2.2\n      holdTime: 6s\n      bfd: {interval: 300ms, multiplier: 3}\n"},
+		{"maxPaths: 1", "maxPaths: 2"},
+		{later, ""},
+	} {
+		w.gw1.edit(t, change[0], change[1])
+		time.Sleep(200 * time.Millisecond)
 	}
+	w.best(t, 2, 2)
+	if now := w.ended(t); now != before {
+		t.Errorf("sessions ended: %v, before %v", now, before)
+	}
+
+	w.gw1.edit(t, "holdTime: 6s", "holdTime: 6s\n      restartTime: 0s") // that needs a new session, and has the new hold time
+	w.gw1.eventually(t, "the session has begun anew", func() error {
+		if n, err := w.neighbour(t, 1); err != nil || n.GetState() != "established" || n.GetHoldTime().AsDuration() != 6*time.Second {
+			return errors.Join(err, errors.New(n.String()))
+		}
+		return nil
+	})
+	w.best(t, 2, 2)
+	if err := w.frr[1].Freeze("bgpd"); err != nil {
+		t.Fatal(err)
+	}
+	w.best(t, 2, 0)
+	w.flows(t, true, false)
+	if err := w.frr[1].Thaw("bgpd"); err != nil {
+		t.Fatal(err)
+	}
+	w.best(t, 2, 2)
+	for _, s := range []*netnstest.Stream{s, back} {
+		if sent, lost := s.End(); lost > 0 {
+			t.Errorf("%s: %d of %d packets lost: %s", s, lost, sent, s.Gaps())
+		}
+	}
+}
+
+// ended is how many sessions with each router have ended.
+func (w *twoRouters) ended(t testing.TB) (out [2]uint64) {
+	t.Helper()
+	for i := range out {
+		n, err := w.neighbour(t, i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[i] = n.GetEnded()
+	}
+	return out
 }
 
 // One of two routers dies: the other takes over as soon as BFD has noticed. Three seconds of silence, as under the race
@@ -210,9 +264,9 @@ func TestADeadRouterIsLeftAlone(t *testing.T) {
 }
 
 // BGP of a router crashes, its forwarding goes on: what it has announced stays, as the last resort, for as long as it may
-// restart and then for as long as RFC 9494 lets it; nothing is lost.
+// restart and then for as long as RFC 9494 lets it; nothing is lost. The same when it hangs for longer than the hold time.
 func TestARouterWhoseBGPCrashesGoesOnForwarding(t *testing.T) {
-	w := newTwoRouters(t, "      restartTime: 3s\n      longLivedTime: 30s\n", " ! %d")
+	w := newTwoRouters(t, "      restartTime: 3s\n      longLivedTime: 30s\n      holdTime: 6s\n", " ! %d")
 	s := startStream(t, w.host2, w.host1, netip.MustParseAddr("fd10:1::10"), twinsStream6, 2)
 	// IPv4: FRR's zebra takes an IPv6 route away before it puts the one in its place that a restarted bgpd tells it.
 	back := startStream(t, w.host1, w.host2, netip.MustParseAddr("10.2.0.10"), twinsStream4, 1)
@@ -252,11 +306,33 @@ func TestARouterWhoseBGPCrashesGoesOnForwarding(t *testing.T) {
 	}
 	stale(1, 0, "up")
 	w.best(t, 2, 2)
-	for _, s := range []*netnstest.Stream{s, back} {
+	// Both hang.
+	for i := range w.frr {
+		if err := w.frr[i].Freeze("bgpd"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stale(0, 2, "down")
+	stale(1, 2, "down")
+	time.Sleep(4 * time.Second)
+	stale(0, 2, "down")
+	w.best(t, 2, 2)
+	wantAll := func(s *netnstest.Stream) {
+		t.Helper()
 		if sent, lost := s.End(); lost > 0 {
 			t.Errorf("%s: %d of %d packets lost: %s; %s; %s", s, lost, sent, s.Gaps(), w.gw1.nonZero(t), w.gw2.nonZero(t))
 		}
 	}
+	wantAll(back) // a router that finds its session gone takes away what the gateway has announced until there is another
+	for i := range w.frr {
+		if err := w.frr[i].Thaw("bgpd"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stale(0, 0, "up")
+	stale(1, 0, "up")
+	w.best(t, 2, 2)
+	wantAll(s)
 }
 
 // Two tenants have everything the same: addresses, prefixes, even the network between router and gateway. Each has a

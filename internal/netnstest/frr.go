@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/sluicegw/sluice/internal/testenv"
@@ -90,6 +91,12 @@ func (f *FRR) Kill(daemon string) error {
 	<-c.Done()
 	return nil
 }
+
+// Freeze stops a daemon where it stands, as one that hangs: its connections stay, and it does nothing. Thaw lets it go on.
+func (f *FRR) Freeze(daemon string) error { return f.daemons[daemon].Process.Signal(syscall.SIGSTOP) }
+
+// Thaw ends Freeze.
+func (f *FRR) Thaw(daemon string) error { return f.daemons[daemon].Process.Signal(syscall.SIGCONT) }
 
 // Do runs commands, each as one types it at the router, and returns what it says.
 func (f *FRR) Do(ctx context.Context, commands ...string) (string, error) {
