@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -59,6 +60,15 @@ func newBehindNATs(t testing.TB) *behindNATs {
 // masquerade makes the rules of a NAT anew: to is what follows "masquerade", and what was translated before is forgotten.
 func (u *behindNATs) masquerade(t testing.TB, nat int, to string, more ...string) {
 	t.Helper()
+	u.translate(t, nat, to, more...)
+	if err := u.nats[nat].Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// translate is masquerade for flows to come: those that the NAT knows go on as they are.
+func (u *behindNATs) translate(t testing.TB, nat int, to string, more ...string) {
+	t.Helper()
 	rules := fmt.Sprintf(`flush ruleset
 table ip nat {
 	chain out { type nat hook postrouting priority srcnat; oifname "out0" meta l4proto udp masquerade %s; }
@@ -73,8 +83,12 @@ table ip nat {
 	if out, err := nft.CombinedOutput(); err != nil {
 		t.Fatalf("nft: %v: %s\n%s", err, out, rules)
 	}
-	if err := u.nats[nat].Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }); err != nil {
-		t.Fatal(err)
+}
+
+// forgets has a NAT forget a flow after so many seconds without a packet.
+func (u *behindNATs) forgets(nat, seconds int) {
+	for _, name := range []string{"udp_timeout", "udp_timeout_stream"} {
+		u.nats[nat].Sysctl("net.netfilter.nf_conntrack_"+name, fmt.Sprint(seconds))
 	}
 }
 
@@ -176,5 +190,73 @@ func TestAPeerBehindANATIsFollowed(t *testing.T) {
 	}
 	if n := s.counter(t, "relay", "handshake"); n > 4 {
 		t.Errorf("%d handshake messages", n)
+	}
+}
+
+// A NAT forgets a flow that is silent: keepalives keep a gateway's way in, and without any it is lost until the gateway speaks. A
+// NAT whose own address changes is followed as soon as a probe of the gateway's has come through.
+func TestANATForgetsAndMoves(t *testing.T) {
+	u := newBehindNATs(t)
+	s, hub := u.sites[0], u.hub
+	const silent = "    probe: {enabled: false}\n    mtu: 1400\n" // nothing is sent unasked but keepalives
+	s.configure(t, natPeer("hub", hub, silent+"    endpoint: 198.51.100.3:51820\n"))
+	hub.configure(t, natPeer("site1", s, silent))
+	s.rewrite(t, "persistentKeepalive: 25s", "persistentKeepalive: 1s")
+	hub.rewrite(t, "    persistentKeepalive: 25s\n", "")
+	u.masquerade(t, 0, "to :40000", unasked)
+	u.forgets(0, 4)
+	hub.start(t)
+	s.start(t)
+	hub.pings(t, s)
+	u.translate(t, 0, "to :41000", unasked)
+	time.Sleep(6 * time.Second)
+	if err := netnstest.Ping(t.Context(), hub.host, s.addr4(), netnstest.PingOptions{Count: 3, All: true, Timeout: 2 * time.Second}); err != nil {
+		t.Errorf("with keepalives: %v", err)
+	}
+	if got := hub.endpointOf(t, "site1"); got != "198.51.100.11:40000" {
+		t.Errorf("the NAT has forgotten the flow: the hub sends to %s", got)
+	}
+
+	s.edit(t, "persistentKeepalive: 1s", "persistentKeepalive: 0s")
+	u.forgets(0, 1)
+	hub.pings(t, s) // from here on it is forgotten after a second
+	u.translate(t, 0, "to :42000", unasked)
+	time.Sleep(2500 * time.Millisecond)
+	if err := netnstest.Ping(t.Context(), hub.host, s.addr4(), netnstest.PingOptions{Count: 2, Timeout: time.Second}); err == nil {
+		t.Error("without keepalives the NAT still lets the hub in")
+	}
+	s.pings(t, hub)
+	hub.pings(t, s)
+	if got := hub.endpointOf(t, "site1"); got != "198.51.100.11:42000" {
+		t.Errorf("the hub sends to %s", got)
+	}
+
+	u.forgets(0, 30)
+	for _, g := range []*site{s, hub} {
+		g.edit(t, "probe: {enabled: false}", "probe: {interval: 100ms}")
+	}
+	alive := func() error {
+		if p := hub.peer(t, "site1"); p.GetLiveness().GetState() != sluicev1.LiveState_LIVE_STATE_UP {
+			return errors.New(p.String())
+		}
+		return nil
+	}
+	hub.eventually(t, "the peer answers probes", alive)
+	in := startStream(t, hub.host, s.host, s.addr4(), twinsStream4, 1) // from outside: it teaches the hub nothing
+	time.Sleep(300 * time.Millisecond)
+	run(t, u.nats[0], "ip", "addr", "del", "198.51.100.11/24", "dev", "out0")
+	run(t, u.nats[0], "ip", "addr", "add", "198.51.100.21/24", "dev", "out0")
+	hub.eventually(t, "the new address is known", func() error {
+		if got := hub.endpointOf(t, "site1"); got != "198.51.100.21:42000" {
+			return errors.New(got)
+		}
+		return alive()
+	})
+	time.Sleep(300 * time.Millisecond)
+	sent, lost := in.End()
+	t.Logf("the NAT's address changed: lost are %v of %v", time.Duration(lost)*time.Millisecond, time.Duration(sent)*time.Millisecond)
+	// A probe comes every 100 ms, and after three that are not answered the peer is not sent to until three are: about half a second.
+	if lost == 0 || lost > 3000 {
+		t.Errorf("%d of %d packets lost: %s", lost, sent, in.Gaps())
 	}
 }
