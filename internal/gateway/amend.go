@@ -46,11 +46,11 @@ func (g *Gateway) amend(changes map[string][]routing.Change) (bool, error) {
 	}
 	a.plan.snapshot, g.numbers.snapshot = snapshot, snapshot
 	g.plan = &a.plan
-	g.publish()
 	if err := g.program.AmendSite(a.carving.add, a.carving.del); err != nil {
 		g.programBehind = true
 		return false, err
 	}
+	g.publish()
 	return true, nil
 }
 
@@ -112,7 +112,7 @@ func (c *compiler) amendVPC(a *amendment, v *relay.VPC, site *siteTable, list []
 			}
 		}
 		if carved {
-			a.carve(site, change.Prefix, len(route.NextHops) > 0)
+			a.carve(site, change.Prefix, len(route.NextHops) > 0, len(list))
 		}
 		if route.Counter = counter; len(route.NextHops) > 0 {
 			add = append(add, route)
