@@ -10,6 +10,7 @@ LDFLAGS    := -X main.version=$(VERSION)
 PGO        ?= off
 FUZZTIME   ?= 3s
 SOAKTIME   ?= 10m
+WIDE       ?= 1000
 SETUP      := internal/testenv/setup.sh
 # Kubernetes for the test beds, built once into the user's cache folder; root's would be another.
 KUBEBOX    := tools/kubebox/build.sh
@@ -68,6 +69,11 @@ fuzz: ## every fuzz target for FUZZTIME (default 3s) each
 soak: ## the demo's traffic for SOAKTIME (default 10m), then frames, memory and descriptors are counted
 	@$(SETUP) demo test
 	SLUICE_REQUIRE_ROOT=1 SLUICE_SOAK=$(SOAKTIME) $(GO) test -timeout 24h -count=1 -v -run '^TestSoak' $(EXEC) ./internal/...
+
+.PHONY: wide
+wide: ## a parent with WIDE (default 1000) children, 200 Missions in 8 sites, 20 flaps: what they cost
+	box=$$($(KUBEBOX)) && export SLUICE_KUBEBOX=$$box && \
+	SLUICE_WIDE=$(WIDE) $(GO) test -timeout 1h -count=1 -v -run '^Test(Many|Flaps)' ./k8s/agent
 
 .PHONY: bench
 bench: ## measure Sluice and its peers side by side (an idle machine, 25 minutes; BENCH=--quick: two minutes)

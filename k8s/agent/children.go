@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,6 +28,7 @@ const roleReports = "sluice:child-reports"
 type children struct {
 	client client.Client
 	self   *identity
+	heard  heard
 }
 
 func (r *children) setUp(mgr ctrl.Manager) error {
@@ -64,6 +64,9 @@ func (r *children) setUp(mgr ctrl.Manager) error {
 func (r *children) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var c v1alpha1.EdgeCluster
 	if err := r.client.Get(ctx, client.ObjectKey{Name: req.Name}, &c); err != nil {
+		if client.IgnoreNotFound(err) == nil {
+			r.heard.forget(req.Name)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if c.DeletionTimestamp != nil {
@@ -94,8 +97,8 @@ func (r *children) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 			}
 		}
 	}
-	next, again := fold.Cluster(c.Status, path, body, time.Now())
-	if !apiequality.Semantic.DeepEqual(c.Status, next) {
+	next, again := fold.Cluster(r.heard.with(c.Name, c.Status), path, body, time.Now())
+	if r.heard.news(c.Name, c.Status, next) {
 		w := sluice("EdgeCluster", "", c.Name)
 		w.Status = next
 		if err := w.applyStatus(ctx, r.client, &v1alpha1.EdgeCluster{}, ownerFold); client.IgnoreNotFound(err) != nil {

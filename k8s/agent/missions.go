@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -22,8 +23,17 @@ import (
 // missions folds the reports of children into the status of this cluster's
 // Missions.
 type missions struct {
-	client client.Client
+	client   client.Client
+	children atomic.Int64 // as many as there were last
 }
+
+// Reports of many children about a Mission come one by one, and each would change its
+// status, which has an entry for every child: those that come within settleChild for
+// each child are folded in at once.
+const (
+	settleChild = 2 * time.Millisecond
+	settleFold  = 2 * time.Second // at most
+)
 
 func (r *missions) setUp(mgr ctrl.Manager) error {
 	all := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) (requests []reconcile.Request) {
@@ -34,9 +44,22 @@ func (r *missions) setUp(mgr ctrl.Manager) error {
 	})
 	return ctrl.NewControllerManagedBy(mgr).Named("missions").WithOptions(options(4)).
 		For(&v1alpha1.Mission{}).
-		Watches(&v1alpha1.MissionReport{}, byName).
+		Watches(&v1alpha1.MissionReport{}, r.soon()).
 		Watches(&v1alpha1.EdgeCluster{}, all, builder.WithPredicates(healthChanged)).
 		Complete(r)
+}
+
+// soon makes a report work for the Mission of its name, with those that come a little
+// later.
+func (r *missions) soon() handler.EventHandler {
+	add := func(o client.Object, q queueing) {
+		q.AddAfter(request(o.GetName()), min(time.Duration(r.children.Load())*settleChild, settleFold))
+	}
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q queueing) { add(e.Object, q) },
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queueing) { add(e.ObjectNew, q) },
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queueing) { add(e.Object, q) },
+	}
 }
 
 // byName makes reports work for the Mission of their name.
@@ -63,6 +86,7 @@ func (r *missions) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	if err := r.client.List(ctx, &clusters); err != nil {
 		return ctrl.Result{}, err
 	}
+	r.children.Store(int64(len(clusters.Items)))
 	var children []fold.Child
 	for i := range clusters.Items {
 		c := &clusters.Items[i]

@@ -42,7 +42,7 @@ func agentProcess(file string, logger *slog.Logger) int {
 	if err == nil && c.Commands != nil {
 		o.Commands, err = command.New(*c.Commands, logger)
 	}
-	if err == nil {
+	if err == nil && c.Parent != nil {
 		o.Parent, err = clientcmd.BuildConfigFromFlags("", c.Parent.Kubeconfig)
 	}
 	if err != nil {

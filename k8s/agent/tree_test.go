@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
 	"testing"
@@ -166,6 +167,7 @@ func (s *server) prepare(ctx context.Context) error {
 		{APIGroups: []string{"apps"}, Resources: []string{"deployments"}, Verbs: verbs},
 		{APIGroups: []string{"batch"}, Resources: []string{"jobs"}, Verbs: verbs},
 		{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: verbs},
+		{APIGroups: []string{v1alpha1.GroupVersion.Group}, Resources: []string{"vpcs"}, Verbs: verbs},
 		{APIGroups: []string{"example.com"}, Resources: []string{"*"}, Verbs: verbs},
 	}
 	bind := func(name, namespace, role string) client.Object {
@@ -202,7 +204,8 @@ type site struct {
 	parent   *site
 	labels   map[string]string
 	commands *command.Runner
-	stop     func() // nil while no agent runs
+	dial     func(context.Context, string, string) (net.Conn, error) // to the parent; nil: nothing special
+	stop     func()                                                  // nil while no agent runs
 }
 
 // root makes the top of a tree.
@@ -254,6 +257,7 @@ func (c *site) options() agent.Options {
 		if o.Parent, err = clientcmd.BuildConfigFromFlags("", file); err != nil {
 			c.t.Fatal(err)
 		}
+		o.Parent.Dial = c.dial
 	}
 	return o
 }

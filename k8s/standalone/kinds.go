@@ -142,16 +142,6 @@ func (c catalogue) add(k *kind, converter managedfields.TypeConverter) (err erro
 	return nil
 }
 
-// find returns a kind by its name.
-func (c catalogue) find(apiVersion, name string) *kind {
-	for _, k := range c {
-		if k.Kind == name && k.GroupVersion().String() == apiVersion {
-			return k
-		}
-	}
-	return nil
-}
-
 // objectMeta is what field ownership has to know of metadata: what is merged, and by
 // which keys.
 var objectMeta = func() spec.Schema {

@@ -88,10 +88,6 @@ type step struct {
 	do   func(context.Context, client.Client) (runtime.Object, error)
 }
 
-func mission(name string) *v1alpha1.Mission {
-	return &v1alpha1.Mission{ObjectMeta: metav1.ObjectMeta{Name: name}}
-}
-
 func patch(kind client.Object, name string, how client.Patch, status bool, options ...client.PatchOption) func(context.Context, client.Client) (runtime.Object, error) {
 	return func(ctx context.Context, c client.Client) (runtime.Object, error) {
 		o := kind.DeepCopyObject().(client.Object)
