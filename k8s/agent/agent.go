@@ -90,6 +90,7 @@ type Agent struct {
 	commands *commands
 
 	missionBell bell          // own Missions
+	netBells    [3]bell       // own network objects, as networkKinds lists them
 	wake        chan struct{} // the heartbeat has news
 	parentBack  chan struct{} // after an absence
 }
@@ -238,6 +239,8 @@ func (a *Agent) ownSide(ctx context.Context) error {
 			client: mgr.GetClient(), fresh: mgr.GetAPIReader(), self: a.self, watches: &watches{cache: objects}, commands: a.commands,
 			possible: a.possible,
 		},
+		&gateways{client: mgr.GetClient(), log: a.log},
+		&numbers{client: mgr.GetClient(), fresh: mgr.GetAPIReader(), top: a.options.Parent == nil},
 	}
 	if a.options.Standalone == nil { // nobody joins where there is no API server
 		parts = append(parts, &missions{client: mgr.GetClient()}, &children{client: mgr.GetClient(), self: a.self},
@@ -273,7 +276,14 @@ func (a *Agent) listenTo(ctx context.Context, c cache.Cache) error {
 	var others bell
 	stop := others.listen(func(string) { a.news() })
 	context.AfterFunc(ctx, stop)
-	for kind, b := range map[client.Object]*bell{&v1alpha1.Mission{}: &a.missionBell, &v1alpha1.EdgeCluster{}: &others, &corev1.Node{}: &others} {
+	bells := map[client.Object]*bell{&v1alpha1.Mission{}: &a.missionBell, &v1alpha1.EdgeCluster{}: &others, &corev1.Node{}: &others}
+	for i, kind := range networkKinds {
+		bells[kind.empty()] = &a.netBells[i]
+		if _, reported := kind.empty().(*v1alpha1.Gateway); reported {
+			context.AfterFunc(ctx, a.netBells[i].listen(func(string) { a.news() }))
+		}
+	}
+	for kind, b := range bells {
 		informer, err := c.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
 		if err != nil {
 			return err

@@ -84,6 +84,8 @@ func (r *contents) applyOne(ctx context.Context, m *v1alpha1.Mission, u *unstruc
 		case owner == m.Name:
 		case owner != "":
 			return nil, fmt.Errorf("%w: it belongs to Mission %s", errNotOurs, owner)
+		case mirrored(live):
+			return nil, fmt.Errorf("%w: the cluster above has one of this name, and this is its copy", errNotOurs)
 		case m.Spec.Adoption == v1alpha1.Refuse:
 			return nil, fmt.Errorf("%w: it was there before, and adoption is Refuse", errNotOurs)
 		}

@@ -15,7 +15,8 @@
 //	                                     ▼  │
 //	                                  objects   MissionReports ◀─ reporter ─ …
 //	  MissionReports ◀── reporter ──── Missions' status
-//	  ClusterReport  ◀── heartbeat ─── nodes, EdgeClusters
+//	  ClusterReport  ◀── heartbeat ─── nodes, EdgeClusters, Gateways of here and below
+//	  Gateways, VPCs, Subnets ─ copies ▶ the same ◀── gateways, numbers (what is said below; VNIs)
 //
 // Each of these is a file. All state is in API servers: an agent that is killed at
 // any moment and started again goes on. One agent runs per cluster; two at once
@@ -30,6 +31,8 @@ package agent
 //
 // +kubebuilder:rbac:groups=sluice.dev,resources=missions,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=sluice.dev,resources=missions/status,verbs=patch
+// +kubebuilder:rbac:groups=sluice.dev,resources=gateways;vpcs;subnets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=sluice.dev,resources=gateways/status;vpcs/status,verbs=patch
 // +kubebuilder:rbac:groups=sluice.dev,resources=edgeclusters,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=sluice.dev,resources=edgeclusters/status;clusterreports/status,verbs=patch
 // +kubebuilder:rbac:groups=sluice.dev,resources=missionreports;clusterreports,verbs=get;list;watch;deletecollection

@@ -176,7 +176,7 @@ func (s *clusterState) current(ctx context.Context) v1alpha1.ClusterState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cache != nil {
-		if state, err := readState(ctx, s.cache); err == nil {
+		if state, err := readState(ctx, s.cache, s.self.cluster().Name); err == nil {
 			s.last = state
 		}
 	}

@@ -69,6 +69,9 @@ func (a *Agent) session(ctx context.Context, own client.Client) error {
 		&reporter{parent: mgr.GetClient(), own: own, self: a.self, bell: &a.missionBell},
 		&listener{parent: mgr.GetClient(), own: own, self: a.self, log: a.log},
 	}
+	for i, kind := range networkKinds {
+		parts = append(parts, &copies{kind: kind, parent: mgr.GetClient(), own: own, self: a.self, bell: &a.netBells[i]})
+	}
 	for _, part := range parts {
 		if err := part.setUp(mgr); err != nil {
 			return err

@@ -19,8 +19,8 @@ const labelEdgeNode = "node-role.kubernetes.io/edge"
 // maxNodes is how many nodes are reported by name.
 const maxNodes = 500
 
-// readState reads what this cluster is made of.
-func readState(ctx context.Context, c client.Reader) (v1alpha1.ClusterState, error) {
+// readState reads what this cluster, whose name is self, is made of.
+func readState(ctx context.Context, c client.Reader, self string) (v1alpha1.ClusterState, error) {
 	var state v1alpha1.ClusterState
 	var nodes corev1.NodeList
 	if err := c.List(ctx, &nodes); err != nil {
@@ -31,6 +31,11 @@ func readState(ctx context.Context, c client.Reader) (v1alpha1.ClusterState, err
 	if err := c.List(ctx, &clusters); err != nil {
 		return state, err
 	}
+	var gateways v1alpha1.GatewayList
+	if err := c.List(ctx, &gateways); err != nil {
+		return state, err
+	}
+	state.Network = &v1alpha1.NetworkState{Gateways: fold.Gateways(gateways.Items, clusters.Items, self)}
 	if below := fold.SubClusters(clusters.Items); len(below) > 0 {
 		state.SubClusters = below
 	}

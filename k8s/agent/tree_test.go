@@ -304,6 +304,7 @@ func (c *site) clean() {
 			c.t.Errorf("clean up: %v", err)
 		}
 	}
+	c.cleanNetwork(ctx)
 	all := []client.Object{&appsv1.Deployment{}, &batchv1.Job{}, &corev1.ConfigMap{}, &corev1.Secret{}}
 	for _, kind := range all {
 		for _, ns := range []string{"default", v1alpha1.SystemNamespace} {

@@ -16,6 +16,7 @@ const (
 	ownerContent  = client.FieldOwner("sluice-content")  // what Missions bring, and status.local
 	ownerFold     = client.FieldOwner("sluice-fold")     // the rest of the status
 	ownerReporter = client.FieldOwner("sluice-reporter") // reports at the parent
+	ownerNetwork  = client.FieldOwner("sluice-network")  // what is said of Gateways elsewhere
 	ownerChildren = client.FieldOwner("sluice-children") // namespaces and permissions of children
 )
 

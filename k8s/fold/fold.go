@@ -178,11 +178,18 @@ func Cluster(old v1alpha1.EdgeClusterStatus, path string, report *v1alpha1.Clust
 	if !moved && silent >= grace {
 		next.Health = v1alpha1.Disconnected
 		next.Message = "no report since " + next.LastHeartbeat.UTC().Format(time.RFC3339)
-		next.ClusterState = v1alpha1.ClusterState{Distro: next.Distro, Version: next.Version, AgentVersion: next.AgentVersion, Labels: next.Labels}
+		next.ClusterState = v1alpha1.ClusterState{
+			Distro: next.Distro, Version: next.Version, AgentVersion: next.AgentVersion, Labels: next.Labels,
+			Network: next.Network, // its gateways go on
+		}
 		return next, 0
 	}
 	next.Health, next.Message = report.Health, report.Message
+	known := next.Network
 	next.ClusterState = *report.ClusterState.DeepCopy()
+	if next.Network == nil { // an agent that has just started
+		next.Network = known
+	}
 	if moved {
 		silent = 0
 	}

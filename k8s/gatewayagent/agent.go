@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
@@ -108,7 +110,7 @@ func session(ctx context.Context, o Options, own *rest.Config, scheme *runtime.S
 		RateLimiter:             jittered{workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryFirst, retryLast)},
 	})
 	for _, kind := range []client.Object{&v1alpha1.Gateway{}, &v1alpha1.VPC{}, &v1alpha1.Subnet{}} {
-		b = b.Watches(kind, wake, builder.WithPredicates(predicate.GenerationChangedPredicate{}))
+		b = b.Watches(kind, wake, builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, saidByOthers)))
 	}
 	b = b.Watches(&corev1.Node{}, wake, builder.WithPredicates(nodeChanged))
 	r := &reconciler{client: mgr.GetClient(), config: o.Config, log: o.Logger}
@@ -139,8 +141,26 @@ func nodeReady(o client.Object) bool {
 var nodeChanged = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	before, ok := e.ObjectOld.(*corev1.Node)
 	now, also := e.ObjectNew.(*corev1.Node)
-	return !ok || !also || nodeReady(before) != nodeReady(now) || !reflect.DeepEqual(network.PodNodeOf(before), network.PodNodeOf(now))
+	return !ok || !also || nodeReady(before) != nodeReady(now) || !maps.Equal(before.Labels, now.Labels) ||
+		!reflect.DeepEqual(network.PodNodeOf(before), network.PodNodeOf(now))
 }}
+
+// saidByOthers lets that part of a status through that a gateway's configuration comes
+// from, and that agents write.
+var saidByOthers = predicate.Funcs{
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		switch old := e.ObjectOld.(type) {
+		case *v1alpha1.Gateway:
+			now, ok := e.ObjectNew.(*v1alpha1.Gateway)
+			return !ok || !apiequality.Semantic.DeepEqual(old.Status.Endpoints, now.Status.Endpoints) ||
+				!apiequality.Semantic.DeepEqual(old.Status.ActiveMembers, now.Status.ActiveMembers)
+		case *v1alpha1.VPC:
+			now, ok := e.ObjectNew.(*v1alpha1.VPC)
+			return !ok || old.Status.VNI != now.Status.VNI
+		}
+		return false
+	},
+}
 
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/5+1) }
 

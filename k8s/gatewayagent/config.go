@@ -2,6 +2,7 @@ package gatewayagent
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -19,7 +20,10 @@ type Config struct {
 	Cluster string `yaml:"cluster"`
 	// Gateway is the name of the cluster's Gateway object.
 	Gateway string `yaml:"gateway"`
-	// Endpoint is which of its endpoints this machine is.
+	// Node is the name of the Node that this runs on, for a Gateway that selects nodes; default: what the variable
+	// NODE_NAME of the environment says. Empty, it is none.
+	Node string `yaml:"node"`
+	// Endpoint is which of its endpoints this machine is; default: the name of the node.
 	Endpoint string `yaml:"endpoint"`
 	// Kubeconfig of the cluster's API server; default: the ServiceAccount of the pod that this runs in.
 	Kubeconfig string `yaml:"kubeconfig"`
@@ -43,6 +47,8 @@ func ReadConfig(path string) (Config, error) {
 	if err := d.Decode(&c); err != nil {
 		return Config{}, fmt.Errorf("%s: %w", path, err)
 	}
+	c.Node = cmp.Or(c.Node, os.Getenv("NODE_NAME"))
+	c.Endpoint = cmp.Or(c.Endpoint, c.Node)
 	if err := c.check(); err != nil {
 		return Config{}, fmt.Errorf("%s: %w", path, err)
 	}

@@ -11,11 +11,11 @@
 //
 // Private keys stay with the gateway: this process does not read them.
 //
-// All gateways of a cluster compile the same; the active one writes status. Every
-// status is written on the version that was read, so that of two that number VPCs at
-// the same time one has to look again. One goroutine does everything, for all objects
-// at once.
+// All gateways of a cluster compile the same; the active one writes status, and every
+// one who it is itself. Every status is written on the version that was read. Numbers of
+// VPCs come from the cluster's agent. One goroutine does everything, for all objects at
+// once.
 package gatewayagent
 
 // What it may do, see k8s/manifests/rbac/gateway.yaml: read these kinds and nodes,
-// write their status, and its public key into its Gateway.
+// write their status.

@@ -4,32 +4,27 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicegw/sluice/controlplane/api"
 	sluicev1 "github.com/sluicegw/sluice/controlplane/api/sluice/v1"
-	"github.com/sluicegw/sluice/controlplane/config"
 	"github.com/sluicegw/sluice/k8s/api/v1alpha1"
 	"github.com/sluicegw/sluice/k8s/network"
 )
 
 // callTimeout bounds a call to the gateway, which is on the same machine.
 const callTimeout = 5 * time.Second
-
-// ownerKey and the name of an endpoint is who has set its public key, as the API server sees it: what one owner does not
-// say again is taken away.
-const ownerKey = "sluice-gateway-"
 
 // reconciler does everything, for all objects at once. It runs in one goroutine.
 type reconciler struct {
@@ -45,7 +40,7 @@ func (r *reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	status, compiled, err := r.bring(ctx, objects)
+	status, compiled, err := r.bring(ctx, &objects)
 	if apierrors.IsConflict(err) {
 		return ctrl.Result{}, err // what was read is old: nothing is wrong, and it is all done again
 	}
@@ -68,20 +63,18 @@ func (r *reconciler) read(ctx context.Context) (o network.Objects, err error) {
 			return o, err
 		}
 	}
-	o = network.Objects{Gateways: gateways.Items, VPCs: vpcs.Items, Subnets: subnets.Items, NotReady: map[string]bool{}}
+	o = network.Objects{Gateways: gateways.Items, VPCs: vpcs.Items, Subnets: subnets.Items, Nodes: map[string]network.Node{}}
 	for i := range nodes.Items {
 		n := &nodes.Items[i]
 		o.PodNodes = append(o.PodNodes, network.PodNodeOf(n))
-		if !nodeReady(n) {
-			o.NotReady[n.Name] = true
-		}
+		o.Nodes[n.Name] = network.Node{Ready: nodeReady(n), Labels: n.Labels, Address: addressOf(n)}
 	}
 	return o, nil
 }
 
 // bring makes the gateway what the objects say. It returns what it knows also with an
 // error.
-func (r *reconciler) bring(ctx context.Context, objects network.Objects) (*sluicev1.StatusResponse, *network.Result, error) {
+func (r *reconciler) bring(ctx context.Context, o *network.Objects) (*sluicev1.StatusResponse, *network.Result, error) {
 	file, err := r.config.readFile()
 	if err != nil {
 		return nil, nil, err
@@ -93,20 +86,19 @@ func (r *reconciler) bring(ctx context.Context, objects network.Objects) (*sluic
 	if err != nil {
 		return nil, nil, err
 	}
-	m := network.Machine{Cluster: r.config.Cluster, Gateway: r.config.Gateway, Endpoint: r.config.Endpoint, File: file, Attachment: r.config.Attachment}
+	m := network.Machine{Cluster: r.config.Cluster, Gateway: r.config.Gateway, Endpoint: r.config.Endpoint, Node: r.config.Node, File: file, Attachment: r.config.Attachment}
 	if err := m.PublicKey.UnmarshalText([]byte(status.GetPublicKey())); err != nil {
 		return status, nil, fmt.Errorf("public key of the gateway: %w", err)
 	}
-	if err := r.publishKey(ctx, objects, m.PublicKey); err != nil {
+	if err := r.sayWhoWeAre(ctx, o, m); err != nil {
 		return status, nil, err
 	}
-	compiled, err := network.Compile(m, objects)
+	compiled, err := network.Compile(m, *o)
 	if err != nil {
 		return status, nil, err
 	}
-	// A number is written down before it is used, so that nobody gives it away.
 	if compiled.Gateways[r.config.Gateway].Active == r.config.Endpoint {
-		if err := r.tellObjects(ctx, objects, compiled); err != nil {
+		if err := r.tellObjects(ctx, *o, compiled); err != nil {
 			return status, compiled, err
 		}
 	}
@@ -134,35 +126,50 @@ func (r *reconciler) bring(ctx context.Context, objects network.Objects) (*sluic
 	return status, compiled, nil
 }
 
-// publishKey writes the gateway's public key into its endpoint, unless somebody gave
-// one already.
-func (r *reconciler) publishKey(ctx context.Context, objects network.Objects, key config.PublicKey) error {
-	for i := range objects.Gateways {
-		g := &objects.Gateways[i]
-		if g.Name != r.config.Gateway || g.DeletionTimestamp != nil {
+// sayWhoWeAre writes this machine into the status of its Gateway, with its public key,
+// and takes those out that are none of its machines any more. What it wrote is in o, too.
+func (r *reconciler) sayWhoWeAre(ctx context.Context, o *network.Objects, m network.Machine) error {
+	for i := range o.Gateways {
+		g := &o.Gateways[i]
+		if g.Name != m.Gateway || g.DeletionTimestamp != nil {
 			continue
 		}
 		for _, e := range g.Spec.Endpoints {
-			switch {
-			case e.Name != r.config.Endpoint || e.PublicKey == key.String():
-			case e.PublicKey != "":
-				return fmt.Errorf("spec.endpoints[%s].publicKey: is not the key of this gateway, which is %s", e.Name, key)
-			default:
-				body, err := json.Marshal(map[string]any{
-					"apiVersion": v1alpha1.GroupVersion.String(), "kind": "Gateway",
-					"metadata": map[string]any{"name": g.Name, "uid": g.UID}, // so that one that is gone is not made again
-					"spec":     map[string]any{"endpoints": []any{map[string]any{"name": e.Name, "publicKey": key.String()}}},
-				})
-				if err != nil {
-					return err
-				}
-				into := &v1alpha1.Gateway{}
-				into.Name = g.Name
-				if err := r.client.Patch(ctx, into, client.RawPatch(types.ApplyPatchType, body), client.FieldOwner(ownerKey+e.Name)); err != nil {
-					return fmt.Errorf("write the public key into Gateway %s: %w", g.Name, err)
-				}
+			if e.Name == m.Endpoint && e.PublicKey != "" && e.PublicKey != m.PublicKey.String() {
+				return fmt.Errorf("spec.endpoints[%s].publicKey: is not the key of this gateway, which is %s: leave it out", e.Name, m.PublicKey)
 			}
 		}
+		next := g.DeepCopy()
+		said, ours := network.Said(m, g, o.Nodes)
+		next.Status.Endpoints = slices.DeleteFunc(next.Status.Endpoints, func(s v1alpha1.EndpointStatus) bool {
+			return s.Name == said.Name || network.Stale(g, s, o.Nodes)
+		})
+		if ours {
+			next.Status.Endpoints = append(next.Status.Endpoints, said)
+		}
+		slices.SortFunc(next.Status.Endpoints, func(a, b v1alpha1.EndpointStatus) int { return strings.Compare(a.Name, b.Name) })
+		if apiequality.Semantic.DeepEqual(next.Status, g.Status) {
+			return nil
+		}
+		if err := r.client.Status().Update(ctx, next); err != nil {
+			return fmt.Errorf("say in the status of Gateway %s who we are: %w", g.Name, err)
+		}
+		*g = *next
 	}
 	return nil
+}
+
+// addressOf is where others reach a node: its address outside of the cluster, if it has
+// one.
+func addressOf(n *corev1.Node) string {
+	address := ""
+	for _, a := range n.Status.Addresses {
+		switch {
+		case a.Type == corev1.NodeExternalIP:
+			return a.Address
+		case a.Type == corev1.NodeInternalIP && address == "":
+			address = a.Address
+		}
+	}
+	return address
 }

@@ -24,15 +24,15 @@ const figuresEvery = 30 * time.Second
 // conditionReady says whether an object has its whole effect.
 const conditionReady = "Ready"
 
-func ready(conditions *[]metav1.Condition, generation int64, p *network.Problem) {
-	c := metav1.Condition{Type: conditionReady, Status: metav1.ConditionTrue, Reason: "Ready", ObservedGeneration: generation}
+func ready(conditions *[]metav1.Condition, kind string, generation int64, p *network.Problem) {
+	c := metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: "Ready", ObservedGeneration: generation}
 	if p != nil {
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, p.Reason, p.Message
 	}
 	meta.SetStatusCondition(conditions, c)
 }
 
-// tellObjects writes the status of VPCs and Subnets that has changed. One that cannot
+// tellObjects writes the status of VPCs, but for their numbers, and Subnets that has changed. One that cannot
 // be written keeps no other from being written.
 func (r *reconciler) tellObjects(ctx context.Context, o network.Objects, compiled *network.Result) error {
 	var problems []error
@@ -43,14 +43,7 @@ func (r *reconciler) tellObjects(ctx context.Context, o network.Objects, compile
 			continue // it is being deleted
 		}
 		s := &v.Status
-		s.ObservedGeneration, s.VNI, s.State = v.Generation, result.VNI, ""
-		switch {
-		case result.Problem == nil:
-			s.State = v1alpha1.VPCReady
-		case result.Problem.Reason == network.ReasonDuplicateVNI:
-			s.State = v1alpha1.DuplicateVNI
-		}
-		ready(&s.Conditions, v.Generation, result.Problem)
+		ready(&s.Conditions, conditionReady, v.Generation, result.Problem)
 		if apiequality.Semantic.DeepEqual(*s, o.VPCs[i].Status) {
 			continue
 		}
@@ -66,7 +59,7 @@ func (r *reconciler) tellObjects(ctx context.Context, o network.Objects, compile
 		}
 		s := &n.Status
 		s.ObservedGeneration, s.Virtual, s.Gateway = n.Generation, result.Virtual, result.Gateway
-		ready(&s.Conditions, n.Generation, result.Problem)
+		ready(&s.Conditions, conditionReady, n.Generation, result.Problem)
 		if apiequality.Semantic.DeepEqual(*s, o.Subnets[i].Status) {
 			continue
 		}
@@ -106,7 +99,10 @@ func (r *reconciler) tellGateway(ctx context.Context, o network.Objects, compile
 			problem = compiled.Gateways[g.Name].Problem
 		}
 		s.ObservedGeneration = g.Generation
-		ready(&s.Conditions, g.Generation, problem)
+		ready(&s.Conditions, conditionReady, g.Generation, problem)
+		if g.Name == r.config.Gateway {
+			ready(&s.Conditions, v1alpha1.ConditionAtHome, g.Generation, problem)
+		}
 		if apiequality.Semantic.DeepEqual(*s, o.Gateways[i].Status) {
 			continue
 		}

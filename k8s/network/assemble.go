@@ -135,16 +135,16 @@ func (c *compiler) attach(d *draft, v *config.VPC, path string) {
 
 // peer adds the gateway of another cluster, if anything is behind it.
 func (c *compiler) peer(d *draft, g *v1alpha1.Gateway, path string) {
-	e := endpointOf(g, c.result.Gateways[g.Name].Active)
+	e := c.remote[g.Name]
 	p := config.Peer{Name: g.Name}
 	if err := p.PublicKey.UnmarshalText([]byte(e.PublicKey)); err != nil {
 		return // electPeer has seen to it
 	}
 	p.TunnelAddresses = []netip.Addr{TunnelAddress(p.PublicKey)}
-	if g.Spec.ExposeType != v1alpha1.ExposeNone && g.Spec.ExposeType != "" && e.Address != "" {
+	if dialled(g, e) {
 		p.Endpoint = config.Endpoint{Host: e.Address, Port: uint16(cmp.Or(e.Port, 51820))}
 	}
-	if own := c.own(); own != nil && (own.Spec.ExposeType == v1alpha1.ExposeNone || own.Spec.ExposeType == "" || endpointOf(own, c.machine.Endpoint).UnderNAT) {
+	if !dialled(c.own, c.self) || c.self.UnderNAT {
 		p.PersistentKeepalive = natKeepalive
 	}
 	owners := map[string]string{path: "Gateway " + g.Name}
@@ -162,7 +162,7 @@ func (c *compiler) peer(d *draft, g *v1alpha1.Gateway, path string) {
 		}
 	}
 	for _, v := range d.VPCs {
-		if c.vpcs[v.Name].Spec.VNI == nil {
+		if c.vpcs[v.Name].Spec.VNI == nil && c.foreign(g) {
 			continue
 		}
 		for _, s := range c.subnets(v.Name, g.Spec.Cluster) {
@@ -176,15 +176,6 @@ func (c *compiler) peer(d *draft, g *v1alpha1.Gateway, path string) {
 	for key, owner := range owners {
 		d.owners[key] = owner
 	}
-}
-
-func (c *compiler) own() *v1alpha1.Gateway {
-	for i := range c.objects.Gateways {
-		if g := &c.objects.Gateways[i]; g.Name == c.machine.Gateway {
-			return g
-		}
-	}
-	return nil
 }
 
 // subnets returns those of a VPC that are at home in a cluster, by prefix.

@@ -21,6 +21,10 @@ type compiler struct {
 	placed map[string][]placedSubnet // by VPC: subnets without a problem
 	vpcs   map[string]*v1alpha1.VPC
 	peers  map[string]*v1alpha1.Gateway // by cluster: the Gateway that its subnets are behind
+
+	own    *v1alpha1.Gateway                    // nil: there is none
+	self   *v1alpha1.GatewayEndpoint            // of own: this machine, if it is one
+	remote map[string]*v1alpha1.GatewayEndpoint // by Gateway: the endpoint of a peer
 }
 
 type placedSubnet struct {
@@ -42,6 +46,7 @@ func Compile(m Machine, o Objects) (*Result, error) {
 			machine: m, objects: o, refused: refused,
 			result: &Result{VPCs: map[string]VPC{}, Subnets: map[string]Subnet{}, Gateways: map[string]Gateway{}},
 			placed: map[string][]placedSubnet{}, vpcs: map[string]*v1alpha1.VPC{}, peers: map[string]*v1alpha1.Gateway{},
+			remote: map[string]*v1alpha1.GatewayEndpoint{},
 		}
 		c.number()
 		c.elect()
@@ -74,20 +79,23 @@ func (m Machine) check() error {
 
 // elect finds out which Gateways there are, and which endpoint of each carries traffic.
 func (c *compiler) elect() {
-	own := false
+	for i := range c.objects.Gateways {
+		if g := &c.objects.Gateways[i]; g.Name == c.machine.Gateway {
+			c.own = g
+			c.result.Gateways[g.Name] = c.electOwn(g)
+		}
+	}
 	for i := range c.objects.Gateways {
 		g := &c.objects.Gateways[i]
 		switch {
-		case g.Name == c.machine.Gateway:
-			own = true
-			c.result.Gateways[g.Name] = c.electOwn(g)
+		case g == c.own:
 		case g.Spec.Cluster == "" || g.Spec.Cluster == c.machine.Cluster:
 			c.result.Gateways[g.Name] = Gateway{} // another one of this cluster: its own machines' business
 		default:
 			c.result.Gateways[g.Name] = c.electPeer(g)
 		}
 	}
-	if !own {
+	if c.own == nil {
 		c.result.Gateways[c.machine.Gateway] = Gateway{Own: true, Problem: &Problem{ReasonMissing, "there is no Gateway " + c.machine.Gateway}}
 	}
 }
@@ -98,11 +106,18 @@ func (c *compiler) electOwn(g *v1alpha1.Gateway) Gateway {
 		r.Problem = &Problem{ReasonInvalid, fmt.Sprintf("spec.cluster: is %s, but this machine is of cluster %s", g.Spec.Cluster, c.machine.Cluster)}
 		return r
 	}
-	if endpointOf(g, c.machine.Endpoint) == nil {
+	list := c.atHome(g)
+	if c.self = endpointOf(list, c.machine.Endpoint); c.self == nil {
 		r.Problem = &Problem{ReasonMissing, fmt.Sprintf("spec.endpoints: has no %s, which this machine is", c.machine.Endpoint)}
+		if g.Spec.NodeSelector != nil {
+			r.Problem.Message += ", and spec.nodeSelector does not select its node"
+		}
 		return r
 	}
-	e := c.active(g, c.objects.NotReady)
+	e := preferred(list, func(e *v1alpha1.GatewayEndpoint) bool {
+		node, known := c.objects.Nodes[e.Node]
+		return !known || node.Ready
+	})
 	if e == nil {
 		r.Problem = &Problem{ReasonNotReady, "spec.endpoints: the nodes of all of them are not ready"}
 		return r
@@ -121,12 +136,14 @@ func (c *compiler) electPeer(g *v1alpha1.Gateway) Gateway {
 	if first := c.peers[g.Spec.Cluster]; first != nil {
 		return bad(ReasonInvalid, "spec.cluster: Gateway %s is that of cluster %s already", first.Name, g.Spec.Cluster)
 	}
-	e := c.active(g, nil) // nodes of another cluster are not known here
+	e := chosen(g, endpoints(g))
 	switch {
 	case e == nil:
 		return bad(ReasonMissing, "spec.endpoints: has none")
 	case e.PublicKey == "":
 		return bad(ReasonMissing, "spec.endpoints[%s].publicKey: is not known yet", e.Name)
+	case c.own != nil && !dialled(g, e) && !dialled(c.own, c.self):
+		return bad(ReasonMissing, "spec.endpoints[%s].address: nobody dials, since neither it nor this cluster's gateway has an address for others", e.Name)
 	}
 	var key config.PublicKey
 	if err := key.UnmarshalText([]byte(e.PublicKey)); err != nil {
@@ -135,28 +152,8 @@ func (c *compiler) electPeer(g *v1alpha1.Gateway) Gateway {
 	if key == c.machine.PublicKey {
 		return bad(ReasonInvalid, "spec.endpoints[%s].publicKey: is the key of this gateway", e.Name)
 	}
-	c.peers[g.Spec.Cluster] = g
+	c.peers[g.Spec.Cluster], c.remote[g.Name] = g, e
 	return Gateway{Active: e.Name}
-}
-
-// active returns the endpoint with the lowest priority of those whose node is ready,
-// of several the one that comes first; nil when there is none.
-func (c *compiler) active(g *v1alpha1.Gateway, notReady map[string]bool) (best *v1alpha1.GatewayEndpoint) {
-	for i := range g.Spec.Endpoints {
-		e := &g.Spec.Endpoints[i]
-		if (e.Node == "" || !notReady[e.Node]) && (best == nil || e.Priority < best.Priority) {
-			best = e
-		}
-	}
-	return best
-}
-
-func endpointOf(g *v1alpha1.Gateway, name string) *v1alpha1.GatewayEndpoint {
-	i := slices.IndexFunc(g.Spec.Endpoints, func(e v1alpha1.GatewayEndpoint) bool { return e.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return &g.Spec.Endpoints[i]
 }
 
 // place finds out for each subnet whether it can be what it says.
@@ -211,10 +208,18 @@ func (c *compiler) placeOne(s *v1alpha1.Subnet, r Subnet) *Problem {
 		return bad(ReasonMissing, "spec.cluster: the gateway of this cluster has no attachment to its nodes (attachment in its agent's configuration)")
 	case r.Virtual && r.Gateway == "":
 		return c.noPeer(s.Spec.Cluster)
-	case r.Virtual && vpc.Spec.VNI == nil:
+	case r.Virtual && vpc.Spec.VNI == nil && c.foreign(c.peers[s.Spec.Cluster]):
 		return bad(ReasonMissing, "spec.vpc: VPC %s spans clusters, so it needs a number that all of them know: set its spec.vni", vpc.Name)
 	}
 	return nil
+}
+
+// foreign reports whether a Gateway may be of a cluster that does not have its VPCs'
+// numbers from this one: it came from above, or by hand. Below, the numbers go along
+// with the VPCs.
+func (c *compiler) foreign(g *v1alpha1.Gateway) bool {
+	e := c.remote[g.Name]
+	return mirrored(g) || slices.ContainsFunc(g.Spec.Endpoints, func(w v1alpha1.GatewayEndpoint) bool { return w.Name == e.Name && w.PublicKey != "" })
 }
 
 // noPeer says why a cluster has no gateway here.

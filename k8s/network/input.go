@@ -12,6 +12,8 @@ import (
 type Machine struct {
 	// Cluster is the name of the cluster, Gateway that of the Gateway object, and Endpoint which of its endpoints this is.
 	Cluster, Gateway, Endpoint string
+	// Node that it runs on, for Gateways that select nodes; empty, it is none of the cluster's.
+	Node string
 	// PublicKey of this gateway.
 	PublicKey config.PublicKey
 	// File is the gateway's own part of the configuration: ports, keys, and VPCs and peers that are no objects.
@@ -28,8 +30,15 @@ type Objects struct {
 	Subnets  []v1alpha1.Subnet
 	// PodNodes are the cluster's nodes, with the pods that they have.
 	PodNodes []PodNode
-	// NotReady are the cluster's nodes that are not ready.
-	NotReady map[string]bool
+	// Nodes of the cluster, by name.
+	Nodes map[string]Node
+}
+
+// Node is what there is to know of a node.
+type Node struct {
+	Ready   bool
+	Labels  map[string]string
+	Address string // at which others reach it
 }
 
 // Result is the configuration, and what became of each object, by name.

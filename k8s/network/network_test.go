@@ -14,9 +14,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/sluicegw/sluice/controlplane/config"
@@ -56,7 +58,7 @@ func objects(t *testing.T, path string) (o network.Objects) {
 	for {
 		document, err := documents.Read()
 		if errors.Is(err, io.EOF) {
-			o.NotReady = map[string]bool{"ill": true}
+			o.Nodes = map[string]network.Node{"ill": {}, "chosen": {Ready: true, Labels: map[string]string{"gateway": "true"}, Address: "198.51.100.8"}}
 			return o
 		} else if err != nil {
 			t.Fatal(err)
@@ -177,30 +179,53 @@ func TestADuplicateHealsWhenTheOlderOneLetsGo(t *testing.T) {
 }
 
 func TestAllocatedNumbersStayWhenOthersComeAndGo(t *testing.T) {
-	o := network.Objects{Gateways: objects(t, "testdata/two-clusters-share-a-vpc.yaml").Gateways}
-	have := map[string]int32{}
-	for n, names := range []string{"a", "ab", "b", "bc", "abc"} {
-		o.VPCs = nil
-		for _, name := range names {
-			v := v1alpha1.VPC{ObjectMeta: metav1.ObjectMeta{Name: string(name)}}
-			v.Status.VNI = have[v.Name]
-			o.VPCs = append(o.VPCs, v)
-		}
-		r, err := network.Compile(machine(t), o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		used := map[int32]bool{7: true} // the file's
-		for _, v := range o.VPCs {
-			vni := r.VPCs[v.Name].VNI
-			if vni == 0 || used[vni] || v.Status.VNI != 0 && v.Status.VNI != vni {
-				t.Fatalf("step %d: VPC %s had %d and has %d", n, v.Name, v.Status.VNI, vni)
+	for _, top := range []bool{true, false} {
+		have := map[string]int32{}
+		for n, names := range []string{"a", "ab", "b", "bc", "abc"} {
+			vpcs := []v1alpha1.VPC{{ObjectMeta: metav1.ObjectMeta{Name: "given"}, Spec: v1alpha1.VPCSpec{VNI: ptr.To[int32](2)}}}
+			for _, name := range names {
+				v := v1alpha1.VPC{ObjectMeta: metav1.ObjectMeta{Name: string(name)}}
+				v.Status.VNI = have[v.Name]
+				vpcs = append(vpcs, v)
 			}
-			used[vni] = true
+			numbered := network.Number(vpcs, top)
+			used := map[int32]bool{}
+			for _, v := range vpcs {
+				vni := numbered[v.Name].VNI
+				if vni == 0 || used[vni] || v.Status.VNI != 0 && v.Status.VNI != vni || v.Spec.VNI == nil && top != (vni < 10) {
+					t.Fatalf("top %v, step %d: VPC %s had %d and has %d", top, n, v.Name, v.Status.VNI, vni)
+				}
+				used[vni] = true
+			}
+			have = map[string]int32{}
+			for _, v := range vpcs {
+				have[v.Name] = numbered[v.Name].VNI
+			}
 		}
-		have = map[string]int32{}
-		for _, v := range o.VPCs {
-			have[v.Name] = r.VPCs[v.Name].VNI
+	}
+}
+
+func TestWhatComesFromAboveGoesBeforeWhatWasHereBefore(t *testing.T) {
+	day := func(n int) metav1.Time { return metav1.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }
+	copyOf := func(name, made string, day metav1.Time, vni *int32) v1alpha1.VPC {
+		return v1alpha1.VPC{Spec: v1alpha1.VPCSpec{VNI: vni}, ObjectMeta: metav1.ObjectMeta{
+			Name: name, CreationTimestamp: day, Labels: map[string]string{v1alpha1.LabelMirrored: "true"}, Annotations: map[string]string{v1alpha1.AnnotationCreated: made},
+		}}
+	}
+	given, allocated := v1alpha1.VPC{ObjectMeta: metav1.ObjectMeta{Name: "given", CreationTimestamp: day(1)}}, v1alpha1.VPC{ObjectMeta: metav1.ObjectMeta{Name: "allocated", CreationTimestamp: day(1)}}
+	given.Spec.VNI, allocated.Status.VNI = ptr.To[int32](5), 6
+	numbered := network.Number([]v1alpha1.VPC{
+		given, allocated,
+		copyOf("older-above", "2026-01-02T00:00:00Z", day(9), ptr.To[int32](5)),
+		copyOf("younger-above", "2026-01-03T00:00:00Z", day(8), ptr.To[int32](5)),
+		copyOf("sixth", "2026-01-04T00:00:00Z", day(7), ptr.To[int32](6)),
+		copyOf("refused-above", "2026-01-04T00:00:00Z", day(7), nil),
+	}, false)
+	want := map[string]int32{"given": 0, "allocated": 1<<24 - 1, "older-above": 5, "younger-above": 0, "sixth": 6, "refused-above": 0}
+	for name, vni := range want {
+		v := numbered[name]
+		if v.VNI != vni || (vni == 0) != (v.Problem != nil && v.Problem.Reason == network.ReasonDuplicateVNI) {
+			t.Errorf("%s: %d, %+v", name, v.VNI, v.Problem)
 		}
 	}
 }

@@ -387,10 +387,10 @@ func (c *cluster) keys() (keys []string, err error) {
 	if err := c.admin.Get(c.t.Context(), client.ObjectKey{Name: "gw-" + c.name}, &g); err != nil {
 		return nil, err
 	}
-	for _, e := range g.Spec.Endpoints {
-		if e.PublicKey == "" {
-			return nil, fmt.Errorf("%s has written no key", e.Name)
-		}
+	if len(g.Status.Endpoints) != len(g.Spec.Endpoints) {
+		return nil, fmt.Errorf("who has said its key: %+v", g.Status.Endpoints)
+	}
+	for _, e := range g.Status.Endpoints { // by name, as in spec
 		keys = append(keys, e.PublicKey)
 	}
 	return keys, nil

@@ -221,8 +221,11 @@ func (p *planner) near(vpc string, prefix netip.Prefix) string {
 // link is the way to the gateway in a VPC; nil: there is none now.
 func (p *planner) link(v *v1alpha1.VPC) *Link {
 	vni := uint32(v.Status.VNI)
+	if vni == 0 && v.Spec.VNI != nil && v.Status.State != v1alpha1.DuplicateVNI { // the cluster's agent has not looked at it yet, or there is none
+		vni = uint32(*v.Spec.VNI)
+	}
 	if vni == 0 {
-		p.problem("VPC %s: status.vni: the gateway has given it none yet", v.Name)
+		p.problem("VPC %s: status.vni: it has none yet", v.Name)
 		return nil
 	}
 	gateway := p.vtep(v.Name)

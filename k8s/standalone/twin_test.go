@@ -199,7 +199,7 @@ func TestASiteAnswersAsAnAPIServerDoes(t *testing.T) {
 			o.Finalizers = append(o.Finalizers, "sluice.dev/child")
 			return &o, c.Patch(ctx, &o, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}))
 		}},
-		{"JSON patch", patch(g, "gw", client.RawPatch("application/json-patch+json", []byte(`[{"op":"replace","path":"/spec/exposeType","value":"LoadBalancer"}]`)), false)},
+		{"JSON patch", patch(g, "gw", client.RawPatch("application/json-patch+json", []byte(`[{"op":"add","path":"/spec/exposeType","value":"LoadBalancer"}]`)), false)},
 		{"a JSON patch of what is not there", patch(g, "gw", client.RawPatch("application/json-patch+json", []byte(`[{"op":"replace","path":"/spec/no/such","value":1}]`)), false)},
 		{"merge patch of the status alone", patch(g, "gw", client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"cluster":"x"},"status":{"observedGeneration":7}}`)), true)},
 		{"deletion with a finalizer", remove(g, "gw")},

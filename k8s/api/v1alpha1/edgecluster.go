@@ -128,6 +128,11 @@ type ClusterState struct {
 	// +optional
 	SubClusters map[string]Health `json:"subClusters,omitempty"`
 
+	// network is what the cluster and those below have that others need to know; left out as long as that is not known.
+	//
+	// +optional
+	Network *NetworkState `json:"network,omitempty"`
+
 	// receivedMissions are those that came from the parent.
 	//
 	// +listType=set
@@ -139,6 +144,50 @@ type ClusterState struct {
 	// +listType=set
 	// +optional
 	MatchedMissions []string `json:"matchedMissions,omitempty"`
+}
+
+// NetworkState is what clusters need to know of each other to be connected.
+type NetworkState struct {
+	// gateways of the cluster and of those below; of very many, the first 1000 by name. It is there also when it is
+	// empty: of an object with nothing in it, an apply that takes the last away makes null, which is refused.
+	//
+	// +kubebuilder:validation:MaxItems=1000
+	// +listType=map
+	// +listMapKey=name
+	// +required
+	Gateways []GatewayState `json:"gateways"`
+}
+
+// GatewayState is what is said of a Gateway in its own cluster.
+type GatewayState struct {
+	// name of the Gateway object.
+	Name string `json:"name"`
+
+	// cluster that it is of.
+	Cluster string `json:"cluster"`
+
+	// spec, if the object was made in or below the cluster that reports, and did not come from above. It is checked when
+	// the parent makes a Gateway of it.
+	//
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +optional
+	Spec *GatewaySpec `json:"spec,omitempty"`
+
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Endpoints []EndpointStatus `json:"endpoints,omitempty"`
+
+	// +listType=atomic
+	// +optional
+	ActiveMembers []ActiveMember `json:"activeMembers,omitempty"`
+
+	// atHome is the condition of this type.
+	//
+	// +optional
+	AtHome *metav1.Condition `json:"atHome,omitempty"`
 }
 
 // NodeState is one node.

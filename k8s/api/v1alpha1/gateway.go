@@ -10,6 +10,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:resource:scope=Cluster,shortName=sgw,categories=sluice
 // +kubebuilder:printcolumn:name="Cluster",type=string,JSONPath=`.spec.cluster`
 // +kubebuilder:printcolumn:name="Expose",type=string,JSONPath=`.spec.exposeType`
+// +kubebuilder:printcolumn:name="At Home",type=string,JSONPath=`.status.conditions[?(@.type=="AtHome")].status`
 // +kubebuilder:printcolumn:name="Active",type=string,JSONPath=`.status.activeMembers[*].endpoint`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -42,7 +43,8 @@ type GatewaySpec struct {
 	// +optional
 	Cluster string `json:"cluster,omitempty"`
 
-	// nodeSelector selects the nodes that may be the gateway, beside those that endpoints name.
+	// nodeSelector selects the nodes that may be the gateway, beside those that endpoints name. Who runs on one says so in
+	// status.endpoints.
 	//
 	// +optional
 	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
@@ -55,11 +57,10 @@ type GatewaySpec struct {
 	// +optional
 	Endpoints []GatewayEndpoint `json:"endpoints,omitempty"`
 
-	// exposeType is how others reach the gateway: at the address of its endpoint, through a load balancer, or not at all
-	// (then it dials).
+	// exposeType is how others reach the gateway: at the addresses of its endpoints, of which each needs one; at those of a
+	// load balancer, which stand there too; or not at all (then it dials). Left out, they reach it where it has an address.
 	//
 	// +kubebuilder:validation:Enum=PublicIP;LoadBalancer;None
-	// +kubebuilder:default=None
 	// +optional
 	ExposeType ExposeType `json:"exposeType,omitempty"`
 
@@ -118,7 +119,7 @@ type GatewayEndpoint struct {
 	// +optional
 	Port int32 `json:"port,omitempty"`
 
-	// publicKey is the WireGuard public key, base64. The gateway itself writes it where it can.
+	// publicKey is the WireGuard public key, base64; left out, it is the one that the gateway itself says (status.endpoints).
 	//
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$`
 	// +optional
@@ -143,6 +144,14 @@ type GatewayStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
+	// endpoints are what machines say of themselves: those of spec.endpoints, and those that nodeSelector has found.
+	//
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Endpoints []EndpointStatus `json:"endpoints,omitempty"`
+
 	// activeMembers are the endpoints that carry traffic, per VPC.
 	//
 	// +listType=atomic
@@ -161,6 +170,35 @@ type GatewayStatus struct {
 	// +optional
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
+
+// EndpointStatus is a machine that is there.
+type EndpointStatus struct {
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name"`
+
+	// node that it runs on, if nodeSelector has found it, and address and port at which others reach it then.
+	//
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	Node string `json:"node,omitempty"`
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	Address string `json:"address,omitempty"`
+	// +optional
+	Port int32 `json:"port,omitempty"`
+
+	// publicKey of its WireGuard, base64.
+	//
+	// +kubebuilder:validation:MaxLength=64
+	// +optional
+	PublicKey string `json:"publicKey,omitempty"`
+}
+
+// ConditionAtHome says whether a Gateway is ready in its own cluster; every other cluster of the tree is told. Whether
+// it is of use there is in the condition Ready.
+const ConditionAtHome = "AtHome"
 
 // ActiveMember is an endpoint that carries traffic.
 type ActiveMember struct {

@@ -9,12 +9,17 @@ const (
 	// parent has them no more; objects without it were made in this cluster and are never touched.
 	LabelMirrored = "sluice.dev/mirrored"
 
-	// LabelCluster is on the namespace of a child at its parent; the value is the child's name.
+	// LabelCluster is on the namespace of a child at its parent, and on Gateways that were made at or below a child; the
+	// value is the child's name.
 	LabelCluster = "sluice.dev/cluster"
 
 	// AnnotationGeneration is on mirrored objects: metadata.generation where the object was written by a person, any
 	// number of levels up. Status refers to this one.
 	AnnotationGeneration = "sluice.dev/generation"
+
+	// AnnotationCreated is on copies of network objects: when the object was made, where that was. Of two that cannot both
+	// be, every cluster so finds the same one older.
+	AnnotationCreated = "sluice.dev/created"
 
 	// FinalizerContent keeps a mirrored Mission until what it brought into this cluster is gone.
 	FinalizerContent = "sluice.dev/content"

@@ -30,7 +30,7 @@ type VPCList struct {
 
 // VPCSpec is the VPC as it is wanted.
 type VPCSpec struct {
-	// vni of the VPC in this cluster, 24 bits; without it, a free one is taken. Clusters may number the same VPC differently.
+	// vni of the VPC, 24 bits; without it, a free one is taken, the same in all clusters below.
 	//
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=16777215
@@ -49,10 +49,12 @@ type VPCSpec struct {
 
 // VPCStatus is the VPC as it is.
 type VPCStatus struct {
+	// observedGeneration is that of which vni and state are.
+	//
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// vni that it has in this cluster.
+	// vni that it has, given by the cluster's agent.
 	//
 	// +optional
 	VNI int32 `json:"vni,omitempty"`
@@ -74,5 +76,5 @@ type VPCState string
 // The states.
 const (
 	VPCReady     VPCState = "Ready"
-	DuplicateVNI VPCState = "DuplicateVNI" // an older VPC of this cluster has the number; heals when that one lets go of it
+	DuplicateVNI VPCState = "DuplicateVNI" // an older VPC, or one from above, has the number; heals when that one lets go of it
 )
