@@ -157,6 +157,11 @@ func loadARunningGateway(b *testing.B, more string) {
 			router.announce(b, flap)
 			flaps = append(flaps, gateway.waitRoute(b, flap[0], true))
 		}
+		for i, took := range flaps {
+			if took > 10*time.Millisecond {
+				b.Logf("change %d of %d took %v", i+1, len(flaps), took)
+			}
+		}
 		slices.Sort(flaps)
 		b.ReportMetric(flaps[len(flaps)/2].Seconds()*1e3, "ms/flap")
 		b.ReportMetric(flaps[len(flaps)-1].Seconds()*1e3, "worst-ms/flap")
