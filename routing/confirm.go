@@ -46,7 +46,7 @@ func (s *speaker) beginAnew(peer *session) {
 		return // it is gone: the neighbour or the whole speaker
 	}
 	// GoBGP takes one such request at a time.
-	for deadline := time.Now().Add(confirmTime); s.stateOf(peer.address) != Idle && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(confirmTime); s.sessionState(peer.address) != Idle && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if err := s.server.EnablePeer(ctx, &api.EnablePeerRequest{Address: address}); err != nil {
@@ -54,7 +54,7 @@ func (s *speaker) beginAnew(peer *session) {
 	}
 }
 
-func (s *speaker) stateOf(address netip.Addr) State {
+func (s *speaker) sessionState(address netip.Addr) State {
 	s.router.mu.Lock()
 	defer s.router.mu.Unlock()
 	if peer := s.sessions[address]; peer != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,23 +21,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// sluice builds the program.
-func sluice(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "sluice")
-	build := exec.Command("go", "build", "-o", path, "github.com/sluicegw/sluice/cmd/sluice")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	return path
-}
-
 func TestDemo(t *testing.T) {
 	testenv.RequireRoot(t)
 	testenv.RequireTool(t, netnstest.OVSTools...)
 	netnstest.RequireRouters(t)
-	executable := sluice(t)
+	executable := testenv.Sluice(t, t.TempDir())
 	for name, ipv6 := range map[string]bool{"with IPv4 on the outside": false, "with IPv6 on the outside": true} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "report.json")
@@ -57,7 +44,7 @@ func TestDemo(t *testing.T) {
 func TestUnfinishedSumsAreCompleted(t *testing.T) {
 	testenv.RequireRoot(t)
 	d := testLab(t, labOptions{bergen: config.VXLAN, offload: true})
-	d.Executable, d.patience = sluice(t), patience
+	d.Executable, d.patience = testenv.Sluice(t, t.TempDir()), patience
 	if err := d.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +69,7 @@ func TestFourWorkersCarryEverything(t *testing.T) { workersCarryEverything(t, 4)
 func workersCarryEverything(t *testing.T, workers int) {
 	testenv.RequireRoot(t)
 	d := testLab(t, labOptions{bergen: config.VXLAN, workers: workers})
-	d.Executable, d.patience, d.CopySize = sluice(t), patience, 20e6
+	d.Executable, d.patience, d.CopySize = testenv.Sluice(t, t.TempDir()), patience, 20e6
 	if err := d.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func TestSoak(t *testing.T) {
 	testenv.RequireRoot(t)
 	testenv.RequireTool(t, netnstest.OVSTools...)
 	d := testLab(t, labOptions{bergen: config.Geneve})
-	d.Executable, d.CopySize, d.patience, d.silence = sluice(t), 100e6, patience, silence
+	d.Executable, d.CopySize, d.patience, d.silence = testenv.Sluice(t, t.TempDir()), 100e6, patience, silence
 	if err := d.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

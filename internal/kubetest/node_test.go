@@ -19,19 +19,8 @@ import (
 	"time"
 
 	"github.com/sluicegw/sluice/internal/netnstest"
+	"github.com/sluicegw/sluice/internal/testenv"
 )
-
-// podBinary builds the program that the pods run.
-func podBinary(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "sluice")
-	build := exec.Command("go", "build", "-o", path, "github.com/sluicegw/sluice/cmd/sluice")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	return path
-}
 
 // bed is two nodes on one switch that know the way to each other's pods.
 type bed struct{ nodes []*netnstest.Host }
@@ -111,7 +100,7 @@ spec: {selector: {app: hello}, ports: [{port: 80, targetPort: 8080}]}
 
 func TestRealNodes(t *testing.T) {
 	RequireNodes(t)
-	binary := podBinary(t)
+	binary := testenv.Sluice(t, t.TempDir())
 	before := footprint(t, "")
 	var dir string
 	t.Run("run pods", func(t *testing.T) { realNodes(t, binary, &dir) })
@@ -297,7 +286,7 @@ func TestAKilledProcessTakesItsNodesAlong(t *testing.T) {
 		fmt.Println("up", c.nodes[0].cgroup())
 		time.Sleep(time.Hour)
 	}
-	binary := podBinary(t)
+	binary := testenv.Sluice(t, t.TempDir())
 	before := footprint(t, "")
 	victim := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
 	victim.Env = append(os.Environ(), variable+"="+binary)
